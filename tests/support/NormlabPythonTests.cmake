@@ -1,0 +1,13 @@
+# normlab_python_test(NAME FILE test_x.py LABELS label [TIMEOUT seconds]): a test of the whole product, run by Python's
+# unittest against the programs of this build. They share the two cores with nothing else.
+function(normlab_python_test name)
+  cmake_parse_arguments(ARG "" "FILE;TIMEOUT" "LABELS" ${ARGN})
+  find_package(Python3 REQUIRED COMPONENTS Interpreter)
+  add_test(NAME ${name} COMMAND ${Python3_EXECUTABLE} -B ${CMAKE_CURRENT_SOURCE_DIR}/${ARG_FILE})
+  if(NOT ARG_TIMEOUT)
+    set(ARG_TIMEOUT 300)
+  endif()
+  set_tests_properties(${name} PROPERTIES
+    LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT} RUN_SERIAL TRUE
+    ENVIRONMENT "NORMLAB_BIN=${CMAKE_RUNTIME_OUTPUT_DIRECTORY};PYTHONPATH=${PROJECT_SOURCE_DIR}/tests/support")
+endfunction()
