@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <spawn.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -196,10 +197,12 @@ absl::StatusOr<Subprocess::Exit> Subprocess::Reap() const {
     return Exit{false, -1};
   }
   siginfo_t info = {};
-  if (waitid(P_PIDFD, static_cast<id_t>(pidfd_.get()), &info, WEXITED | WNOHANG) != 0) {
+  rusage usage = {};
+  // The system call itself, because the library's waitid does not hand over the resource usage.
+  if (syscall(SYS_waitid, P_PIDFD, pidfd_.get(), &info, WEXITED | WNOHANG, &usage) != 0) {
     return Exit{false, -1};
   }
-  return Exit{info.si_code != CLD_EXITED, info.si_status};
+  return Exit{info.si_code != CLD_EXITED, info.si_status, int64_t{usage.ru_maxrss} * 1024};
 }
 
 std::string Subprocess::Exit::ToString() const {

@@ -62,6 +62,7 @@ class Subprocess {
   struct Exit {
     bool by_signal = false;
     int code = 0;  // exit code, or number of the signal; -1: unknown
+    int64_t peak_memory_bytes = 0;  // resident at most; 0: unknown
     std::string ToString() const;
   };
   // FAILED_PRECONDITION while it still runs.

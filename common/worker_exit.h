@@ -1,0 +1,18 @@
+#pragma once
+
+namespace normlab::common {
+
+// Exit codes of normlab-worker that its executor understands; all others are crashes.
+inline constexpr int kExitDone = 0;
+// Not started the way normlabd starts it.
+inline constexpr int kExitUsage = 2;
+// The server refused the attempt (superseded, ended, wrong secret), or its folder is gone.
+inline constexpr int kExitFenced = 85;
+// Memory ran out where no outcome could be reported any more.
+inline constexpr int kExitOutOfMemory = 86;
+// No server was reachable for the orphan timeout.
+inline constexpr int kExitOrphaned = 87;
+// SIGTERM ended the training without an outcome (128 + 15).
+inline constexpr int kExitTerminated = 143;
+
+}  // namespace normlab::common
