@@ -1,0 +1,66 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+
+#include "engine/checkpoint/safetensors.h"
+
+namespace normlab::engine {
+
+// A checkpoint is a folder:
+//   model.safetensors      parameters and running statistics, names and layouts as PyTorch's
+//   state_dict has them optimizer.safetensors  state of the optimizer, "<slot>.<parameter>"; only
+//   when it has any manifest.json          format, step, seed, SHA-256 of the training
+//   specification, size and SHA-256 of both files,
+//                          SHA-256 of every tensor
+// Random numbers and the position in the data are pure functions of seed and step, so this is all
+// that a run consists of.
+//
+// The folder appears at once (written under another name, flushed, renamed, parent flushed): it is
+// complete or not there.
+
+// What is written.
+struct CheckpointContents {
+  int64_t step = 0;  // updates done
+  uint32_t seed = 0;
+  std::string spec_sha256;  // of what determines the run, see TrainingSpecSha256
+  std::vector<ConstTensor> model;
+  std::vector<ConstTensor> optimizer;
+};
+
+struct WrittenCheckpoint {
+  std::string folder;
+  std::string manifest_sha256;
+  int64_t bytes = 0;
+};
+
+// Writes the folder `parent`/`name`; creates `parent` when it is missing and replaces an earlier
+// folder of that name. Errors carry the path: RESOURCE_EXHAUSTED for a full disk, else as errno has
+// it.
+absl::StatusOr<WrittenCheckpoint> WriteCheckpoint(const std::string& parent,
+                                                  const std::string& name,
+                                                  const CheckpointContents& contents);
+
+// Reads a checkpoint into the given tensors and returns its step. Everything is verified first:
+// manifest, sizes, checksums, names and shapes. NOT_FOUND: no such folder; DATA_LOSS: damaged,
+// naming the file or tensor; FAILED_PRECONDITION: of another specification or seed.
+absl::StatusOr<int64_t> LoadCheckpoint(const std::string& folder,
+                                       const std::string& spec_sha256,
+                                       uint32_t seed,
+                                       const std::vector<MutableTensor>& model,
+                                       const std::vector<MutableTensor>& optimizer);
+
+// "step-000000123": sorts by step.
+std::string CheckpointName(int64_t step);
+
+// Removes the checkpoints of `parent` but the last `keep` and those from `first_needed_step` on,
+// and what interrupted writes left behind. Names that are not checkpoints are left alone. Best
+// effort: a folder that cannot be removed stays.
+void PruneCheckpoints(const std::string& parent, int keep, int64_t first_needed_step);
+
+}  // namespace normlab::engine

@@ -1,0 +1,184 @@
+#include "engine/data/data_files.h"
+
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <optional>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
+
+#include "common/status_macros.h"
+
+namespace normlab::engine {
+namespace {
+
+using common::UniqueFd;
+
+constexpr int kOpenAttempts = 10;
+
+absl::Status OpenError(int error, const std::string& relative) {
+  if (error == EXDEV || error == ELOOP) {
+    return absl::PermissionDeniedError(absl::StrCat(relative, " leads outside of its root"));
+  }
+  return absl::ErrnoToStatus(error, absl::StrCat("cannot open ", relative));
+}
+
+// The part of an absolute path below an absolute root; nullopt when it does not lie below it.
+std::optional<std::string> Below(absl::string_view root, absl::string_view path) {
+  while (root.size() > 1 && absl::ConsumeSuffix(&root, "/")) {
+  }
+  if (!absl::ConsumePrefix(&path, root) || (!path.empty() && path.front() != '/' && root != "/")) {
+    return std::nullopt;
+  }
+  while (absl::ConsumePrefix(&path, "/")) {
+  }
+  return path.empty() ? "." : std::string(path);
+}
+
+absl::StatusOr<DataFile> OpenOne(int root, const std::string& relative, std::string path) {
+  // O_NONBLOCK: opening a pipe must not wait for a writer.
+  NORMLAB_ASSIGN_OR_RETURN(UniqueFd fd, OpenBeneath(root, relative, O_RDONLY | O_NONBLOCK));
+  struct stat info {};
+  if (fstat(fd.get(), &info) != 0) {
+    return absl::ErrnoToStatus(errno, absl::StrCat("cannot look at ", path));
+  }
+  if (!S_ISREG(info.st_mode)) {
+    return absl::FailedPreconditionError("not a regular file");
+  }
+  NORMLAB_ASSIGN_OR_RETURN(const FileIdentity identity, IdentityOf(fd.get()));
+  return DataFile{.fd = std::move(fd), .path = std::move(path), .identity = identity};
+}
+
+// All files of one candidate folder, or a sentence that says why not.
+absl::StatusOr<std::vector<DataFile>> OpenFolder(const std::string& root,
+                                                 const std::string& relative,
+                                                 absl::Span<const std::string> names) {
+  const std::string shown = relative == "." ? root : absl::StrCat(root, "/", relative);
+  const UniqueFd root_fd(open(root.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (!root_fd.valid()) {
+    return absl::NotFoundError(absl::StrCat("data root ", root, " cannot be opened"));
+  }
+  const auto folder = OpenBeneath(root_fd.get(), relative, O_PATH | O_DIRECTORY);
+  if (!folder.ok()) {
+    return absl::NotFoundError(
+        absl::IsNotFound(folder.status()) ? absl::StrCat(shown, " does not exist")
+        : absl::IsPermissionDenied(folder.status())
+            ? absl::StrCat(shown, " leads outside of the data root or may not be read")
+            : absl::StrCat(shown, " is not a folder that can be opened"));
+  }
+  std::vector<DataFile> files;
+  std::vector<std::string> problems;
+  for (const std::string& name : names) {
+    absl::Status status;
+    for (const absl::string_view suffix : {"", ".gz"}) {
+      const std::string file = absl::StrCat(name, suffix);
+      auto opened =
+          OpenOne(root_fd.get(), absl::StrCat(relative, "/", file), absl::StrCat(shown, "/", file));
+      status = opened.status();
+      if (opened.ok()) {
+        files.push_back(*std::move(opened));
+      }
+      if (!absl::IsNotFound(status)) {
+        break;
+      }
+    }
+    if (absl::IsNotFound(status)) {
+      problems.push_back(absl::StrCat("has no ", name, " or ", name, ".gz"));
+    } else if (!status.ok()) {
+      problems.push_back(absl::StrCat("has a ", name, " that cannot be used: ", status.message()));
+    }
+  }
+  if (!problems.empty()) {
+    return absl::NotFoundError(absl::StrCat(shown, " ", absl::StrJoin(problems, ", ")));
+  }
+  return files;
+}
+
+}  // namespace
+
+std::string FileIdentity::ToString() const {
+  return absl::StrCat(device, ":", inode, ":", bytes, ":", modified_ns);
+}
+
+absl::StatusOr<FileIdentity> IdentityOf(int fd) {
+  struct stat info {};
+  if (fstat(fd, &info) != 0) {
+    return absl::InternalError(absl::ErrnoToStatus(errno, "fstat").message());
+  }
+  return FileIdentity{
+      .device = info.st_dev,
+      .inode = info.st_ino,
+      .bytes = info.st_size,
+      .modified_ns = int64_t{info.st_mtim.tv_sec} * 1000000000 + info.st_mtim.tv_nsec};
+}
+
+// One component after the other, no links, no way up.
+absl::StatusOr<UniqueFd> WalkBeneath(int root, const std::string& relative, int flags) {
+  const std::vector<std::string> parts = absl::StrSplit(
+      relative, '/', [](absl::string_view part) { return !part.empty() && part != "."; });
+  UniqueFd folder(openat(root, ".", O_PATH | O_DIRECTORY | O_CLOEXEC));
+  for (size_t i = 0; folder.valid() && i < parts.size(); ++i) {
+    if (parts[i] == "..") {
+      return OpenError(EXDEV, relative);
+    }
+    const bool last = i + 1 == parts.size();
+    const int part_flags = last ? flags : O_PATH | O_DIRECTORY;
+    folder = UniqueFd(openat(folder.get(), parts[i].c_str(), part_flags | O_NOFOLLOW | O_CLOEXEC));
+  }
+  if (!folder.valid()) {
+    return OpenError(errno, relative);
+  }
+  return folder;
+}
+
+absl::StatusOr<UniqueFd> OpenBeneath(int root, const std::string& relative, int flags) {
+  open_how how{};
+  how.flags = static_cast<uint64_t>(flags | O_CLOEXEC);
+  how.resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS;
+  const auto fd = static_cast<int>(syscall(SYS_openat2, root, relative.c_str(), &how, sizeof(how)));
+  if (fd >= 0) {
+    return UniqueFd(fd);
+  }
+  // Older container runtimes answer EPERM for calls that their filter does not know.
+  if (errno == ENOSYS || errno == EPERM) {
+    return WalkBeneath(root, relative, flags);
+  }
+  return OpenError(errno, relative);
+}
+
+absl::StatusOr<std::vector<DataFile>> OpenDataFiles(const std::string& path,
+                                                    absl::Span<const std::string> roots,
+                                                    absl::Span<const std::string> names) {
+  const bool absolute = absl::StartsWith(path, "/");
+  std::vector<std::string> problems;
+  for (const std::string& root : roots) {
+    const std::optional<std::string> relative = absolute ? Below(root, path) : path;
+    if (!relative.has_value()) {
+      continue;
+    }
+    auto files = OpenFolder(root, *relative, names);
+    if (files.ok()) {
+      return files;
+    }
+    problems.emplace_back(files.status().message());
+  }
+  if (problems.empty()) {
+    return absl::NotFoundError(roots.empty()
+                                   ? "this server has no data roots"
+                                   : absl::StrCat("the folder does not lie below a data root (",
+                                                  absl::StrJoin(roots, ", "), ")"));
+  }
+  return absl::NotFoundError(absl::StrJoin(problems, "; "));
+}
+
+}  // namespace normlab::engine

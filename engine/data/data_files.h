@@ -1,0 +1,54 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+
+#include "common/unique_fd.h"
+
+namespace normlab::engine {
+
+// Which contents a file had when it was looked at: a changed file has another identity.
+struct FileIdentity {
+  uint64_t device = 0;
+  uint64_t inode = 0;
+  int64_t bytes = 0;
+  int64_t modified_ns = 0;
+
+  std::string ToString() const;
+  friend bool operator==(const FileIdentity&, const FileIdentity&) = default;
+};
+
+// INTERNAL: fstat failed.
+absl::StatusOr<FileIdentity> IdentityOf(int fd);
+
+// An open regular file of a data set. Owns its descriptor.
+struct DataFile {
+  common::UniqueFd fd;
+  std::string path;  // for messages
+  FileIdentity identity;
+};
+
+// Opens `relative` below the open folder `root`, following links only while they stay below it
+// (openat2 with RESOLVE_BENEATH; where the kernel or a container's filter has no openat2, a walk
+// that follows no links at all). Errors as errno has them; EXDEV (a path that leads outside) and
+// ELOOP are PERMISSION_DENIED. Thread-safe.
+absl::StatusOr<common::UniqueFd> OpenBeneath(int root, const std::string& relative, int flags);
+
+// What OpenBeneath does where there is no openat2; apart for its test.
+absl::StatusOr<common::UniqueFd> WalkBeneath(int root, const std::string& relative, int flags);
+
+// Opens the files `names` (each as it is, or with ".gz") of the folder `path`, which is relative to
+// one of `roots`, tried in order, or absolute and below one of them. Nothing outside the roots is
+// ever opened, and only regular files are. In the order of `names`.
+//
+// NOT_FOUND: a sentence that lists every place looked at and what was missing there, without a
+// remedy. Thread-safe.
+absl::StatusOr<std::vector<DataFile>> OpenDataFiles(const std::string& path,
+                                                    absl::Span<const std::string> roots,
+                                                    absl::Span<const std::string> names);
+
+}  // namespace normlab::engine

@@ -1,0 +1,248 @@
+#include "engine/data/data_inspector.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "common/atomic_file.h"
+#include "engine/data/data_files.h"
+#include "engine/data/mapped_dataset.h"
+#include "engine/data/testing.h"
+
+namespace normlab::engine {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::ElementsAreArray;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+constexpr DatasetShape kShape = {.channels = 1,
+                                 .height = 28,
+                                 .width = 28,
+                                 .classes = 10,
+                                 .train_examples = 37,
+                                 .test_examples = 11};
+
+class DataInspectorTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    const auto* info = ::testing::UnitTest::GetInstance()->current_test_info();
+    base_ = fs::path(::testing::TempDir()) / (std::string("inspector_") + info->name());
+    fs::remove_all(base_);
+    fs::create_directories(base_ / "empty-root");
+    root_ = base_ / "root";
+    data_ = testing::MakePatterns(kShape, 3);
+    testing::WriteIdxFolder(data_, root_ / "mnist", /*gzip=*/true);
+  }
+  void TearDown() override { fs::remove_all(base_); }
+
+  v1::InspectDataRequest Request(const std::string& path) const {
+    v1::InspectDataRequest request;
+    request.mutable_data()->mutable_mnist()->set_path(path);
+    request.add_data_roots((base_ / "empty-root").string());
+    request.add_data_roots(root_.string());
+    request.set_cache_folder((base_ / "cache").string());
+    return request;
+  }
+
+  std::vector<std::string> Violations(const std::string& path) {
+    const v1::DataReport report = inspector_.Inspect(Request(path));
+    EXPECT_EQ(report.data_cache().empty(), report.violations_size() > 0);
+    std::vector<std::string> texts;
+    for (const v1::SpecViolation& violation : report.violations()) {
+      EXPECT_EQ(violation.field(), "data.mnist.path");
+      texts.push_back(violation.description());
+    }
+    return texts;
+  }
+
+  void Replace(const std::string& name, const std::string& contents) const {
+    fs::remove(root_ / "mnist" / (name + ".gz"));
+    testing::WriteOrDie(root_ / "mnist" / name, contents);
+  }
+
+  fs::path base_;
+  fs::path root_;
+  DecodedDataset data_;
+  DataInspector inspector_;
+};
+
+TEST_F(DataInspectorTest, WritesACacheThatHoldsTheDataSet) {
+  const v1::DataReport report = inspector_.Inspect(Request("mnist"));
+  ASSERT_EQ(report.violations_size(), 0) << report.DebugString();
+  EXPECT_EQ(report.train_examples(), 37);
+  EXPECT_EQ(report.test_examples(), 11);
+  EXPECT_EQ(report.classes(), 10);
+
+  const auto mapped = MappedDataset::Open(report.data_cache());
+  ASSERT_TRUE(mapped.ok()) << mapped.status();
+  EXPECT_TRUE(mapped->VerifyContents().ok());
+  EXPECT_THAT(mapped->train_images(), ElementsAreArray(data_.train_images));
+  EXPECT_THAT(mapped->train_labels(), ElementsAreArray(data_.train_labels));
+  EXPECT_THAT(mapped->test_images(), ElementsAreArray(data_.test_images));
+  EXPECT_THAT(mapped->test_labels(), ElementsAreArray(data_.test_labels));
+  double mean = 0;
+  for (const uint8_t pixel : data_.train_images) {
+    mean += pixel / 255.0;
+  }
+  mean /= static_cast<double>(data_.train_images.size());
+  double var = 0;
+  for (const uint8_t pixel : data_.train_images) {
+    var += (pixel / 255.0 - mean) * (pixel / 255.0 - mean);
+  }
+  constexpr double kSummation = 1e-12;  // both sums are in double
+  EXPECT_NEAR(mapped->channel_means()[0], mean, kSummation);
+  EXPECT_NEAR(mapped->channel_deviations()[0],
+              std::sqrt(var / static_cast<double>(data_.train_images.size())), kSummation);
+}
+
+TEST_F(DataInspectorTest, AbsolutePathsBelowARootAreAccepted) {
+  EXPECT_THAT(Violations((root_ / "mnist").string()), IsEmpty());
+}
+
+TEST_F(DataInspectorTest, NothingOutsideTheRootsIsReached) {
+  testing::WriteIdxFolder(data_, base_ / "outside", /*gzip=*/false);
+  fs::create_directory_symlink(base_ / "outside", root_ / "link");
+  fs::create_directory_symlink("mnist", root_ / "inner-link");
+  EXPECT_THAT(Violations("../outside"), ElementsAre(HasSubstr("leads outside")));
+  EXPECT_THAT(Violations("link"), ElementsAre(HasSubstr("leads outside")));
+  EXPECT_THAT(Violations((root_ / "../outside").string()), ElementsAre(HasSubstr("leads outside")));
+  EXPECT_THAT(Violations((base_ / "outside").string()),
+              ElementsAre(HasSubstr("does not lie below a data root")));
+  EXPECT_THAT(Violations(root_.string() + "2/mnist"),
+              ElementsAre(HasSubstr("does not lie below a data root")));
+  EXPECT_THAT(Violations("inner-link"), IsEmpty());
+}
+
+TEST_F(DataInspectorTest, WithoutOpenat2NoLinkIsFollowed) {
+  fs::create_directory_symlink("mnist", root_ / "inner-link");
+  const common::UniqueFd root(open(root_.c_str(), O_PATH | O_DIRECTORY));
+  const std::string file = "/train-labels-idx1-ubyte.gz";
+  EXPECT_TRUE(WalkBeneath(root.get(), "./mnist/" + file, O_RDONLY).ok());
+  EXPECT_FALSE(WalkBeneath(root.get(), "inner-link" + file, O_RDONLY).ok());
+  EXPECT_TRUE(absl::IsPermissionDenied(
+      WalkBeneath(root.get(), "mnist/../mnist" + file, O_RDONLY).status()));
+  EXPECT_TRUE(absl::IsNotFound(WalkBeneath(root.get(), "mnist/none", O_RDONLY).status()));
+}
+
+TEST_F(DataInspectorTest, MissingFilesAreListedWithThePlacesLookedAt) {
+  fs::remove(root_ / "mnist/t10k-labels-idx1-ubyte.gz");
+  EXPECT_THAT(Violations("mnist"),
+              ElementsAre(AllOf(HasSubstr("empty-root/mnist does not exist"),
+                                HasSubstr("root/mnist has no t10k-labels-idx1-ubyte or"),
+                                HasSubstr("copy the four files"))));
+  v1::InspectDataRequest request = Request("");
+  request.mutable_data()->mutable_fashion_mnist()->set_path("no\nsuch");
+  const v1::DataReport report = inspector_.Inspect(request);
+  ASSERT_EQ(report.violations_size(), 1);
+  EXPECT_EQ(report.violations(0).field(), "data.fashion_mnist.path");
+  EXPECT_THAT(report.violations(0).description(),
+              AllOf(HasSubstr("no\\nsuch"), HasSubstr("apt-get install dataset-fashion-mnist")));
+}
+
+TEST_F(DataInspectorTest, EveryDamagedFileIsReportedAtOnce) {
+  Replace("train-images-idx3-ubyte", "not an IDX file");
+  Replace("t10k-images-idx3-ubyte", testing::IdxBytes({10, 28, 28}, std::vector<uint8_t>(7840)));
+  std::vector<uint8_t> labels(37, 1);
+  labels[30] = 10;
+  Replace("train-labels-idx1-ubyte", testing::IdxBytes({37}, labels));
+  EXPECT_THAT(Violations("mnist"),
+              ElementsAre(HasSubstr("not an IDX file"),
+                          AllOf(HasSubstr("label 10 at index 30"), HasSubstr("0 to 9")),
+                          AllOf(HasSubstr("10 images"), HasSubstr("11 labels"))));
+}
+
+TEST_F(DataInspectorTest, OnlyRegularFilesAreRead) {
+  fs::remove(root_ / "mnist/train-labels-idx1-ubyte.gz");
+  ASSERT_EQ(mkfifo((root_ / "mnist/train-labels-idx1-ubyte").c_str(), 0600), 0);
+  EXPECT_THAT(Violations("mnist"), ElementsAre(HasSubstr("not a regular file")));
+}
+
+TEST_F(DataInspectorTest, RepairedFilesAreLookedAtAgain) {
+  Replace("train-labels-idx1-ubyte", "broken");
+  EXPECT_THAT(Violations("mnist"), ElementsAre(HasSubstr("not an IDX file")));
+  EXPECT_THAT(Violations("mnist"), ElementsAre(HasSubstr("not an IDX file")));
+  Replace("train-labels-idx1-ubyte", testing::IdxBytes({37}, data_.train_labels));
+  EXPECT_THAT(Violations("mnist"), IsEmpty());
+}
+
+TEST_F(DataInspectorTest, ADamagedOrMissingCacheIsMadeAgain) {
+  const std::string cache = inspector_.Inspect(Request("mnist")).data_cache();
+  fs::resize_file(cache, 5000);
+  EXPECT_EQ(inspector_.Inspect(Request("mnist")).data_cache(), cache);
+  EXPECT_TRUE(MappedDataset::Open(cache).ok());
+  fs::remove(cache);
+  EXPECT_EQ(inspector_.Inspect(Request("mnist")).data_cache(), cache);
+  EXPECT_TRUE(MappedDataset::Open(cache).ok());
+
+  // One changed pixel: a later helper verifies the checksum before it trusts what it finds.
+  {
+    std::fstream file(cache, std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(4096 + 100);
+    file.put(static_cast<char>(~data_.train_images[100]));
+  }
+  DataInspector later;
+  EXPECT_EQ(later.Inspect(Request("mnist")).data_cache(), cache);
+  EXPECT_TRUE(MappedDataset::Open(cache)->VerifyContents().ok());
+}
+
+TEST_F(DataInspectorTest, ACacheThatCannotBeWrittenIsSaid) {
+  v1::InspectDataRequest request = Request("mnist");
+  request.set_cache_folder("/proc/no-such-folder");
+  const v1::DataReport report = inspector_.Inspect(request);
+  ASSERT_EQ(report.violations_size(), 1);
+  EXPECT_THAT(report.violations(0).description(), HasSubstr("could not keep"));
+}
+
+TEST_F(DataInspectorTest, DamagedCacheHeadersAreRefused) {
+  const std::string cache = inspector_.Inspect(Request("mnist")).data_cache();
+  const std::string bytes = *common::ReadFile(cache);
+  for (const size_t position : {0, 8, 12, 16, 24, 40, 200, 330}) {
+    std::string damaged = bytes;
+    damaged[position] = static_cast<char>(damaged[position] ^ 1);
+    testing::WriteOrDie(base_ / "damaged", damaged);
+    EXPECT_EQ(MappedDataset::Open(base_ / "damaged").status().code(), absl::StatusCode::kDataLoss)
+        << position;
+  }
+  // A label out of range would index memory later.
+  std::string damaged = bytes;
+  damaged[4096 + 37 * 784] = 10;
+  testing::WriteOrDie(base_ / "damaged", damaged);
+  EXPECT_EQ(MappedDataset::Open(base_ / "damaged").status().code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(MappedDataset::Open(base_ / "none").status().code(), absl::StatusCode::kNotFound);
+}
+
+TEST(FashionMnistTest, TheDebianPackageIsRead) {
+  if (!fs::exists("/usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz")) {
+    GTEST_SKIP() << "not run: the package dataset-fashion-mnist is not installed";
+  }
+  const fs::path cache = fs::path(::testing::TempDir()) / "fashion_cache";
+  v1::InspectDataRequest request;
+  request.mutable_data()->mutable_fashion_mnist()->set_path("fashion-mnist");
+  request.add_data_roots("/usr/share/datasets/");
+  request.set_cache_folder(cache.string());
+  DataInspector inspector;
+  const v1::DataReport report = inspector.Inspect(request);
+  ASSERT_EQ(report.violations_size(), 0) << report.DebugString();
+  EXPECT_EQ(report.train_examples(), 60000);
+  EXPECT_EQ(report.test_examples(), 10000);
+  const auto mapped = MappedDataset::Open(report.data_cache());
+  ASSERT_TRUE(mapped.ok()) << mapped.status();
+  // The set's published moments.
+  EXPECT_NEAR(mapped->channel_means()[0], 0.2860, 5e-5);
+  EXPECT_NEAR(mapped->channel_deviations()[0], 0.3530, 5e-5);
+  fs::remove_all(cache);
+}
+
+}  // namespace
+}  // namespace normlab::engine

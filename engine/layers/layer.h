@@ -1,0 +1,59 @@
+#pragma once
+
+#include <string>
+#include <utility>
+
+#include "absl/status/statusor.h"
+
+#include "engine/layers/plan.h"
+
+namespace normlab::engine {
+
+// Where a layer's tensors are in the arenas of the model; null when it has no such tensor. Plain
+// layouts, not owned.
+struct LayerParameters {
+  float* weight = nullptr;
+  float* d_weight = nullptr;
+  float* bias = nullptr;
+  float* d_bias = nullptr;
+  float* gamma = nullptr;
+  float* d_gamma = nullptr;
+  float* beta = nullptr;
+  float* d_beta = nullptr;
+  float* running_mean = nullptr;
+  float* running_var = nullptr;
+};
+
+// One layer of one plan. Life: PlanForward -> (training only) PlanBackward -> Planner::Finish ->
+// ParametersChanged before the first Forward -> Forward, Backward as often as wanted.
+//
+// Planning may fail; Forward and Backward cannot, allocate nothing and take no lock.
+// Thread-compatible. Owns nothing big: ops and buffers are the planner's, parameters the model's;
+// both must outlive it.
+class Layer {
+ public:
+  explicit Layer(std::string name) : name_(std::move(name)) {}
+  virtual ~Layer() = default;
+  Layer(const Layer&) = delete;
+  Layer& operator=(const Layer&) = delete;
+
+  const std::string& name() const { return name_; }
+
+  // Plans y = f(x) for `x` [batch, ...] and returns y. INVALID_ARGUMENT, naming the layer, when the
+  // batch cannot be computed; else the errors of primitives.h.
+  virtual absl::StatusOr<View> PlanForward(Planner& planner, const View& x) = 0;
+  // Plans the gradients given that of y, and returns that of x (an empty view when not wanted and
+  // not computed anyway).
+  virtual absl::StatusOr<View> PlanBackward(Planner& planner, const View& d_y, bool wants_d_x) = 0;
+
+  // Refreshes working copies of the parameters in other layouts.
+  virtual void ParametersChanged() {}
+  virtual void Forward() = 0;
+  // After Forward, with d_y filled: overwrites the gradients of x and of the parameters.
+  virtual void Backward() = 0;
+
+ private:
+  std::string name_;
+};
+
+}  // namespace normlab::engine

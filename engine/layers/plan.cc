@@ -1,0 +1,68 @@
+#include "engine/layers/plan.h"
+
+#include "absl/strings/str_cat.h"
+
+#include "common/status_macros.h"
+#include "engine/dnnl/primitives.h"
+
+namespace normlab::engine {
+
+View Planner::ReserveGradient(const Layout& layout, const View& d_y) {
+  const bool reads_even = d_y.buffer != nullptr && d_y.buffer->role == BufferRole::kGradientEven;
+  return Reserve(layout, reads_even ? BufferRole::kGradientOdd : BufferRole::kGradientEven);
+}
+
+absl::StatusOr<Op*> Planner::Adopt(absl::string_view layer,
+                                   absl::string_view pass,
+                                   absl::StatusOr<Op> op) {
+  if (!op.ok()) {
+    return absl::Status(op.status().code(),
+                        absl::StrCat("layer ", layer, " (", pass, "): ", op.status().message()));
+  }
+  Op* adopted = &ops_.emplace_back(*std::move(op));
+  if (adopted->has(Arg::kScratchpad)) {
+    const Buffer* scratchpad =
+        Reserve(adopted->layout(Arg::kScratchpad).bytes(), BufferRole::kScratchpad);
+    NORMLAB_RETURN_IF_ERROR(adopted->Bind(Arg::kScratchpad, scratchpad));
+  }
+  Record(layer, pass, adopted->implementation());
+  return adopted;
+}
+
+void Planner::Record(absl::string_view layer,
+                     absl::string_view pass,
+                     absl::string_view implementation) {
+  choices_.push_back({std::string(layer), std::string(pass), std::string(implementation)});
+}
+
+absl::StatusOr<View> Planner::Convert(
+    absl::string_view layer, const View& from, const Layout& layout, BufferRole role, OpList& ops) {
+  if (from.layout == layout) {
+    return from;
+  }
+  const View to = Reserve(layout, role);
+  NORMLAB_RETURN_IF_ERROR(ConvertInto(layer, from, to, ops));
+  return to;
+}
+
+absl::Status Planner::ConvertInto(absl::string_view layer,
+                                  const View& from,
+                                  const View& to,
+                                  OpList& ops) {
+  NORMLAB_ASSIGN_OR_RETURN(Op * reorder,
+                           Adopt(layer, "reorder", MakeReorder(runtime_, from.layout, to.layout)));
+  NORMLAB_RETURN_IF_ERROR(reorder->Bind(Arg::kSource, from.buffer));
+  NORMLAB_RETURN_IF_ERROR(reorder->Bind(Arg::kDestination, to.buffer));
+  ops.push_back(reorder);
+  return absl::OkStatus();
+}
+
+absl::Status Planner::Finish() {
+  NORMLAB_RETURN_IF_ERROR(buffers_.Allocate());
+  for (Op& op : ops_) {
+    NORMLAB_RETURN_IF_ERROR(op.Connect());
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace normlab::engine

@@ -1,0 +1,35 @@
+#pragma once
+
+#include <cstdint>
+
+namespace normlab::engine {
+
+// Bounds of a specification. They are far above anything useful and low enough that no later
+// arithmetic in 64 bits overflows: the largest convolution has (28 + 64*31)^2 * 4096 * 4096 * 32^2
+// < 2^57 multiply-adds, times 64 of them, and the widest dense layer after it 2^34 * 2^16 weights.
+inline constexpr int64_t kMaxDenseWidth = 65536;
+inline constexpr int64_t kMaxDenseDepth = 1000;
+inline constexpr int64_t kMaxBlocks = 64;
+inline constexpr int64_t kMaxChannels = 4096;
+inline constexpr int64_t kMaxKernel = 32;
+inline constexpr int64_t kMaxStride = 1024;
+inline constexpr int64_t kMaxWindow = 1024;
+inline constexpr int64_t kMaxBatchSize = 131072;
+inline constexpr int64_t kMaxSteps = 1000000000;
+inline constexpr int64_t kMaxEpochs = 1000000;
+inline constexpr int64_t kMaxThreads = 1024;
+inline constexpr int64_t kMaxPriority = 100;
+inline constexpr int64_t kMaxRetries = 100;
+inline constexpr int64_t kMaxLabels = 32;
+inline constexpr int64_t kMaxLabelKeyBytes = 63;
+inline constexpr int64_t kMaxTextCharacters = 200;
+inline constexpr int64_t kMaxPathBytes = 4096;
+// A year.
+inline constexpr int64_t kMaxTimeLimitSeconds = 366LL * 24 * 3600;
+// Largest magnitude of a real-valued setting: representable as a float, with room for a product of
+// two small ones.
+inline constexpr double kMaxReal = 1e30;
+// A spec with more violations than this reports the first ones and their number.
+inline constexpr int64_t kMaxViolations = 100;
+
+}  // namespace normlab::engine

@@ -1,0 +1,95 @@
+#include "engine/spec/resolve.h"
+
+#include <string>
+
+#include <google/protobuf/text_format.h>
+#include <google/protobuf/util/message_differencer.h>
+#include <gtest/gtest.h>
+
+namespace normlab::engine {
+namespace {
+
+using google::protobuf::util::MessageDifferencer;
+
+v1::JobSpec Parse(const std::string& text) {
+  v1::JobSpec spec;
+  EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(text, &spec)) << text;
+  return spec;
+}
+
+void ExpectResolves(const std::string& text, const std::string& expected) {
+  const v1::JobSpec resolved = Resolve(Parse(text));
+  EXPECT_TRUE(MessageDifferencer::Equals(resolved, Parse(expected))) << resolved.DebugString();
+  EXPECT_TRUE(MessageDifferencer::Equals(Resolve(resolved), resolved)) << "not idempotent";
+}
+
+TEST(ResolveTest, WritesOutEveryDefaultOfAnMlp) {
+  ExpectResolves("model { mlp {} } data { fashion_mnist {} }", R"(
+    model { mlp { hidden: [100, 100, 100] depth: 3 activation: RELU } }
+    normalization { none {} }
+    data { fashion_mnist { path: "fashion-mnist" } scaling: STANDARDIZE last_batch: DROP shuffle: true }
+    initializer { pytorch_default {} scale: 1 }
+    optimizer { sgd { learning_rate: 0.1 } }
+    batch_size: 64
+    epochs: 1
+    evaluation { every_epochs: 1 batch_size: 256 }
+    checkpoint {}
+    threads: 1
+    precision: F32
+    convolution_algorithm: AUTO)");
+}
+
+TEST(ResolveTest, WritesOutTheDefaultBlocksOfACnn) {
+  const std::string block =
+      "kernel: 3 stride: 1 padding: 1 pooling { kind: MAX window: 2 stride: 2 }";
+  const v1::JobSpec resolved = Resolve(Parse("model { cnn {} } normalization { batch {} }"));
+  EXPECT_TRUE(MessageDifferencer::Equals(
+      resolved.model(), Parse("model { cnn { activation: RELU blocks { channels: 16 " + block +
+                              " } blocks { channels: 32 " + block + " } } }")
+                            .model()))
+      << resolved.DebugString();
+  EXPECT_TRUE(MessageDifferencer::Equals(
+      resolved.normalization(),
+      Parse("normalization { batch { epsilon: 1e-5 running_update_rate: 0.1 affine: true } }")
+          .normalization()));
+}
+
+TEST(ResolveTest, KeepsWhatWasSet) {
+  const std::string explicit_spec = R"(
+    display_name: "mine"
+    model { mlp { hidden: [7] depth: 1 activation: TANH } }
+    normalization { batch { epsilon: 0 running_update_rate: 1 affine: false } }
+    data { mnist { path: "/x" } scaling: NONE last_batch: KEEP shuffle: false train_limit: 3 }
+    initializer { he_uniform {} scale: 0 }
+    optimizer { sgd { learning_rate: 0 momentum: 0.5 } }
+    batch_size: 5 steps: 9
+    evaluation { every_steps: 4 every_epochs: 0 batch_size: 3 }
+    checkpoint { every_steps: 2 }
+    threads: 2 seed: 11 priority: -4 labels { key: "a" value: "b" } max_retries: 1
+    time_limit { seconds: 5 }
+    precision: F32 convolution_algorithm: DIRECT)";
+  ExpectResolves(explicit_spec, explicit_spec);
+}
+
+TEST(ResolveTest, DepthZeroStaysALinearClassifier) {
+  const v1::JobSpec resolved = Resolve(Parse("model { mlp { depth: 0 } }"));
+  EXPECT_EQ(resolved.model().mlp().hidden_size(), 0);
+  EXPECT_EQ(Resolve(resolved).model().mlp().hidden_size(), 0);
+}
+
+TEST(ResolveTest, DepthTimesWidthBecomesHidden) {
+  const v1::JobSpec resolved = Resolve(Parse("model { mlp { depth: 2 width: 7 } }"));
+  ASSERT_EQ(resolved.model().mlp().hidden_size(), 2);
+  EXPECT_EQ(resolved.model().mlp().hidden(1), 7);
+}
+
+TEST(ResolveTest, EvaluationByStepsTurnsEpochsOff) {
+  EXPECT_EQ(Resolve(Parse("evaluation { every_steps: 5 }")).evaluation().every_epochs(), 0);
+}
+
+TEST(ResolveTest, AnAbsurdDepthIsNotExpanded) {
+  EXPECT_EQ(Resolve(Parse("model { mlp { depth: 2000000000 } }")).model().mlp().hidden_size(), 0);
+}
+
+}  // namespace
+}  // namespace normlab::engine

@@ -1,0 +1,98 @@
+#include "engine/train/model_tensors.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstdint>
+
+#include "absl/strings/str_cat.h"
+#include <google/protobuf/io/coded_stream.h>
+#include <google/protobuf/io/zero_copy_stream_impl_lite.h>
+
+#include "common/sha256.h"
+#include "engine/tensor/vectorize.h"
+
+namespace normlab::engine {
+namespace {
+
+// Bits of a float without its sign: those of infinity, and above them every NaN.
+constexpr uint32_t kMagnitude = 0x7FFFFFFF;
+constexpr uint32_t kInfinity = 0x7F800000;
+
+NORMLAB_VECTORIZE uint32_t LargestMagnitude(const float* values, size_t count) {
+  uint32_t largest = 0;
+  for (size_t i = 0; i < count; ++i) {
+    largest = std::max(largest, std::bit_cast<uint32_t>(values[i]) & kMagnitude);
+  }
+  return largest;
+}
+
+MutableTensor TensorView(const std::string& name,
+                         const ParameterSpec& spec,
+                         absl::Span<float> arena) {
+  return {name, spec.dims,
+          arena.subspan(static_cast<size_t>(spec.offset), static_cast<size_t>(spec.count))};
+}
+
+}  // namespace
+
+std::vector<MutableTensor> ModelTensors(const Graph& graph, ModelState& model) {
+  std::vector<MutableTensor> tensors;
+  for (const ParameterSpec& spec : graph.parameters()) {
+    tensors.push_back(TensorView(spec.name, spec, model.parameters.span()));
+  }
+  for (const ParameterSpec& spec : graph.state()) {
+    tensors.push_back(TensorView(spec.name, spec, model.state.span()));
+  }
+  return tensors;
+}
+
+std::vector<MutableTensor> OptimizerTensors(const Graph& graph, Optimizer& optimizer) {
+  std::vector<MutableTensor> tensors;
+  for (const OptimizerSlot& slot : optimizer.slots()) {
+    for (const ParameterSpec& spec : graph.parameters()) {
+      tensors.push_back(TensorView(absl::StrCat(slot.name, ".", spec.name), spec, slot.values));
+    }
+  }
+  return tensors;
+}
+
+std::vector<ConstTensor> AsConst(const std::vector<MutableTensor>& tensors) {
+  std::vector<ConstTensor> views;
+  views.reserve(tensors.size());
+  for (const MutableTensor& tensor : tensors) {
+    views.push_back({tensor.name, tensor.dims, tensor.values});
+  }
+  return views;
+}
+
+std::string WeightsSha256(const std::vector<MutableTensor>& tensors) {
+  common::Sha256 digest;
+  for (const MutableTensor& tensor : tensors) {
+    digest.Update(tensor.values.data(), tensor.values.size() * sizeof(float));
+  }
+  return digest.FinishHex();
+}
+
+bool AllFinite(absl::Span<const float> values) {
+  return LargestMagnitude(values.data(), values.size()) < kInfinity;
+}
+
+std::string TrainingSpecSha256(const v1::JobSpec& resolved) {
+  v1::JobSpec spec = resolved;
+  spec.clear_display_name();
+  spec.clear_labels();
+  spec.clear_priority();
+  spec.clear_max_retries();
+  spec.clear_time_limit();
+  spec.clear_checkpoint();
+  std::string bytes;
+  {
+    google::protobuf::io::StringOutputStream stream(&bytes);
+    google::protobuf::io::CodedOutputStream coded(&stream);
+    coded.SetSerializationDeterministic(true);
+    spec.SerializeToCodedStream(&coded);
+  }
+  return common::Sha256Hex(bytes);
+}
+
+}  // namespace normlab::engine

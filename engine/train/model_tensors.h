@@ -1,0 +1,36 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "absl/types/span.h"
+
+#include "engine/checkpoint/safetensors.h"
+#include "engine/graph/graph.h"
+#include "engine/optim/optimizer.h"
+#include "engine/train/network.h"
+
+#include "normlab/v1/spec.pb.h"
+
+namespace normlab::engine {
+
+// Views of everything that a checkpoint holds of the model: parameters, then running statistics, in
+// the graph's order, without the gaps of the arenas. They die with `model`.
+std::vector<MutableTensor> ModelTensors(const Graph& graph, ModelState& model);
+
+// Views of the optimizer's state, "<slot>.<parameter>". They die with `optimizer`.
+std::vector<MutableTensor> OptimizerTensors(const Graph& graph, Optimizer& optimizer);
+
+std::vector<ConstTensor> AsConst(const std::vector<MutableTensor>& tensors);
+
+// SHA-256, in hexadecimal, of the values of all tensors one after the other.
+std::string WeightsSha256(const std::vector<MutableTensor>& tensors);
+
+// False when a value is NaN or infinite.
+bool AllFinite(absl::Span<const float> values);
+
+// SHA-256 of what determines a run's numbers: the resolved spec without names, labels, priority,
+// retries, time limit and checkpoint policy, which may change without making it another run.
+std::string TrainingSpecSha256(const v1::JobSpec& resolved);
+
+}  // namespace normlab::engine

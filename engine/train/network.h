@@ -1,0 +1,94 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+
+#include "engine/graph/graph.h"
+#include "engine/layers/plan.h"
+#include "engine/tensor/arena.h"
+
+namespace normlab::engine {
+
+// The numbers of one model, each role in one flat 64-byte aligned arena in plain layout
+// (Graph::parameters() and Graph::state() give offsets). Gaps between tensors are zero and stay
+// zero, so that norms over an arena are exact. Not thread-safe; owned by the trainer, outlives its
+// networks.
+struct ModelState {
+  // Throws std::bad_alloc when there is not enough memory; Create answers with a status instead.
+  explicit ModelState(const Graph& graph);
+  // RESOURCE_EXHAUSTED: out of memory.
+  static absl::StatusOr<std::unique_ptr<ModelState>> Create(const Graph& graph);
+
+  Arena parameters;
+  Arena gradients;
+  Arena state;  // running statistics: mean 0 and variance 1 at first
+};
+
+struct NetworkOptions {
+  int64_t batch_size = 0;
+  Mode mode = Mode::kTraining;
+  // True: plans that keep every intermediate visible (no fused BN+ReLU). For tests and probes.
+  bool unfused = false;
+  // OpenMP threads that compute; 0: as many as OpenMP gives the planning thread. Fixed by Plan:
+  // kernels and their scratch memory are made for that number, and Forward and Backward insist on
+  // it.
+  int threads = 0;
+};
+
+struct BatchResult {
+  double loss = 0;      // mean over the batch
+  int64_t correct = 0;  // examples whose largest logit is the label (first of equals)
+};
+
+// A graph planned for one batch size: every primitive, layout and buffer is fixed by Plan; Forward
+// and Backward allocate nothing, take no lock and cannot fail. Several networks may share one
+// ModelState (a training plan, one for a kept last batch, an evaluation plan), one running at a
+// time.
+//
+// Not thread-safe: one thread drives it, and OpenMP threads of that thread compute. Does not own
+// `graph` or `model`, which must outlive it.
+class Network {
+ public:
+  // INVALID_ARGUMENT: the batch cannot be normalized (one value per channel in training mode), the
+  // graph does not end with a loss or `model` was made for another graph, naming the layer;
+  // INTERNAL: oneDNN refused; RESOURCE_EXHAUSTED: out of memory.
+  static absl::StatusOr<std::unique_ptr<Network>> Plan(const Graph& graph,
+                                                       ModelState& model,
+                                                       NetworkOptions options);
+
+  virtual ~Network() = default;
+
+  // [batch, C, H, W] or [batch, D], row-major; to be filled before Forward.
+  virtual absl::Span<float> input() = 0;
+  // [batch]; 0 <= label < classes, unchecked.
+  virtual absl::Span<int32_t> labels() = 0;
+  // [batch, classes] after Forward.
+  virtual absl::Span<const float> logits() const = 0;
+
+  // Must be called after parameters changed and before the next Forward: refreshes working copies
+  // in other layouts.
+  virtual void ParametersChanged() = 0;
+
+  // Training: batch statistics, and running statistics are updated. Evaluation: running statistics.
+  virtual BatchResult Forward() = 0;
+  // After Forward in training mode: fills the gradient arena with the gradient of the mean loss
+  // (overwrites).
+  virtual void Backward() = 0;
+
+  virtual const std::vector<ImplementationChoice>& implementations() const = 0;
+  // Bytes of the buffers that belong to this plan.
+  virtual int64_t planned_bytes() const = 0;
+
+  // For tests and probes: the output of a node of this plan in plain layout, copied (of the loss:
+  // one number). NOT_FOUND: no such node. FAILED_PRECONDITION: the node was fused with the next
+  // one, so its output does not exist.
+  virtual absl::StatusOr<std::vector<float>> ReadOutput(absl::string_view node) const = 0;
+};
+
+}  // namespace normlab::engine

@@ -1,0 +1,237 @@
+#include "engine/train/network.h"
+
+#include <omp.h>
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+#include "common/random.h"
+
+namespace normlab::engine {
+namespace {
+
+using ::testing::HasSubstr;
+
+Graph Mlp() {
+  Graph graph({1, 5, 3});
+  EXPECT_TRUE(graph.Add("flatten", FlattenNode{}).ok());
+  EXPECT_TRUE(graph.Add("fc1", LinearNode{9, false}).ok());
+  EXPECT_TRUE(graph.Add("bn1", BatchNormNode{}).ok());
+  EXPECT_TRUE(graph.Add("act1", ActivationNode{ActivationKind::kSigmoid}).ok());
+  EXPECT_TRUE(graph.Add("head", LinearNode{3, true}).ok());
+  EXPECT_TRUE(graph.Add("loss", SoftmaxCrossEntropyNode{}).ok());
+  return graph;
+}
+
+Graph Cnn(int64_t size, int64_t channels) {
+  Graph graph({3, size, size + 3});
+  const ConvNode conv = {
+      .out_channels = channels, .kernel = 3, .stride = 1, .padding = 1, .bias = false};
+  EXPECT_TRUE(graph.Add("conv1", conv).ok());
+  EXPECT_TRUE(graph.Add("bn1", BatchNormNode{}).ok());
+  EXPECT_TRUE(graph.Add("act1", ActivationNode{ActivationKind::kRelu}).ok());
+  EXPECT_TRUE(graph.Add("pool1", PoolNode{PoolKind::kMax, 2, 2}).ok());
+  EXPECT_TRUE(graph.Add("conv2", conv).ok());
+  EXPECT_TRUE(graph.Add("bn2", BatchNormNode{}).ok());
+  EXPECT_TRUE(graph.Add("act2", ActivationNode{ActivationKind::kTanh}).ok());
+  EXPECT_TRUE(graph.Add("flatten", FlattenNode{}).ok());
+  EXPECT_TRUE(graph.Add("head", LinearNode{3, true}).ok());
+  EXPECT_TRUE(graph.Add("loss", SoftmaxCrossEntropyNode{}).ok());
+  return graph;
+}
+
+void Randomize(ModelState& model, const Graph& graph) {
+  const common::RandomStream stream(1, "weights");
+  for (const ParameterSpec& spec : graph.parameters()) {
+    for (int64_t i = spec.offset; i < spec.offset + spec.count; ++i) {
+      model.parameters.data()[i] =
+          static_cast<float>(0.3 * stream.Normal(0, static_cast<uint64_t>(i)));
+    }
+  }
+}
+
+// A task that can be learned: the label says which third of the input is larger.
+void FillBatch(Network& network, uint64_t step) {
+  const common::RandomStream stream(1, "inputs");
+  const size_t batch = network.labels().size();
+  const size_t features = network.input().size() / batch;
+  for (size_t n = 0; n < batch; ++n) {
+    network.labels()[n] = static_cast<int32_t>((n + step) % 3);
+    for (size_t i = 0; i < features; ++i) {
+      const bool raised = i * 3 / features == (n + step) % 3;
+      network.input()[n * features + i] =
+          static_cast<float>(stream.Normal(step, n * features + i) + (raised ? 2.0 : 0.0));
+    }
+  }
+}
+
+TEST(ModelStateTest, StartsWithIdentityStatistics) {
+  const Graph graph = Mlp();
+  const auto model = ModelState::Create(graph);
+  ASSERT_TRUE(model.ok()) << model.status();
+  const auto state = (*model)->state.span();
+  const auto& specs = graph.state();
+  EXPECT_EQ(state[static_cast<size_t>(specs[0].offset)], 0);
+  EXPECT_EQ(state[static_cast<size_t>(specs[1].offset + 8)], 1);
+  EXPECT_EQ(state[static_cast<size_t>(specs[1].offset + 9)], 0) << "gaps stay zero";
+}
+
+TEST(NetworkTest, RefusesWhatCannotBePlannedNamingTheLayer) {
+  const Graph graph = Mlp();
+  ModelState model(graph);
+  const auto one = Network::Plan(graph, model, {.batch_size = 1});
+  EXPECT_EQ(one.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(one.status().message()), HasSubstr("bn1"));
+  EXPECT_TRUE(Network::Plan(graph, model, {.batch_size = 1, .mode = Mode::kEvaluation}).ok());
+  EXPECT_EQ(Network::Plan(graph, model, {.batch_size = 0}).status().code(),
+            absl::StatusCode::kInvalidArgument);
+
+  Graph without_loss({4});
+  ASSERT_TRUE(without_loss.Add("fc1", LinearNode{3, true}).ok());
+  ModelState other(without_loss);
+  const auto refused = Network::Plan(without_loss, other, {.batch_size = 2});
+  EXPECT_EQ(refused.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(refused.status().message()), HasSubstr("fc1"));
+  EXPECT_EQ(Network::Plan(graph, other, {.batch_size = 2}).status().code(),
+            absl::StatusCode::kInvalidArgument)
+      << "a model of another graph";
+}
+
+TEST(NetworkTest, ATrainingPlanLearnsAndAnEvaluationPlanSeesIt) {
+  for (const Graph& graph : {Mlp(), Cnn(5, 8)}) {
+    ModelState model(graph);
+    Randomize(model, graph);
+    auto training = Network::Plan(graph, model, {.batch_size = 30, .threads = 1});
+    auto remainder = Network::Plan(graph, model, {.batch_size = 7, .threads = 1});
+    auto evaluation =
+        Network::Plan(graph, model, {.batch_size = 60, .mode = Mode::kEvaluation, .threads = 1});
+    ASSERT_TRUE(training.ok() && remainder.ok() && evaluation.ok());
+    FillBatch(**evaluation, 1000);
+    const double before = (*evaluation)->Forward().loss;
+    for (uint64_t step = 0; step < 120; ++step) {
+      Network& network = step % 5 == 4 ? **remainder : **training;
+      network.ParametersChanged();
+      FillBatch(network, step);
+      network.Forward();
+      network.Backward();
+      for (int64_t i = 0; i < model.parameters.size(); ++i) {
+        model.parameters.data()[i] -= 0.2F * model.gradients.data()[i];
+      }
+    }
+    (*evaluation)->ParametersChanged();
+    const BatchResult after = (*evaluation)->Forward();
+    EXPECT_LT(after.loss, 0.5 * before);
+    EXPECT_GT(after.correct, 50);
+  }
+}
+
+TEST(NetworkTest, GradientsAreOverwrittenAndGapsStayZero) {
+  for (const Graph& graph : {Mlp(), Cnn(6, 5)}) {
+    ModelState model(graph);
+    Randomize(model, graph);
+    auto network = Network::Plan(graph, model, {.batch_size = 4});
+    ASSERT_TRUE(network.ok()) << network.status();
+    FillBatch(**network, 0);
+    (*network)->Forward();
+    (*network)->Backward();
+    const std::vector<float> first(model.gradients.span().begin(), model.gradients.span().end());
+    (*network)->Forward();
+    (*network)->Backward();
+    EXPECT_TRUE(std::equal(first.begin(), first.end(), model.gradients.data()));
+    std::vector<bool> used(first.size(), false);
+    for (const ParameterSpec& spec : graph.parameters()) {
+      bool any = false;
+      for (int64_t i = spec.offset; i < spec.offset + spec.count; ++i) {
+        used[static_cast<size_t>(i)] = true;
+        any |= first[static_cast<size_t>(i)] != 0;
+      }
+      EXPECT_TRUE(any) << spec.name << " has no gradient";
+    }
+    for (size_t i = 0; i < first.size(); ++i) {
+      EXPECT_TRUE(used[i] || first[i] == 0) << "gap at " << i;
+    }
+  }
+}
+
+TEST(NetworkTest, RecordsChoicesAndSkipsTheGradientOfTheInput) {
+  const Graph graph = Mlp();
+  ModelState model(graph);
+  auto network = Network::Plan(graph, model, {.batch_size = 4});
+  ASSERT_TRUE(network.ok()) << network.status();
+  std::vector<std::string> passes;
+  for (const ImplementationChoice& choice : (*network)->implementations()) {
+    EXPECT_FALSE(choice.implementation.empty());
+    passes.push_back(choice.layer + "/" + choice.pass);
+  }
+  EXPECT_THAT(passes,
+              ::testing::IsSupersetOf({"fc1/forward", "fc1/backward_weights", "bn1/forward",
+                                       "bn1/backward", "head/backward_data", "loss/forward"}));
+  EXPECT_THAT(passes, ::testing::Not(::testing::Contains("fc1/backward_data")));
+}
+
+TEST(NetworkTest, ReadsOutputsThatExist) {
+  const Graph graph = Mlp();
+  ModelState model(graph);
+  Randomize(model, graph);
+  auto fused = Network::Plan(graph, model, {.batch_size = 4});
+  auto unfused = Network::Plan(graph, model, {.batch_size = 4, .unfused = true});
+  ASSERT_TRUE(fused.ok() && unfused.ok());
+  FillBatch(**fused, 0);
+  FillBatch(**unfused, 0);
+  const double loss = (*fused)->Forward().loss;
+  (*unfused)->Forward();
+  EXPECT_EQ((*fused)->ReadOutput("bn1").status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ((*fused)->ReadOutput("bn7").status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ((*unfused)->ReadOutput("bn1")->size(), 4u * 9u);
+  EXPECT_EQ((*fused)->ReadOutput("act1")->size(), 4u * 9u);
+  EXPECT_EQ((*fused)->ReadOutput("loss")->at(0), static_cast<float>(loss));
+}
+
+TEST(NetworkTest, PlansNeedNoMoreMemoryThanEstimated) {
+  struct Size {
+    int64_t image, channels, batch;
+  };
+  for (const Size size : {Size{6, 5, 3}, Size{16, 16, 32}, Size{28, 33, 50}, Size{9, 64, 128}}) {
+    for (const int threads : {1, 2, 4}) {
+      const Graph graph = Cnn(size.image, size.channels);
+      ModelState model(graph);
+      const auto training =
+          Network::Plan(graph, model, {.batch_size = size.batch, .threads = threads});
+      const auto evaluation = Network::Plan(
+          graph, model,
+          {.batch_size = 2 * size.batch, .mode = Mode::kEvaluation, .threads = threads});
+      ASSERT_TRUE(training.ok() && evaluation.ok());
+      const MemoryEstimate estimate =
+          EstimateMemory(graph, {.batch_size = size.batch,
+                                 .evaluation_batch_size = 2 * size.batch,
+                                 .last_batch_size = 0,
+                                 .evaluation_last_batch_size = 0,
+                                 .optimizer_slots = 0,
+                                 .data_bytes = 0,
+                                 .threads = threads});
+      const int64_t planned = (*training)->planned_bytes() + (*evaluation)->planned_bytes();
+      EXPECT_LE(planned, estimate.activations + estimate.parameters)
+          << size.image << " " << size.channels << " " << size.batch << " threads " << threads;
+      // An estimate that is far too high would keep jobs from running.
+      constexpr int64_t kForSmallNets = int64_t{2} << 20;
+      EXPECT_LE(estimate.activations, 4 * planned + kForSmallNets);
+    }
+  }
+}
+
+TEST(NetworkTest, KeepsItsNumberOfThreads) {
+  const Graph graph = Mlp();
+  ModelState model(graph);
+  auto network = Network::Plan(graph, model, {.batch_size = 4, .threads = 2});
+  ASSERT_TRUE(network.ok()) << network.status();
+  omp_set_num_threads(1);
+  (*network)->Forward();
+  EXPECT_EQ(omp_get_max_threads(), 2);
+}
+
+}  // namespace
+}  // namespace normlab::engine

@@ -1,0 +1,302 @@
+#include "engine/train/trainer.h"
+
+#include <omp.h>
+
+#include <cmath>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+#include "common/status_macros.h"
+#include "engine/checkpoint/checkpoint.h"
+#include "engine/init/initializer.h"
+#include "engine/models/job_check.h"
+#include "engine/train/failure.h"
+#include "engine/train/model_tensors.h"
+
+namespace normlab::engine {
+namespace {
+
+constexpr int kKeptCheckpoints = 2;
+constexpr char kCheckpointsFolder[] = "/checkpoints";
+
+double Seconds(std::chrono::steady_clock::duration duration) {
+  return std::chrono::duration<double>(duration).count();
+}
+
+}  // namespace
+
+const std::vector<std::string>& Trainer::series() {
+  // In the order of the enum Series. Never destroyed.
+  static const auto& names = *new std::vector<std::string>{
+      "train/loss", "train/accuracy", "train/learning_rate", "test/loss", "test/accuracy"};
+  return names;
+}
+
+Trainer::Trainer(v1::JobSpec resolved,
+                 const MappedDataset& data,
+                 TrainerOptions options,
+                 Graph graph)
+    : resolved_(std::move(resolved)),
+      options_(std::move(options)),
+      spec_sha256_(TrainingSpecSha256(resolved_)),
+      graph_(std::move(graph)),
+      source_(resolved_, data) {}
+
+absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Plan(v1::JobSpec resolved,
+                                                       const MappedDataset& data,
+                                                       TrainerOptions options) {
+  JobCheck check = CheckJob(resolved, data.shape());
+  NORMLAB_RETURN_IF_ERROR(ViolationsToStatus(check.violations));
+  std::unique_ptr<Trainer> trainer(
+      new Trainer(std::move(resolved), data, std::move(options), *std::move(check.graph)));
+  NORMLAB_RETURN_IF_ERROR(trainer->PlanNetworks());
+  if (!trainer->options_.resume_folder.empty()) {
+    NORMLAB_RETURN_IF_ERROR(WithReason(trainer->Resume(), v1::FailureReason::CHECKPOINT_ERROR));
+  }
+  return trainer;
+}
+
+absl::Status Trainer::PlanNetworks() {
+  NORMLAB_ASSIGN_OR_RETURN(model_, ModelState::Create(graph_));
+  InitializeParameters(resolved_, graph_, model_->parameters.span());
+  NORMLAB_ASSIGN_OR_RETURN(optimizer_, MakeOptimizer(resolved_, graph_.parameter_floats()));
+  const RunLength& length = source_.length();
+  NetworkOptions network_options;
+  network_options.mode = Mode::kTraining;
+  network_options.threads = resolved_.threads();
+  if (length.train_examples >= resolved_.batch_size()) {
+    network_options.batch_size = resolved_.batch_size();
+    NORMLAB_ASSIGN_OR_RETURN(full_, Network::Plan(graph_, *model_, network_options));
+  }
+  if (length.last_batch_size > 0) {
+    network_options.batch_size = length.last_batch_size;
+    NORMLAB_ASSIGN_OR_RETURN(rest_, Network::Plan(graph_, *model_, network_options));
+  }
+  NORMLAB_ASSIGN_OR_RETURN(
+      evaluator_, Evaluator::Plan(graph_, *model_, source_, resolved_.evaluation().batch_size(),
+                                  resolved_.threads()));
+  plan_.set_total_steps(length.total_steps);
+  plan_.set_total_epochs(static_cast<int32_t>(length.total_epochs));
+  return absl::OkStatus();
+}
+
+absl::Status Trainer::Resume() {
+  NORMLAB_ASSIGN_OR_RETURN(
+      const int64_t step,
+      LoadCheckpoint(options_.resume_folder, spec_sha256_, resolved_.seed(),
+                     ModelTensors(graph_, *model_), OptimizerTensors(graph_, *optimizer_)));
+  if (step > plan_.total_steps()) {
+    return absl::DataLossError(absl::StrCat("checkpoint ", options_.resume_folder, " is of step ",
+                                            step, ", beyond the last step ", plan_.total_steps(),
+                                            "; use another checkpoint"));
+  }
+  plan_.set_start_step(step);
+  return absl::OkStatus();
+}
+
+int64_t Trainer::planned_bytes() const {
+  int64_t bytes = evaluator_->planned_bytes();
+  for (const Network* network : {full_.get(), rest_.get()}) {
+    bytes += network != nullptr ? network->planned_bytes() : 0;
+  }
+  return bytes;
+}
+
+bool Trainer::EvaluationDue(int64_t step) const {
+  const v1::Evaluation& evaluation = resolved_.evaluation();
+  const int64_t interval = evaluation.every_steps() > 0
+                               ? evaluation.every_steps()
+                               : evaluation.every_epochs() * source_.length().steps_per_epoch;
+  return interval > 0 && step % interval == 0;
+}
+
+bool Trainer::CheckpointDue(int64_t step) const {
+  const int64_t interval = resolved_.checkpoint().every_steps();
+  // The state a run starts from is there already.
+  return interval > 0 && step % interval == 0 && step > plan_.start_step();
+}
+
+v1::Outcome Trainer::Run(MetricSink& sink, const std::stop_token& stop) {
+  omp_set_num_threads(resolved_.threads());
+  start_ = std::chrono::steady_clock::now();
+  steps_done_ = plan_.start_step();
+  v1::Outcome outcome;
+  const absl::Status status = RunToTheEnd(sink, stop, outcome);
+  if (!status.ok()) {
+    outcome.set_state(v1::Job::FAILED);
+    *outcome.mutable_failure() = ToFailure(status);
+    return outcome;
+  }
+  FillResult(outcome);
+  return outcome;
+}
+
+absl::Status Trainer::RunToTheEnd(MetricSink& sink,
+                                  const std::stop_token& stop,
+                                  v1::Outcome& outcome) {
+  for (int64_t step = plan_.start_step(); step < plan_.total_steps(); ++step) {
+    if (stop.stop_requested()) {
+      outcome.set_state(v1::Job::CANCELLED);
+      return absl::OkStatus();
+    }
+    if (CheckpointDue(step)) {
+      if (!ModelIsFinite()) {
+        Diverged(step, "a weight", sink, outcome);
+        return absl::OkStatus();
+      }
+      NORMLAB_RETURN_IF_ERROR(WriteCheckpointOf(step, sink));
+    }
+    if (EvaluationDue(step) && !Evaluate(stop)) {
+      outcome.set_state(v1::Job::CANCELLED);
+      return absl::OkStatus();
+    }
+    const TimePoint step_start = std::chrono::steady_clock::now();
+    const double learning_rate = LearningRateAt(resolved_, step);
+    const BatchResult result = TrainStep(step, learning_rate);
+    Add(kTrainLoss, result.loss);
+    if (!std::isfinite(result.loss)) {
+      Report(step, step_start, /*examples=*/0, sink);
+      Diverged(step, "the training loss", sink, outcome);
+      return absl::OkStatus();
+    }
+    const int64_t examples = source_.BatchSizeOf(step);
+    Add(kTrainAccuracy, static_cast<double>(result.correct) / static_cast<double>(examples));
+    Add(kLearningRate, learning_rate);
+    steps_done_ = step + 1;
+    Report(step, step_start, examples, sink);
+  }
+  if (!ModelIsFinite()) {
+    Diverged(plan_.total_steps(), "a weight", sink, outcome);
+    return absl::OkStatus();
+  }
+  if (!Evaluate(stop)) {
+    outcome.set_state(v1::Job::CANCELLED);
+    return absl::OkStatus();
+  }
+  Report(plan_.total_steps(), std::chrono::steady_clock::now(), /*examples=*/0, sink);
+  NORMLAB_RETURN_IF_ERROR(WriteFinal(sink));
+  outcome.set_state(v1::Job::SUCCEEDED);
+  return absl::OkStatus();
+}
+
+BatchResult Trainer::TrainStep(int64_t step, double learning_rate) {
+  const bool is_full = source_.BatchSizeOf(step) == resolved_.batch_size();
+  Network& network = is_full ? *full_ : *rest_;
+  // Every update changed the parameters, maybe through the other plan.
+  network.ParametersChanged();
+  source_.LoadTraining(step, network.input(), network.labels());
+  const BatchResult result = network.Forward();
+  if (std::isfinite(result.loss)) {
+    network.Backward();
+    optimizer_->Step(learning_rate, model_->gradients.span(), model_->parameters.span());
+  }
+  return result;
+}
+
+bool Trainer::Evaluate(const std::stop_token& stop) {
+  const std::optional<EvaluationResult> result = evaluator_->Run(stop);
+  if (!result.has_value()) {
+    return false;
+  }
+  Add(kTestLoss, result->loss);
+  Add(kTestAccuracy, result->accuracy);
+  return true;
+}
+
+bool Trainer::ModelIsFinite() const {
+  return AllFinite(model_->parameters.span()) && AllFinite(model_->state.span());
+}
+
+absl::Status Trainer::WriteCheckpointOf(int64_t step, MetricSink& sink) {
+  const TimePoint begin = std::chrono::steady_clock::now();
+  const std::string parent = options_.attempt_folder + kCheckpointsFolder;
+  const auto written =
+      WriteCheckpoint(parent, CheckpointName(step),
+                      {.step = step,
+                       .seed = resolved_.seed(),
+                       .spec_sha256 = spec_sha256_,
+                       .model = AsConst(ModelTensors(graph_, *model_)),
+                       .optimizer = AsConst(OptimizerTensors(graph_, *optimizer_))});
+  if (!written.ok()) {
+    return WithReason(written.status(), v1::FailureReason::CHECKPOINT_ERROR);
+  }
+  sink.OnCheckpoint({.step = step,
+                     .folder = written->folder,
+                     .manifest_sha256 = written->manifest_sha256,
+                     .bytes = written->bytes,
+                     .seconds = Seconds(std::chrono::steady_clock::now() - begin)});
+  // One that is announced but not known to be committed may become the one to start from.
+  PruneCheckpoints(parent, kKeptCheckpoints, sink.CommittedCheckpointStep());
+  return absl::OkStatus();
+}
+
+absl::Status Trainer::WriteFinal(MetricSink& sink) {
+  const auto written =
+      WriteCheckpoint(options_.attempt_folder, "final",
+                      {.step = plan_.total_steps(),
+                       .seed = resolved_.seed(),
+                       .spec_sha256 = spec_sha256_,
+                       .model = AsConst(ModelTensors(graph_, *model_)),
+                       .optimizer = AsConst(OptimizerTensors(graph_, *optimizer_))});
+  if (!written.ok()) {
+    return WithReason(written.status(), v1::FailureReason::CHECKPOINT_ERROR);
+  }
+  sink.OnLog(v1::LogLine::INFO, absl::StrCat("final weights written to ", written->folder, " (",
+                                             written->bytes, " bytes)"));
+  return absl::OkStatus();
+}
+
+void Trainer::Add(Series series, double value) {
+  record_[record_size_++] = {series, value};
+  latest_[series] = value;
+  if (std::isfinite(value)) {
+    latest_finite_[series] = value;
+  }
+}
+
+void Trainer::Report(int64_t step, TimePoint step_start, int64_t examples, MetricSink& sink) {
+  const TimePoint now = std::chrono::steady_clock::now();
+  sink.OnStep(
+      {.step = step,
+       .values = absl::MakeConstSpan(record_.data(), record_size_),
+       .elapsed_us = std::chrono::duration_cast<std::chrono::microseconds>(now - start_).count(),
+       .step_seconds = examples > 0 ? static_cast<float>(Seconds(now - step_start)) : 0.0F,
+       .examples = examples});
+  record_size_ = 0;
+}
+
+void Trainer::Diverged(int64_t step,
+                       absl::string_view what,
+                       MetricSink& sink,
+                       v1::Outcome& outcome) {
+  steps_done_ = step;
+  outcome.set_state(v1::Job::DIVERGED);
+  sink.OnLog(v1::LogLine::WARNING,
+             absl::StrCat(what, " is not finite at step ", step,
+                          ": the run diverged; use a smaller learning rate, another initializer "
+                          "or a normalizer"));
+}
+
+void Trainer::FillResult(v1::Outcome& outcome) {
+  v1::Result& result = *outcome.mutable_result();
+  // Of a diverged run the last finite values are worth keeping.
+  const auto& values = outcome.state() == v1::Job::DIVERGED ? latest_finite_ : latest_;
+  for (size_t i = 0; i < values.size(); ++i) {
+    if (values[i].has_value()) {
+      (*result.mutable_final_metrics())[series()[i]] = *values[i];
+    }
+  }
+  result.set_steps(steps_done_);
+  result.set_training_seconds(Seconds(std::chrono::steady_clock::now() - start_));
+  result.set_weights_sha256(WeightsSha256(ModelTensors(graph_, *model_)));
+  const Network& network = full_ != nullptr ? *full_ : *rest_;
+  for (const ImplementationChoice& choice : network.implementations()) {
+    v1::LayerImplementation& implementation = *result.add_implementations();
+    implementation.set_layer(choice.layer);
+    implementation.set_pass(choice.pass);
+    implementation.set_implementation(choice.implementation);
+  }
+}
+
+}  // namespace normlab::engine

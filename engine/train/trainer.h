@@ -1,0 +1,131 @@
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <stop_token>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+#include "engine/data/batch_source.h"
+#include "engine/data/mapped_dataset.h"
+#include "engine/graph/graph.h"
+#include "engine/optim/optimizer.h"
+#include "engine/train/evaluator.h"
+#include "engine/train/metric_sink.h"
+#include "engine/train/network.h"
+
+#include "normlab/v1/spec.pb.h"
+#include "normlab/v1/worker.pb.h"
+
+namespace normlab::engine {
+
+struct TrainerOptions {
+  // Exists; checkpoints go to <attempt_folder>/checkpoints/step-..., final weights to
+  // <attempt_folder>/final.
+  std::string attempt_folder;
+  // A checkpoint's folder; empty: from the beginning.
+  std::string resume_folder;
+};
+
+// One training run: plans everything, then steps.
+//
+// Step t reports train/loss, train/accuracy and train/learning_rate of the state before update t.
+// The test set is evaluated before update t when t is a multiple of the evaluation interval (t = 0
+// included), in the record of step t, and once after the last update, in a last record with step =
+// total_steps. A checkpoint of step n is the state before update n. A run resumed from it repeats
+// step n's evaluation and equals the uninterrupted run bit for bit.
+//
+// A loss, parameter or running statistic that is not finite ends the run as DIVERGED: the loss is
+// looked at every step, the rest at checkpoints and at the end.
+//
+// The step path allocates nothing, creates no primitive, takes no lock and does no I/O.
+//
+// Not thread-safe: one thread plans and runs. Owns its model and plans; the data set must outlive
+// it.
+class Trainer {
+ public:
+  // Builds the network, plans every batch size and initializes or resumes. `resolved`: from
+  // Resolve, valid. The error's failure reason is told by ToFailure (engine/train/failure.h):
+  // CHECKPOINT_ERROR, OUT_OF_MEMORY, ...
+  static absl::StatusOr<std::unique_ptr<Trainer>> Plan(v1::JobSpec resolved,
+                                                       const MappedDataset& data,
+                                                       TrainerOptions options);
+
+  // What the plan says: steps and epochs of the whole budget, and the step that comes first.
+  const v1::WorkerPlan& plan() const { return plan_; }
+  const RunLength& length() const { return source_.length(); }
+  // Names of the series that SeriesValue::series counts in.
+  static const std::vector<std::string>& series();
+  // Bytes of all plans' buffers.
+  int64_t planned_bytes() const;
+
+  // Trains from plan().start_step() to the end of the budget, a divergence, a stop request
+  // (CANCELLED, after the current step) or a failure. Call once. The outcome's result is set unless
+  // it failed.
+  v1::Outcome Run(MetricSink& sink, const std::stop_token& stop);
+
+  // For tests and tools: the model as it is.
+  const Graph& graph() const { return graph_; }
+  const ModelState& model() const { return *model_; }
+
+ private:
+  enum Series : uint32_t {
+    kTrainLoss,
+    kTrainAccuracy,
+    kLearningRate,
+    kTestLoss,
+    kTestAccuracy,
+    kSeriesCount
+  };
+  using TimePoint = std::chrono::steady_clock::time_point;
+
+  Trainer(v1::JobSpec resolved, const MappedDataset& data, TrainerOptions options, Graph graph);
+
+  absl::Status PlanNetworks();
+  absl::Status Resume();
+
+  // Runs to the end; sets the outcome's state, or returns the error that ends it.
+  absl::Status RunToTheEnd(MetricSink& sink, const std::stop_token& stop, v1::Outcome& outcome);
+  BatchResult TrainStep(int64_t step, double learning_rate);
+  bool EvaluationDue(int64_t step) const;
+  bool CheckpointDue(int64_t step) const;
+  // False when stopped.
+  bool Evaluate(const std::stop_token& stop);
+  bool ModelIsFinite() const;
+  absl::Status WriteCheckpointOf(int64_t step, MetricSink& sink);
+  absl::Status WriteFinal(MetricSink& sink);
+
+  // Collects values of the current record; Report sends them.
+  void Add(Series series, double value);
+  void Report(int64_t step, TimePoint step_start, int64_t examples, MetricSink& sink);
+  void Diverged(int64_t step, absl::string_view what, MetricSink& sink, v1::Outcome& outcome);
+  void FillResult(v1::Outcome& outcome);
+
+  const v1::JobSpec resolved_;
+  const TrainerOptions options_;
+  const std::string spec_sha256_;
+  const Graph graph_;
+  BatchSource source_;
+  v1::WorkerPlan plan_;
+  std::unique_ptr<ModelState> model_;
+  std::unique_ptr<Optimizer> optimizer_;
+  std::unique_ptr<Network> full_;  // null when the training set is smaller than a batch
+  std::unique_ptr<Network> rest_;  // null without a kept incomplete batch
+  std::optional<Evaluator> evaluator_;
+
+  // Of the run.
+  TimePoint start_;
+  int64_t steps_done_ = 0;
+  std::array<SeriesValue, kSeriesCount> record_;
+  size_t record_size_ = 0;
+  std::array<std::optional<double>, kSeriesCount> latest_;         // reported last
+  std::array<std::optional<double>, kSeriesCount> latest_finite_;  // the last finite one
+};
+
+}  // namespace normlab::engine

@@ -1,0 +1,130 @@
+// Reproducibility: equal runs, resumed runs, checkpoints and final weights.
+#include <algorithm>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "common/atomic_file.h"
+#include "engine/checkpoint/safetensors.h"
+#include "engine/train/model_tensors.h"
+#include "engine/train/trainer.h"
+#include "engine/train/trainer_test_support.h"
+
+namespace normlab::engine {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::ElementsAre;
+
+TEST_F(TrainerTest, EqualRunsAreEqualBitForBitAndSeedsDiffer) {
+  for (const char* text : {kBatchNormMlp, kPlainCnn, kBatchNormCnn}) {
+    for (const char* threads : {"threads: 1 ", "threads: 2 "}) {
+      SCOPED_TRACE(std::string(text) + threads);
+      const std::string spec = std::string(text) + threads + "steps: 30 ";
+      RecordingSink first;
+      RecordingSink second;
+      const v1::Outcome a = Run(spec, first);
+      const v1::Outcome b = Run(spec, second);
+      ASSERT_EQ(a.state(), v1::Job::SUCCEEDED);
+      EXPECT_EQ(first.MetricBits(), second.MetricBits());
+      EXPECT_EQ(a.result().weights_sha256(), b.result().weights_sha256());
+      RecordingSink other;
+      EXPECT_NE(Run(spec + "seed: 12", other).result().weights_sha256(),
+                a.result().weights_sha256());
+    }
+  }
+}
+
+TEST_F(TrainerTest, AResumedRunEqualsTheUninterruptedOneBitForBit) {
+  for (const char* text : {kBatchNormMlp, kPlainCnn, kBatchNormCnn}) {
+    const std::string base =
+        std::string(text) + "steps: 40 evaluation { every_steps: 6 batch_size: 9 } ";
+    RecordingSink whole;
+    const v1::Outcome expected = Run(base, whole);
+    ASSERT_EQ(expected.state(), v1::Job::SUCCEEDED);
+    // Checkpoints inside epochs, at their borders (11, 13 or 14 steps) and at evaluations.
+    for (const int interval : {1, 6, 11, 13, 14, 39}) {
+      SCOPED_TRACE(base + "interval " + std::to_string(interval));
+      const std::string spec =
+          base + "checkpoint { every_steps: " + std::to_string(interval) + " }";
+      const std::string attempt = NewAttempt();
+      RecordingSink interrupted;
+      interrupted.stop_after_ = std::max(interval, 17);
+      EXPECT_EQ(Run(spec, interrupted, attempt).state(), v1::Job::CANCELLED);
+      ASSERT_FALSE(interrupted.checkpoints_.empty());
+      const CheckpointRecord& checkpoint = interrupted.checkpoints_.back();
+
+      auto trainer = Trainer::Plan(
+          Spec(spec), *data_, {.attempt_folder = NewAttempt(), .resume_folder = checkpoint.folder});
+      ASSERT_TRUE(trainer.ok()) << trainer.status();
+      EXPECT_EQ((*trainer)->plan().start_step(), checkpoint.step);
+      RecordingSink rest;
+      const v1::Outcome outcome = (*trainer)->Run(rest, {});
+      EXPECT_EQ(rest.MetricBits(), whole.MetricBits(checkpoint.step));
+      EXPECT_EQ(outcome.result().weights_sha256(), expected.result().weights_sha256());
+      EXPECT_EQ(outcome.result().steps(), 40);
+    }
+  }
+}
+
+TEST_F(TrainerTest, CheckpointsAreKeptTwoAtATimeAndNeverTheUncommittedRemoved) {
+  const auto names = [](const std::string& attempt) {
+    std::vector<std::string> found;
+    for (const auto& entry : fs::directory_iterator(attempt + "/checkpoints")) {
+      found.push_back(entry.path().filename().string());
+    }
+    std::sort(found.begin(), found.end());
+    return found;
+  };
+  const std::string spec = std::string(kBatchNormMlp) + "steps: 12 checkpoint { every_steps: 3 }";
+  RecordingSink committing;
+  std::string attempt = NewAttempt();
+  Run(spec, committing, attempt);
+  EXPECT_THAT(names(attempt), ElementsAre("step-000000006", "step-000000009"));
+  EXPECT_EQ(committing.checkpoints_.size(), 3U);  // none at the end: the final weights are there
+  RecordingSink silent;
+  silent.commits_ = false;
+  attempt = NewAttempt();
+  Run(spec, silent, attempt);
+  EXPECT_EQ(names(attempt).size(), 3U);
+}
+
+TEST_F(TrainerTest, FinalWeightsAreOnDiskUnderPytorchsNames) {
+  const std::string attempt = NewAttempt();
+  auto trainer = Trainer::Plan(Spec(std::string(kBatchNormMlp) + "steps: 3"), *data_,
+                               {.attempt_folder = attempt, .resume_folder = ""});
+  ASSERT_TRUE(trainer.ok()) << trainer.status();
+  RecordingSink sink;
+  (*trainer)->Run(sink, {});
+  const Graph& graph = (*trainer)->graph();
+  ModelState read(graph);
+  const auto bytes = common::ReadFile(attempt + "/final/model.safetensors");
+  ASSERT_TRUE(bytes.ok());
+  const auto tensors = ModelTensors(graph, read);
+  ASSERT_TRUE(DecodeSafetensors(*bytes, "final", tensors).ok());
+  std::vector<std::string> names;
+  for (const MutableTensor& tensor : tensors) {
+    names.push_back(tensor.name);
+  }
+  EXPECT_THAT(names, ElementsAre("fc1.weight", "bn1.weight", "bn1.bias", "fc2.weight", "bn2.weight",
+                                 "bn2.bias", "head.weight", "head.bias", "bn1.running_mean",
+                                 "bn1.running_var", "bn2.running_mean", "bn2.running_var"));
+  EXPECT_EQ((*trainer)->model().parameters.span(), read.parameters.span());
+  EXPECT_EQ((*trainer)->model().state.span(), read.state.span());
+}
+
+TEST_F(TrainerTest, ANewNameOrPriorityIsTheSameRunAnotherLearningRateIsNot) {
+  const std::string digest = TrainingSpecSha256(Spec(kBatchNormMlp));
+  EXPECT_EQ(digest,
+            TrainingSpecSha256(Spec(std::string(kBatchNormMlp) +
+                                    "display_name: 'x' priority: 3 max_retries: 2 "
+                                    "labels { key: 'a' value: 'b' } time_limit { seconds: 9 } "
+                                    "checkpoint { every_steps: 5 }")));
+  EXPECT_NE(digest, TrainingSpecSha256(Spec(std::string(kBatchNormMlp) + "steps: 4")));
+}
+
+}  // namespace
+}  // namespace normlab::engine

@@ -1,0 +1,247 @@
+#include "engine/worker/attempt.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <exception>
+#include <new>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+
+#include "common/clock.h"
+#include "common/worker_exit.h"
+#include "engine/dnnl/runtime.h"
+#include "engine/train/failure.h"
+#include "engine/worker/process_setup.h"
+#include "engine/worker/report_builder.h"
+#include "engine/worker/worker_sink.h"
+
+#include "spdlog/spdlog.h"
+
+namespace normlab::engine {
+namespace {
+
+constexpr int32_t kProtocolVersion = 1;
+constexpr double kMiB = 1 << 20;
+// 1 MiB of steps: some seconds of the fastest training.
+constexpr size_t kRingWords = size_t{1} << 17;
+constexpr absl::Duration kDefaultOrphanTimeout = absl::Hours(24);
+constexpr absl::Duration kFolderCheckInterval = absl::Seconds(1);
+// How often a worker that only waits for the server looks for SIGTERM.
+constexpr absl::Duration kDeliveryCheckInterval = absl::Milliseconds(100);
+
+v1::Failure InternalFailure(absl::string_view what) {
+  v1::Failure failure;
+  failure.set_reason(v1::FailureReason::INTERNAL);
+  failure.set_message(absl::StrCat("the training ended with an unexpected error: ", what,
+                                   "; this is a bug, please report it"));
+  return failure;
+}
+
+// Without unwinding: other threads may be anywhere, in a write of a checkpoint that is not wanted
+// any more, too.
+[[noreturn]] void ExitAtOnce(int code, absl::string_view why) {
+  spdlog::error("{}; exiting with code {}", std::string(why), code);
+  spdlog::default_logger()->flush();
+  _exit(code);
+}
+
+}  // namespace
+
+v1::Failure OutOfMemoryFailure(const v1::WorkerAssignment& assignment) {
+  const auto mebibytes = [](int64_t bytes) {
+    return absl::StrFormat("%.1f MiB", static_cast<double>(bytes) / kMiB);
+  };
+  v1::Failure failure;
+  failure.set_reason(v1::FailureReason::OUT_OF_MEMORY);
+  failure.set_message(absl::StrCat("the training ran out of memory: its estimate was ",
+                                   mebibytes(assignment.memory_estimate_bytes()), ", its limit ",
+                                   assignment.memory_limit_bytes() > 0
+                                       ? mebibytes(assignment.memory_limit_bytes())
+                                       : "the machine's memory",
+                                   ". Use a smaller batch_size, evaluation.batch_size or model"));
+  return failure;
+}
+
+AttemptRunner::AttemptRunner(v1::WorkerAssignment assignment,
+                             FolderWatch folder,
+                             std::function<bool()> terminating)
+    : assignment_(std::move(assignment)),
+      folder_(std::move(folder)),
+      terminating_(std::move(terminating)),
+      cores_(CoreSet(std::vector<int>(assignment_.cores().begin(), assignment_.cores().end()))) {}
+
+int AttemptRunner::Run() {
+  const std::optional<v1::Failure> failure = Prepare();
+  if (terminating_()) {
+    return common::kExitTerminated;
+  }
+  Outbox outbox(kRingWords);
+  std::optional<ReportChannel> channel;
+  std::optional<Reporter> reporter;
+  {
+    // Threads inherit the affinity of the one that starts them, and this one may by now be bound to
+    // a single core. What only sends reports goes wherever there is room.
+    const AffinityScope all_cores(cores_);
+    channel.emplace(ChannelOptions());
+    reporter.emplace(outbox, ReportBuilder(Trainer::series(), Sizes(), assignment_.attempt()),
+                     *channel, MakeReporterOptions(outbox));
+  }
+  v1::Outcome outcome;
+  if (failure.has_value()) {
+    outcome.set_state(v1::Job::FAILED);
+    *outcome.mutable_failure() = *failure;
+  } else {
+    Announce(outbox);
+    WorkerSink sink(outbox, *channel, assignment_.attempt_folder());
+    outcome = Train(sink);
+  }
+  trainer_.reset();
+  if (terminating_() && outcome.state() == v1::Job::CANCELLED) {
+    return common::kExitTerminated;
+  }
+  spdlog::info("the attempt ends as {}{}", v1::Job::State_Name(outcome.state()),
+               outcome.has_failure() ? ": " + outcome.failure().message() : "");
+  outbox.Finish(std::move(outcome));
+  while (!reporter->WaitUntilDelivered(kDeliveryCheckInterval)) {
+    if (terminating_()) {
+      return common::kExitTerminated;
+    }
+  }
+  return common::kExitDone;
+}
+
+std::optional<v1::Failure> AttemptRunner::Prepare() {
+  std::optional<v1::Failure> failure;
+  try {
+    failure = TryPrepare();
+  } catch (const std::bad_alloc&) {
+    failure = OutOfMemoryFailure(assignment_);
+  } catch (const std::exception& error) {
+    failure = InternalFailure(error.what());
+  }
+  if (failure.has_value()) {
+    // Before anything else needs memory.
+    trainer_.reset();
+    if (failure->reason() == v1::FailureReason::OUT_OF_MEMORY) {
+      failure = OutOfMemoryFailure(assignment_);
+    }
+  }
+  return failure;
+}
+
+std::optional<v1::Failure> AttemptRunner::TryPrepare() {
+  absl::StatusOr<MappedDataset> data = MappedDataset::Open(assignment_.data_cache());
+  if (!data.ok()) {
+    return ToFailure(WithReason(data.status(), v1::FailureReason::DATA_ERROR));
+  }
+  data_.emplace(*std::move(data));
+  absl::StatusOr<std::unique_ptr<Trainer>> trainer = Trainer::Plan(
+      assignment_.resolved_spec(), *data_,
+      {.attempt_folder = assignment_.attempt_folder(), .resume_folder = assignment_.resume_from()});
+  if (!trainer.ok()) {
+    return ToFailure(trainer.status());
+  }
+  trainer_ = *std::move(trainer);
+  return std::nullopt;
+}
+
+RunSizes AttemptRunner::Sizes() const {
+  if (trainer_ == nullptr) {
+    return {};
+  }
+  return {.start_step = trainer_->plan().start_step(),
+          .total_steps = trainer_->plan().total_steps(),
+          .total_epochs = trainer_->plan().total_epochs(),
+          .steps_per_epoch = std::max<int64_t>(trainer_->length().steps_per_epoch, 1)};
+}
+
+ReportChannelOptions AttemptRunner::ChannelOptions() {
+  ReportChannelOptions options;
+  options.target = assignment_.server();
+  options.hello.set_protocol_version(kProtocolVersion);
+  options.hello.set_job(assignment_.job());
+  options.hello.set_attempt(assignment_.attempt());
+  options.hello.set_secret(assignment_.secret());
+  v1::WorkerPlan& plan = *options.hello.mutable_plan();
+  if (trainer_ != nullptr) {
+    plan = trainer_->plan();
+  }
+  options.orphan_timeout = assignment_.orphan_timeout_ms() > 0
+                               ? absl::Milliseconds(assignment_.orphan_timeout_ms())
+                               : kDefaultOrphanTimeout;
+  options.on_stop = [this](v1::StopRequest::Kind kind) {
+    if (kind == v1::StopRequest::CANCEL) {
+      stop_.request_stop();
+    }
+  };
+  options.on_disconnect = [](const absl::Status& status) {
+    spdlog::warn("no connection to the server, trying again: {}", status.ToString());
+  };
+  options.on_end = [](ChannelState state, const absl::Status& status) {
+    if (state == ChannelState::kFenced) {
+      ExitAtOnce(common::kExitFenced,
+                 absl::StrCat("the server does not want this attempt: ", status.ToString()));
+    }
+    ExitAtOnce(common::kExitOrphaned, absl::StrCat("no server for too long: ", status.ToString()));
+  };
+  return options;
+}
+
+ReporterOptions AttemptRunner::MakeReporterOptions(Outbox& outbox) {
+  ReporterOptions options;
+  options.on_tick = [this, &outbox, next_check = absl::ZeroDuration()]() mutable {
+    if (terminating_()) {
+      stop_.request_stop();
+      outbox.Close();  // the training may be waiting for room
+    }
+    const absl::Duration now = common::Clock::Real().Monotonic();
+    if (now >= next_check) {
+      next_check = now + kFolderCheckInterval;
+      if (folder_.IsGone()) {
+        ExitAtOnce(common::kExitFenced,
+                   absl::StrCat("the attempt's folder ", assignment_.attempt_folder(), " is gone"));
+      }
+    }
+  };
+  return options;
+}
+
+void AttemptRunner::Announce(Outbox& outbox) const {
+  const v1::JobSpec& spec = assignment_.resolved_spec();
+  const std::string text = absl::StrFormat(
+      "attempt %d trains %d parameters from step %d to %d with batches of %d, on %d threads (cores "
+      "%s); oneDNN %s for "
+      "%s; buffers of %.1f MiB",
+      assignment_.attempt(), trainer_->graph().parameter_count(), trainer_->plan().start_step(),
+      trainer_->plan().total_steps(), spec.batch_size(), spec.threads(),
+      assignment_.cores().empty() ? "any" : absl::StrJoin(assignment_.cores(), ","),
+      OneDnnVersion(), CpuIsaName(), static_cast<double>(trainer_->planned_bytes()) / kMiB);
+  spdlog::info(text);
+  outbox.Log(v1::LogLine::INFO, text);
+}
+
+v1::Outcome AttemptRunner::Train(MetricSink& sink) {
+  v1::Outcome outcome;
+  try {
+    outcome = trainer_->Run(sink, stop_.get_token());
+  } catch (const std::bad_alloc&) {
+    trainer_.reset();
+    outcome.set_state(v1::Job::FAILED);
+    *outcome.mutable_failure() = OutOfMemoryFailure(assignment_);
+  } catch (const std::exception& error) {
+    outcome.set_state(v1::Job::FAILED);
+    *outcome.mutable_failure() = InternalFailure(error.what());
+  }
+  if (outcome.failure().reason() == v1::FailureReason::OUT_OF_MEMORY) {
+    *outcome.mutable_failure() = OutOfMemoryFailure(assignment_);
+  }
+  return outcome;
+}
+
+}  // namespace normlab::engine

@@ -1,0 +1,78 @@
+#include "engine/worker/reporter.h"
+
+#include <utility>
+
+#include "absl/time/clock.h"
+
+namespace normlab::engine {
+
+Reporter::Reporter(Outbox& outbox,
+                   ReportBuilder builder,
+                   ReportChannel& channel,
+                   ReporterOptions options)
+    : outbox_(outbox),
+      channel_(channel),
+      options_(std::move(options)),
+      builder_(std::move(builder)) {
+  thread_ = std::thread([this] { Run(); });
+}
+
+Reporter::~Reporter() {
+  {
+    absl::MutexLock lock(&mu_);
+    stopping_ = true;
+  }
+  outbox_.Wake();
+  thread_.join();
+}
+
+void Reporter::Run() {
+  while (true) {
+    outbox_.Wait(options_.interval);
+    {
+      absl::MutexLock lock(&mu_);
+      if (stopping_) {
+        return;
+      }
+    }
+    if (options_.on_tick != nullptr) {
+      options_.on_tick();
+    }
+    if (channel_.backlog().reports < options_.max_small_reports || outbox_.urgent()) {
+      SendWhatIsThere();
+    }
+  }
+}
+
+void Reporter::SendWhatIsThere() {
+  while (channel_.backlog().bytes < options_.max_backlog_bytes) {
+    const bool more = outbox_.DrainInto(builder_);
+    if (builder_.empty()) {
+      return;
+    }
+    v1::WorkerReport report = builder_.Take();
+    const bool is_last = report.has_outcome();
+    channel_.Send(std::move(report));
+    if (is_last) {
+      absl::MutexLock lock(&mu_);
+      outcome_sent_ = true;
+      return;
+    }
+    if (!more) {
+      return;
+    }
+  }
+}
+
+bool Reporter::WaitUntilDelivered(absl::Duration timeout) {
+  const absl::Time deadline = absl::Now() + timeout;
+  {
+    absl::MutexLock lock(&mu_);
+    if (!mu_.AwaitWithDeadline(absl::Condition(&outcome_sent_), deadline)) {
+      return false;
+    }
+  }
+  return channel_.WaitUntilAcknowledged(deadline - absl::Now());
+}
+
+}  // namespace normlab::engine

@@ -1,0 +1,141 @@
+#include "engine/worker/run_command.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "absl/strings/strip.h"
+
+#include "common/unique_fd.h"
+#include "common/worker_exit.h"
+#include "engine/worker/attempt.h"
+#include "engine/worker/folder_watch.h"
+#include "engine/worker/process_setup.h"
+
+#include "normlab/v1/worker.pb.h"
+#include "spdlog/sinks/stdout_sinks.h"
+#include "spdlog/spdlog.h"
+
+namespace normlab::engine {
+namespace {
+
+constexpr size_t kMaxAssignmentBytes = size_t{64} << 20;
+// Enough to build the last report and write it when everything else was used up.
+constexpr int64_t kMemoryReserveBytes = int64_t{4} << 20;
+
+std::atomic<bool> terminating{false};
+static_assert(std::atomic<bool>::is_always_lock_free, "set by a signal handler");
+
+void OnTermination(int /*signal*/) {
+  terminating.store(true);
+}
+
+void HandleTermination() {
+  struct sigaction action {};
+  action.sa_handler = OnTermination;
+  // A second SIGTERM does not wait for the current step.
+  action.sa_flags = static_cast<int>(SA_RESETHAND | SA_RESTART);
+  sigaction(SIGTERM, &action, nullptr);
+}
+
+absl::StatusOr<v1::WorkerAssignment> ReadAssignment(int fd) {
+  const common::UniqueFd pipe(fd);
+  std::string bytes;
+  std::array<char, 16 << 10> buffer;
+  while (true) {
+    const ssize_t count = read(pipe.get(), buffer.data(), buffer.size());
+    if (count < 0 && errno == EINTR) {
+      continue;
+    }
+    if (count < 0) {
+      return absl::ErrnoToStatus(
+          errno, "there is no assignment to read; normlab-worker is started by normlabd");
+    }
+    if (count == 0) {
+      break;
+    }
+    bytes.append(buffer.data(), static_cast<size_t>(count));
+    if (bytes.size() > kMaxAssignmentBytes) {
+      return absl::InvalidArgumentError("the assignment is too long");
+    }
+  }
+  v1::WorkerAssignment assignment;
+  if (!assignment.ParseFromString(bytes)) {
+    return absl::InvalidArgumentError("what came on the pipe is not an assignment");
+  }
+  if (assignment.job().empty() || assignment.attempt() < 1 || assignment.server().empty() ||
+      assignment.attempt_folder().empty()) {
+    return absl::InvalidArgumentError(
+        "the assignment lacks the job, the attempt, its folder or the server");
+  }
+  return assignment;
+}
+
+// Paths stay what they are when the process goes to the attempt's folder.
+void MakePathsAbsolute(v1::WorkerAssignment& assignment) {
+  const auto absolute = [](const std::string& path) {
+    return path.empty() ? path : std::filesystem::absolute(path).lexically_normal().string();
+  };
+  assignment.set_attempt_folder(absolute(assignment.attempt_folder()));
+  assignment.set_data_cache(absolute(assignment.data_cache()));
+  assignment.set_resume_from(absolute(assignment.resume_from()));
+  absl::string_view socket = assignment.server();
+  if (absl::ConsumePrefix(&socket, "unix:") && !absl::StartsWith(socket, "/")) {
+    assignment.set_server(absl::StrCat("unix:", absolute(std::string(socket))));
+  }
+}
+
+void SetUpLog() {
+  // The executor redirects stderr into the attempt's log file.
+  auto logger =
+      std::make_shared<spdlog::logger>("worker", std::make_shared<spdlog::sinks::stderr_sink_mt>());
+  logger->set_pattern("%Y-%m-%dT%H:%M:%S.%e %l %v");
+  spdlog::set_default_logger(std::move(logger));
+}
+
+}  // namespace
+
+int RunCommand(int fd) {
+  SetUpProcess("normlab-worker");
+  SetUpLog();
+  HandleTermination();
+  absl::StatusOr<v1::WorkerAssignment> assignment = ReadAssignment(fd);
+  if (!assignment.ok()) {
+    spdlog::error(std::string(assignment.status().message()));
+    return common::kExitUsage;
+  }
+  MakePathsAbsolute(*assignment);
+  absl::StatusOr<FolderWatch> folder = FolderWatch::Create(assignment->attempt_folder());
+  if (!folder.ok() || chdir(assignment->attempt_folder().c_str()) != 0) {
+    spdlog::error("the attempt's folder {} cannot be used: {}", assignment->attempt_folder(),
+                  folder.ok() ? "no permission to enter it" : folder.status().ToString());
+    return common::kExitFenced;
+  }
+  // Neither stops the training, whose results do not depend on them; the log tells.
+  for (const absl::Status& status :
+       {LimitMemory(assignment->memory_limit_bytes()),
+        CheckCores(std::vector<int>(assignment->cores().begin(), assignment->cores().end()))}) {
+    if (!status.ok()) {
+      spdlog::warn(std::string(status.message()));
+    }
+  }
+  InstallOutOfMemoryHandler(kMemoryReserveBytes);
+  AttemptRunner runner(*std::move(assignment), *std::move(folder),
+                       [] { return terminating.load(); });
+  return runner.Run();
+}
+
+}  // namespace normlab::engine

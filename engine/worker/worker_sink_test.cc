@@ -1,0 +1,65 @@
+#include "engine/worker/worker_sink.h"
+
+#include <array>
+
+#include "gtest/gtest.h"
+
+#include "engine/worker/report_builder.h"
+
+namespace normlab::engine {
+namespace {
+
+TEST(CheckpointFolderForServerTest, IsRelativeToTheWorkFolder) {
+  const std::string expected = "jobs/abc/attempt-2/checkpoints/step-000000010";
+  EXPECT_EQ(CheckpointFolderForServer("/var/work/jobs/abc/attempt-2",
+                                      "/var/work/jobs/abc/attempt-2/checkpoints/step-000000010"),
+            expected);
+  EXPECT_EQ(
+      CheckpointFolderForServer("/var/work/jobs/abc/attempt-2/", "checkpoints/step-000000010"),
+      expected);
+  EXPECT_EQ(CheckpointFolderForServer("/var//work/./jobs/abc/attempt-2",
+                                      "/var/work/jobs/abc/attempt-2/checkpoints/step-000000010"),
+            expected);
+}
+
+TEST(WorkerSinkTest, PassesEverythingOnInOrder) {
+  Outbox outbox(1024);
+  ReportChannelOptions options;
+  options.target = "unix:/nonexistent/worker.sock";
+  const ReportChannel channel(std::move(options));
+  WorkerSink sink(outbox, channel, "/work/jobs/x/attempt-1");
+  EXPECT_EQ(sink.CommittedCheckpointStep(), -1);
+
+  const std::array<SeriesValue, 2> values = {{{0, 2.5}, {2, 0.125}}};
+  sink.OnStep(
+      {.step = 4, .values = values, .elapsed_us = 1234, .step_seconds = 0.25F, .examples = 61});
+  sink.OnLog(v1::LogLine::WARNING, "watch out");
+  sink.OnCheckpoint({.step = 5,
+                     .folder = "/work/jobs/x/attempt-1/checkpoints/step-000000005",
+                     .manifest_sha256 = "abc",
+                     .bytes = 99,
+                     .seconds = 0.5});
+
+  ReportBuilder builder({"a", "b", "c"},
+                        {.total_steps = 9, .total_epochs = 1, .steps_per_epoch = 9}, 1);
+  EXPECT_FALSE(outbox.DrainInto(builder));
+  const v1::WorkerReport report = builder.Take();
+  ASSERT_EQ(report.segments_size(), 2);
+  const v1::MetricBlock& block = report.segments(0).metrics();
+  EXPECT_EQ(block.steps(0), 4);
+  EXPECT_EQ(block.elapsed_us(0), 1234);
+  ASSERT_EQ(block.values_size(), 2);
+  EXPECT_EQ(block.values(1), 0.125);
+  EXPECT_EQ(block.series(1), 3U);
+  EXPECT_EQ(report.step_seconds(0), 0.25F);
+  EXPECT_EQ(report.examples(), 61);
+  EXPECT_EQ(report.segments(1).log().text(), "watch out");
+  EXPECT_EQ(report.checkpoint().step(), 5);
+  EXPECT_EQ(report.checkpoint().folder(), "jobs/x/attempt-1/checkpoints/step-000000005");
+  EXPECT_EQ(report.checkpoint().manifest_sha256(), "abc");
+  EXPECT_EQ(report.checkpoint().bytes(), 99);
+  EXPECT_EQ(report.checkpoint().seconds(), 0.5);
+}
+
+}  // namespace
+}  // namespace normlab::engine
