@@ -1,0 +1,52 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/time/time.h"
+
+#include "common/clock.h"
+#include "server/api/stream_registry.h"
+#include "server/api/work_pool.h"
+#include "server/executor/helper.h"
+#include "server/monitor/observer.h"
+#include "server/scheduler/controller.h"
+#include "server/store/store.h"
+#include "server/stream/hub.h"
+
+namespace normlab::server {
+
+// What the handlers know of the machine and of the server's settings.
+struct ApiOptions {
+  std::string version;
+  int cores = 1;             // that jobs may use, all together
+  int64_t memory_bytes = 0;  // likewise
+  std::vector<std::string> data_roots;
+  std::string cache_folder;                            // where the helper keeps decoded data sets
+  absl::Duration inspect_timeout = absl::Seconds(60);  // for the helper to read a job's data
+  absl::Duration heartbeat_interval = absl::Seconds(5);
+  const common::Clock* clock = &common::Clock::Real();
+};
+
+// Everything a handler works with. Thread-safe as its parts are; owns none of them, and they
+// outlive every call.
+struct Backend {
+  const ApiOptions options;
+  Store& store;
+  Hub& hub;
+  Controller& controller;
+  Helper& helper;
+  Observer& observer;
+  WorkPool& pool;  // short handlers
+  WorkPool&
+      stream_pool;  // streams' reads, which a crowd of watchers must not take from other calls
+  StreamRegistry& streams;
+  // New jobs are refused; everything else goes on until the listener closes.
+  std::atomic<bool> draining = false;
+  // CreateJob calls between admission and answer.
+  std::atomic<int> creates_in_flight = 0;
+};
+
+}  // namespace normlab::server

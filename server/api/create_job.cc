@@ -1,0 +1,203 @@
+#include "server/api/create_job.h"
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include <google/protobuf/io/coded_stream.h>
+#include <google/protobuf/io/zero_copy_stream_impl_lite.h>
+
+#include "common/ids.h"
+#include "common/sha256.h"
+#include "common/status_macros.h"
+#include "engine/spec/resolve.h"
+#include "engine/spec/validate.h"
+#include "server/api/admission.h"
+#include "server/api/format.h"
+#include "server/api/unary.h"
+#include "server/domain/errors.h"
+#include "server/domain/names.h"
+
+#include <spdlog/spdlog.h>
+
+namespace normlab::server {
+namespace {
+
+constexpr size_t kMaxRequestIdBytes = 128;
+// Each holds a spec and its resolved form: a few kilobytes.
+constexpr int kMaxCreatesInFlight = 2048;
+constexpr absl::Duration kDrainRetry = absl::Seconds(1);
+
+absl::Status CheckRequestId(const std::string& request_id) {
+  if (request_id.size() > kMaxRequestIdBytes) {
+    return InvalidArgument(
+        "request_id",
+        absl::StrCat("has ", request_id.size(), " characters; use at most ", kMaxRequestIdBytes));
+  }
+  for (const char c : request_id) {
+    if (!absl::ascii_isprint(static_cast<unsigned char>(c))) {
+      return InvalidArgument("request_id",
+                             absl::StrCat(QuotedForMessage(request_id),
+                                          " has characters that are not printable ASCII; use a "
+                                          "UUID, for example"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+// SHA-256 of a serialization in which maps are sorted: the same for equal specs from any client of
+// this build.
+std::string HashOf(const v1::JobSpec& spec) {
+  std::string bytes;
+  {
+    google::protobuf::io::StringOutputStream stream(&bytes);
+    google::protobuf::io::CodedOutputStream coded(&stream);
+    coded.SetSerializationDeterministic(true);
+    spec.SerializeToCodedStream(&coded);
+  }
+  return common::Sha256Bytes(bytes);
+}
+
+// One call on its way through helper and store. Each step runs on the pool, one after the other;
+// the object lives as long as a step holds it.
+class CreateJobCall : public std::enable_shared_from_this<CreateJobCall> {
+ public:
+  using Done = absl::AnyInvocable<void(absl::StatusOr<v1::Job>) &&>;
+
+  CreateJobCall(Backend& backend, Caller caller, const v1::CreateJobRequest& request, Done done)
+      : backend_(backend),
+        caller_(std::move(caller)),
+        request_id_(request.request_id()),
+        validate_only_(request.validate_only()),
+        spec_(request.job().spec()),
+        done_(std::move(done)) {}
+
+  void Start() {
+    if (backend_.draining.load()) {
+      std::move(done_)(ShuttingDown(kDrainRetry));
+      return;
+    }
+    if (const absl::Status status = CheckRequestId(request_id_); !status.ok()) {
+      std::move(done_)(status);
+      return;
+    }
+    if (backend_.creates_in_flight.fetch_add(1) >= kMaxCreatesInFlight) {
+      backend_.creates_in_flight.fetch_sub(1);
+      std::move(done_)(Overloaded(kOverloadRetry));
+      return;
+    }
+    violations_ = engine::Validate(spec_);
+    const bool data_is_clear =
+        spec_.has_data() && spec_.data().source_case() != 0 && !Concerns(violations_, "data");
+    if (!data_is_clear) {
+      Decide(nullptr);
+      return;
+    }
+    InspectData();
+  }
+
+ private:
+  void InspectData() {
+    v1::HelperRequest request;
+    v1::InspectDataRequest& inspect = *request.mutable_inspect_data();
+    *inspect.mutable_data() = engine::Resolve(spec_).data();
+    inspect.mutable_data_roots()->Add(backend_.options.data_roots.begin(),
+                                      backend_.options.data_roots.end());
+    inspect.set_cache_folder(backend_.options.cache_folder);
+    backend_.helper.Call(
+        std::move(request), backend_.options.inspect_timeout,
+        [self = shared_from_this()](absl::StatusOr<v1::HelperResponse> response) {
+          self->backend_.pool.Post([self, response = std::move(response)] {
+            if (!response.ok()) {
+              self->Finish(self->HelperFailed(response.status()));
+            } else if (!response->has_data()) {
+              self->Finish(InternalError("the helper answered something else than a data report"));
+            } else {
+              self->Decide(&response->data());
+            }
+          });
+        });
+  }
+
+  // Says which part failed; what is wrong with the spec itself comes first, because it can be
+  // mended.
+  absl::Status HelperFailed(const absl::Status& failure) const {
+    if (!violations_.empty()) {
+      return InvalidSpec(Admit(spec_, violations_, nullptr, backend_.options).violations);
+    }
+    absl::Status status(
+        failure.code(),
+        absl::StrCat("the data set could not be looked at: ", failure.message(),
+                     "; try again, and if it happens again look into the helper's log"));
+    failure.ForEachPayload([&status](absl::string_view type_url, const absl::Cord& payload) {
+      status.SetPayload(type_url, payload);
+    });
+    return status;
+  }
+
+  void Decide(const v1::DataReport* data) {
+    Admission admission = Admit(spec_, violations_, data, backend_.options);
+    if (!admission.violations.empty()) {
+      Finish(InvalidSpec(admission.violations));
+      return;
+    }
+    admission.job.set_owner(caller_.owner);
+    if (validate_only_) {
+      admission.job.set_state(v1::Job::QUEUED);
+      Finish(std::move(admission.job));
+      return;
+    }
+    admission.job.set_name(JobName(common::NewId(backend_.options.clock->Now())));
+    backend_.store.CreateJob(
+        std::move(admission.job), request_id_, HashOf(spec_),
+        [self = shared_from_this()](absl::StatusOr<Store::CreateResult> result) {
+          // Serializing the answer is not the writer thread's work.
+          self->backend_.pool.Post(
+              [self, result = std::move(result)]() mutable { self->Stored(std::move(result)); });
+        });
+  }
+
+  void Stored(absl::StatusOr<Store::CreateResult> result) {
+    if (!result.ok()) {
+      Finish(result.status());
+      return;
+    }
+    if (result->created) {
+      spdlog::info("{} QUEUED: {} step(s), {} core(s), {}", result->job.name(),
+                   result->job.progress().total_steps(), result->job.estimate().cores(),
+                   FormatBytes(result->job.estimate().memory_bytes()));
+      backend_.observer.OnTransition(v1::Job::QUEUED,
+                                     v1::FailureReason::FAILURE_REASON_UNSPECIFIED);
+      backend_.controller.JobChanged(result->job);
+    }
+    Finish(std::move(result->job));
+  }
+
+  void Finish(absl::StatusOr<v1::Job> answer) {
+    backend_.creates_in_flight.fetch_sub(1);
+    std::move(done_)(std::move(answer));
+  }
+
+  Backend& backend_;
+  const Caller caller_;
+  const std::string request_id_;
+  const bool validate_only_;
+  const v1::JobSpec spec_;
+  std::vector<engine::Violation> violations_;
+  Done done_;
+};
+
+}  // namespace
+
+void StartCreateJob(Backend& backend,
+                    const Caller& caller,
+                    const v1::CreateJobRequest& request,
+                    absl::AnyInvocable<void(absl::StatusOr<v1::Job>) &&> done) {
+  std::make_shared<CreateJobCall>(backend, caller, request, std::move(done))->Start();
+}
+
+}  // namespace normlab::server

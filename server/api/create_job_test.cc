@@ -1,0 +1,339 @@
+#include "server/api/create_job.h"
+
+#include <algorithm>
+#include <cmath>
+#include <future>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "server/api/testing/api_test.h"
+#include "server/domain/errors.h"
+
+namespace normlab::server {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsSupersetOf;
+using ::testing::StartsWith;
+
+class CreateJobTest : public ApiTest {
+ protected:
+  grpc::Status Create(const v1::CreateJobRequest& request, v1::Job* job = nullptr) {
+    grpc::ClientContext context;
+    v1::Job ignored;
+    return jobs_->CreateJob(&context, request, job != nullptr ? job : &ignored);
+  }
+  int StoredJobs() {
+    grpc::ClientContext context;
+    v1::ListJobsResponse response;
+    EXPECT_TRUE(jobs_->ListJobs(&context, v1::ListJobsRequest(), &response).ok());
+    return response.jobs_size();
+  }
+  // The helper finds what a missing file looks like.
+  void LoseData() {
+    helper_.SetHandler([](const v1::HelperRequest& request) -> absl::StatusOr<v1::HelperResponse> {
+      v1::HelperResponse response;
+      response.set_id(request.id());
+      v1::SpecViolation& violation = *response.mutable_data()->add_violations();
+      violation.set_field("data.fashion_mnist.path");
+      violation.set_description("there is no train-images-idx3-ubyte; install it");
+      return response;
+    });
+  }
+};
+
+TEST_F(CreateJobTest, StoresACompleteJobAndTellsTheController) {
+  Serve();
+  v1::JobSpec spec = ValidSpec();
+  (*spec.mutable_labels())["study"] = "x";
+  spec.set_priority(-3);
+  spec.set_threads(2);
+  v1::CreateJobRequest request = CreateRequest(spec);
+  // What a caller must not be able to set.
+  request.mutable_job()->set_name("jobs/mine");
+  request.mutable_job()->set_state(v1::Job::SUCCEEDED);
+  request.mutable_job()->set_owner("somebody");
+  request.mutable_job()->mutable_result()->set_steps(5);
+  v1::Job job;
+  const grpc::Status status = Create(request, &job);
+  ASSERT_TRUE(status.ok()) << status.error_message();
+
+  EXPECT_THAT(job.name(), StartsWith("jobs/"));
+  EXPECT_NE(job.name(), "jobs/mine");
+  EXPECT_EQ(job.state(), v1::Job::QUEUED);
+  EXPECT_EQ(job.owner(), "local");
+  EXPECT_EQ(job.display_name(), "a job");
+  EXPECT_EQ(job.labels().at("study"), "x");
+  EXPECT_EQ(job.priority(), -3);
+  EXPECT_FALSE(job.has_result());
+  EXPECT_EQ(job.spec().SerializeAsString().size(), spec.SerializeAsString().size());
+  EXPECT_TRUE(job.resolved_spec().has_optimizer());
+  EXPECT_EQ(job.progress().total_steps(), 100);
+  EXPECT_EQ(job.estimate().cores(), 2);
+  EXPECT_GT(job.estimate().memory_bytes(), 0);
+  // 784 x 7 + 7 and 7 x 10 + 10.
+  EXPECT_EQ(job.estimate().parameters(), 784 * 7 + 7 + 7 * 10 + 10);
+  EXPECT_GT(job.estimate().multiply_adds(), 0);
+  EXPECT_TRUE(job.has_create_time());
+
+  const std::vector<v1::Job> told = controller_.changed();
+  ASSERT_EQ(told.size(), 1u);
+  EXPECT_EQ(told[0].name(), job.name());
+
+  grpc::ClientContext context;
+  v1::GetJobRequest get;
+  get.set_name(job.name());
+  v1::Job stored;
+  ASSERT_TRUE(jobs_->GetJob(&context, get, &stored).ok());
+  EXPECT_EQ(stored.estimate().parameters(), job.estimate().parameters());
+  // The helper was asked with the resolved data section and the server's own folders.
+  const auto asked = helper_.requests();
+  ASSERT_EQ(asked.size(), 1u);
+  EXPECT_EQ(asked[0].inspect_data().data().fashion_mnist().path(), "fashion-mnist");
+  EXPECT_THAT(asked[0].inspect_data().data_roots(), ElementsAre("/data"));
+  EXPECT_EQ(asked[0].inspect_data().cache_folder(), "/cache");
+}
+
+TEST_F(CreateJobTest, ListsViolationsOfSpecDataAndNetworkAtOnce) {
+  Serve();
+  LoseData();
+  v1::JobSpec spec = ValidSpec();
+  // 29x29 kernel without padding does not fit into a 28x28 image.
+  auto* block = spec.mutable_model()->mutable_cnn()->add_blocks();
+  block->set_channels(3);
+  block->set_kernel(29);
+  block->set_padding(0);
+  spec.set_priority(1000);
+  spec.mutable_optimizer()->mutable_sgd()->set_learning_rate(std::nan(""));
+  const grpc::Status status = Create(CreateRequest(spec));
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(Reason(status), "INVALID_SPEC");
+  EXPECT_THAT(ViolatedFields(status),
+              IsSupersetOf({"priority", "optimizer.sgd.learning_rate", "data.fashion_mnist.path",
+                            "model.cnn.blocks[0].kernel"}));
+  EXPECT_EQ(StoredJobs(), 0);
+  EXPECT_TRUE(controller_.changed().empty());
+}
+
+TEST_F(CreateJobTest, ChecksTheNetworkWhileTheDataIsMissing) {
+  Serve();
+  LoseData();
+  v1::JobSpec spec = ValidSpec();
+  auto* block = spec.mutable_model()->mutable_cnn()->add_blocks();
+  block->set_channels(3);
+  block->set_kernel(29);
+  block->set_padding(0);
+  const grpc::Status status = Create(CreateRequest(spec));
+  EXPECT_THAT(ViolatedFields(status),
+              ElementsAre("data.fashion_mnist.path", "model.cnn.blocks[0].kernel"));
+}
+
+TEST_F(CreateJobTest, DoesNotAskTheHelperAboutABrokenDataSection) {
+  Serve();
+  v1::JobSpec spec = ValidSpec();
+  spec.mutable_data()->set_train_limit(-1);
+  const grpc::Status status = Create(CreateRequest(spec));
+  EXPECT_THAT(ViolatedFields(status), ElementsAre("data.train_limit"));
+  EXPECT_TRUE(helper_.requests().empty());
+}
+
+TEST_F(CreateJobTest, EmptyRequestNamesWhatIsMissing) {
+  Serve();
+  const grpc::Status status = Create(v1::CreateJobRequest());
+  EXPECT_THAT(ViolatedFields(status), IsSupersetOf({"model", "data"}));
+}
+
+TEST_F(CreateJobTest, RefusesWhatCanNeverFitWithTheNumbers) {
+  options_.memory_bytes = 64 << 20;
+  Serve();
+  v1::JobSpec spec = ValidSpec();
+  spec.mutable_model()->mutable_mlp()->set_hidden(0, 20000);
+  spec.mutable_model()->mutable_mlp()->add_hidden(20000);
+  spec.set_threads(4);
+  const grpc::Status status = Create(CreateRequest(spec));
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(ViolatedFields(status), ElementsAre("threads", "model")) << status.error_message();
+  const auto detail = DetailOf<google::rpc::BadRequest>(status);
+  EXPECT_THAT(detail.field_violations(0).description(), HasSubstr("has 3"));
+  EXPECT_THAT(detail.field_violations(1).description(), HasSubstr("64.0 MiB"));
+  EXPECT_THAT(detail.field_violations(1).description(), HasSubstr("--memory"));
+}
+
+TEST_F(CreateJobTest, NamesTheBatchSizeThatWouldFit) {
+  options_.memory_bytes = int64_t{1} << 30;
+  Serve();
+  v1::JobSpec spec = ValidSpec();
+  spec.mutable_model()->mutable_mlp()->set_hidden(0, 5000);
+  spec.set_batch_size(60000);
+  const grpc::Status status = Create(CreateRequest(spec));
+  EXPECT_THAT(ViolatedFields(status), ElementsAre("batch_size")) << status.error_message();
+  const auto detail = DetailOf<google::rpc::BadRequest>(status);
+  const std::string text = detail.field_violations(0).description();
+  const size_t at_most = text.find("at most ");
+  ASSERT_NE(at_most, std::string::npos) << text;
+  const int batch = std::stoi(text.substr(at_most + 8));
+  // It is the largest: one more is refused.
+  v1::CreateJobRequest request = CreateRequest(spec);
+  request.set_validate_only(true);
+  request.mutable_job()->mutable_spec()->set_batch_size(batch);
+  EXPECT_TRUE(Create(request).ok());
+  request.mutable_job()->mutable_spec()->set_batch_size(batch + 1);
+  EXPECT_FALSE(Create(request).ok());
+}
+
+TEST_F(CreateJobTest, ValidateOnlyAnswersTheJobAndStoresNothing) {
+  Serve();
+  v1::CreateJobRequest request = CreateRequest(ValidSpec(), "again");
+  request.set_validate_only(true);
+  v1::Job job;
+  ASSERT_TRUE(Create(request, &job).ok());
+  EXPECT_TRUE(job.name().empty());
+  EXPECT_EQ(job.progress().total_steps(), 100);
+  EXPECT_GT(job.estimate().memory_bytes(), 0);
+  EXPECT_EQ(StoredJobs(), 0);
+  EXPECT_TRUE(controller_.changed().empty());
+  // The request_id is not used up.
+  request.set_validate_only(false);
+  ASSERT_TRUE(Create(request, &job).ok());
+  EXPECT_EQ(StoredJobs(), 1);
+}
+
+TEST_F(CreateJobTest, RequestIdMakesARetryHarmless) {
+  Serve();
+  const v1::Job first = MustCreate(ValidSpec(), "id-1");
+  const v1::Job second = MustCreate(ValidSpec(), "id-1");
+  EXPECT_EQ(first.name(), second.name());
+  EXPECT_EQ(StoredJobs(), 1);
+  EXPECT_EQ(controller_.changed().size(), 1u);
+
+  v1::JobSpec other = ValidSpec();
+  other.set_seed(9);
+  const grpc::Status status = Create(CreateRequest(other, "id-1"));
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::ALREADY_EXISTS);
+  EXPECT_EQ(Reason(status), "REQUEST_ID_REUSED");
+  EXPECT_THAT(status.error_message(), HasSubstr(first.name()));
+}
+
+TEST_F(CreateJobTest, RefusesARequestIdThatCannotBeShown) {
+  Serve();
+  EXPECT_THAT(ViolatedFields(Create(CreateRequest(ValidSpec(), std::string(129, 'a')))),
+              ElementsAre("request_id"));
+  EXPECT_THAT(ViolatedFields(Create(CreateRequest(ValidSpec(), "a\nb"))),
+              ElementsAre("request_id"));
+  EXPECT_TRUE(Create(CreateRequest(ValidSpec(), std::string(128, 'a'))).ok());
+}
+
+TEST_F(CreateJobTest, AHelperThatCrashesIsThisCallersErrorOnly) {
+  Serve();
+  helper_.SetHandler([](const v1::HelperRequest&) -> absl::StatusOr<v1::HelperResponse> {
+    return absl::InternalError("the helper died by signal 11");
+  });
+  const grpc::Status status = Create(CreateRequest(ValidSpec()));
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INTERNAL);
+  EXPECT_THAT(status.error_message(), HasSubstr("signal 11"));
+  EXPECT_EQ(backend_->creates_in_flight.load(), 0);
+  // What can be mended is told instead.
+  v1::JobSpec spec = ValidSpec();
+  spec.set_priority(1000);
+  EXPECT_THAT(ViolatedFields(Create(CreateRequest(spec))), ElementsAre("priority"));
+}
+
+TEST_F(CreateJobTest, DrainingServerRefusesWithRetryInfo) {
+  Serve();
+  backend_->draining.store(true);
+  const grpc::Status status = Create(CreateRequest(ValidSpec()));
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_EQ(DetailOf<google::rpc::RetryInfo>(status).retry_delay().seconds(), 1);
+}
+
+TEST_F(CreateJobTest, ManyCallsAtOnceAreAllAnswered) {
+  Serve();
+  constexpr int kCalls = 64;
+  std::vector<std::string> names(kCalls);
+  std::vector<std::thread> threads;
+  for (int i = 0; i < kCalls; ++i) {
+    threads.emplace_back(
+        [this, i, &names] { names[i] = MustCreate(ValidSpec(), absl::StrCat("r", i)).name(); });
+  }
+  for (std::thread& thread : threads) {
+    thread.join();
+  }
+  std::sort(names.begin(), names.end());
+  EXPECT_EQ(std::unique(names.begin(), names.end()), names.end());
+  EXPECT_EQ(controller_.changed().size(), static_cast<size_t>(kCalls));
+  EXPECT_EQ(backend_->creates_in_flight.load(), 0);
+}
+
+// No thread waits for the helper: more creations than threads hang in it, and other calls are
+// answered.
+TEST_F(CreateJobTest, ASlowHelperDoesNotBlockOtherCalls) {
+  Serve();
+  class HangingHelper final : public Helper {
+   public:
+    void Call(v1::HelperRequest /*request*/, absl::Duration /*timeout*/, Callback done) override {
+      absl::MutexLock lock(&mu);
+      waiting.push_back(std::move(done));
+    }
+    absl::Mutex mu;
+    std::vector<Callback> waiting;
+  } hanging;
+  Backend backend{.options = options_,
+                  .store = *store_,
+                  .hub = hub_,
+                  .controller = controller_,
+                  .helper = hanging,
+                  .observer = Observer::None(),
+                  .pool = *pool_,
+                  .stream_pool = *stream_pool_,
+                  .streams = *streams_};
+  constexpr int kCalls = 20;  // of a pool of 4 threads
+  std::vector<std::future<absl::StatusOr<v1::Job>>> answers;
+  for (int i = 0; i < kCalls; ++i) {
+    auto answer = std::make_shared<std::promise<absl::StatusOr<v1::Job>>>();
+    answers.push_back(answer->get_future());
+    pool_->Post([&backend, answer] {
+      StartCreateJob(backend, {.owner = "local"}, CreateRequest(ValidSpec()),
+                     [answer](absl::StatusOr<v1::Job> job) { answer->set_value(std::move(job)); });
+    });
+  }
+  EXPECT_EQ(StoredJobs(), 0);  // goes through the same pool
+  {
+    absl::MutexLock lock(&hanging.mu);
+    hanging.mu.Await(absl::Condition(
+        +[](HangingHelper* helper) { return helper->waiting.size() == size_t{kCalls}; }, &hanging));
+    for (auto& callback : hanging.waiting) {
+      std::move(callback)(absl::UnavailableError("shutting down"));
+    }
+  }
+  for (auto& answer : answers) {
+    EXPECT_EQ(answer.get().status().code(), absl::StatusCode::kUnavailable);
+  }
+  EXPECT_EQ(backend.creates_in_flight.load(), 0);
+}
+
+// The whole of a long list would exceed a client's limit for trailers, and the client would see
+// none of it.
+TEST_F(CreateJobTest, VeryManyViolationsStillReachADefaultClient) {
+  Serve();
+  v1::JobSpec spec = ValidSpec();
+  spec.mutable_model()->mutable_mlp()->clear_hidden();
+  for (int i = 0; i < 500; ++i) {
+    spec.mutable_model()->mutable_mlp()->add_hidden(-i - 1);
+  }
+  const grpc::Status status = Create(CreateRequest(spec));
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT) << status.error_message();
+  const auto detail = DetailOf<google::rpc::BadRequest>(status);
+  ASSERT_GT(detail.field_violations_size(), 10);
+  EXPECT_EQ(detail.field_violations(0).field(), "model.mlp.hidden[0]");
+  EXPECT_THAT(detail.field_violations(detail.field_violations_size() - 1).description(),
+              HasSubstr("more problems"));
+}
+
+}  // namespace
+}  // namespace normlab::server

@@ -1,0 +1,119 @@
+#include "server/api/services.h"
+
+#include <memory>
+#include <utility>
+
+#include "server/api/caller.h"
+#include "server/api/cancel_job.h"
+#include "server/api/create_job.h"
+#include "server/api/read_jobs.h"
+#include "server/api/read_logs.h"
+#include "server/api/read_metrics.h"
+#include "server/api/stream_reactor.h"
+#include "server/api/unary.h"
+#include "server/api/watch_job.h"
+
+namespace normlab::server {
+namespace {
+
+// Opens a stream, or answers why not. `make` must not block: what needs the disk is the source's
+// business.
+template <typename Response, typename Request>
+grpc::ServerWriteReactor<Response>* OpenStream(
+    Backend& backend,
+    grpc::CallbackServerContext* context,
+    absl::string_view method,
+    const Request& request,
+    absl::Duration heartbeat,
+    absl::StatusOr<std::unique_ptr<StreamSource<Response>>> (*make)(Backend&, const Request&)) {
+  const absl::StatusOr<Caller> caller = Authorize(*context, method);
+  if (!caller.ok()) {
+    return StreamReactor<Response>::Refuse(caller.status());
+  }
+  auto source = make(backend, request);
+  if (!source.ok()) {
+    return StreamReactor<Response>::Refuse(source.status());
+  }
+  return StreamReactor<Response>::Start(backend.streams, backend.stream_pool, context, heartbeat,
+                                        *std::move(source));
+}
+
+}  // namespace
+
+grpc::ServerUnaryReactor* JobsService::CreateJob(grpc::CallbackServerContext* context,
+                                                 const v1::CreateJobRequest* request,
+                                                 v1::Job* response) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  absl::StatusOr<Caller> caller = Authorize(*context, "CreateJob");
+  if (!caller.ok()) {
+    reactor->Finish(ToGrpcStatus(caller.status()));
+    return reactor;
+  }
+  const bool accepted = backend_.pool.TryPost([this, request, response, reactor,
+                                               caller = *std::move(caller)] {
+    StartCreateJob(backend_, caller, *request, [response, reactor](absl::StatusOr<v1::Job> job) {
+      if (job.ok()) {
+        *response = *std::move(job);
+      }
+      reactor->Finish(ToGrpcStatus(job.status()));
+    });
+  });
+  if (!accepted) {
+    reactor->Finish(ToGrpcStatus(Overloaded(kOverloadRetry)));
+  }
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* JobsService::GetJob(grpc::CallbackServerContext* context,
+                                              const v1::GetJobRequest* request,
+                                              v1::Job* response) {
+  return RunUnary(backend_, context, "GetJob", request, response, HandleGetJob);
+}
+
+grpc::ServerUnaryReactor* JobsService::ListJobs(grpc::CallbackServerContext* context,
+                                                const v1::ListJobsRequest* request,
+                                                v1::ListJobsResponse* response) {
+  return RunUnary(backend_, context, "ListJobs", request, response, HandleListJobs);
+}
+
+grpc::ServerUnaryReactor* JobsService::CancelJob(grpc::CallbackServerContext* context,
+                                                 const v1::CancelJobRequest* request,
+                                                 v1::Job* response) {
+  return RunUnary(backend_, context, "CancelJob", request, response, HandleCancelJob);
+}
+
+grpc::ServerWriteReactor<v1::WatchJobResponse>* JobsService::WatchJob(
+    grpc::CallbackServerContext* context, const v1::WatchJobRequest* request) {
+  return OpenStream(backend_, context, "WatchJob", *request, backend_.options.heartbeat_interval,
+                    NewWatchSource);
+}
+
+grpc::ServerWriteReactor<v1::ReadMetricsResponse>* JobsService::ReadMetrics(
+    grpc::CallbackServerContext* context, const v1::ReadMetricsRequest* request) {
+  return OpenStream(backend_, context, "ReadMetrics", *request, absl::InfiniteDuration(),
+                    NewMetricsSource);
+}
+
+grpc::ServerWriteReactor<v1::ReadLogsResponse>* JobsService::ReadLogs(
+    grpc::CallbackServerContext* context, const v1::ReadLogsRequest* request) {
+  return OpenStream(backend_, context, "ReadLogs", *request, absl::InfiniteDuration(),
+                    NewLogSource);
+}
+
+grpc::ServerUnaryReactor* ServerService::GetServerInfo(grpc::CallbackServerContext* context,
+                                                       const v1::GetServerInfoRequest* /*request*/,
+                                                       v1::ServerInfo* response) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  const absl::StatusOr<Caller> caller = Authorize(*context, "GetServerInfo");
+  if (!caller.ok()) {
+    reactor->Finish(ToGrpcStatus(caller.status()));
+    return reactor;
+  }
+  reader_.Read([response, reactor](v1::ServerInfo info) {
+    *response = std::move(info);
+    reactor->Finish(grpc::Status::OK);
+  });
+  return reactor;
+}
+
+}  // namespace normlab::server

@@ -1,0 +1,52 @@
+#pragma once
+
+#include "server/api/backend.h"
+#include "server/api/server_info.h"
+
+#include "normlab/v1/jobs.grpc.pb.h"
+
+namespace normlab::server {
+
+// normlab.v1.Jobs: hands every call to its handler. Thread-safe. `backend` must outlive the
+// grpc::Server.
+class JobsService final : public v1::Jobs::CallbackService {
+ public:
+  explicit JobsService(Backend& backend) : backend_(backend) {}
+
+  grpc::ServerUnaryReactor* CreateJob(grpc::CallbackServerContext* context,
+                                      const v1::CreateJobRequest* request,
+                                      v1::Job* response) override;
+  grpc::ServerUnaryReactor* GetJob(grpc::CallbackServerContext* context,
+                                   const v1::GetJobRequest* request,
+                                   v1::Job* response) override;
+  grpc::ServerUnaryReactor* ListJobs(grpc::CallbackServerContext* context,
+                                     const v1::ListJobsRequest* request,
+                                     v1::ListJobsResponse* response) override;
+  grpc::ServerUnaryReactor* CancelJob(grpc::CallbackServerContext* context,
+                                      const v1::CancelJobRequest* request,
+                                      v1::Job* response) override;
+  grpc::ServerWriteReactor<v1::WatchJobResponse>* WatchJob(
+      grpc::CallbackServerContext* context, const v1::WatchJobRequest* request) override;
+  grpc::ServerWriteReactor<v1::ReadMetricsResponse>* ReadMetrics(
+      grpc::CallbackServerContext* context, const v1::ReadMetricsRequest* request) override;
+  grpc::ServerWriteReactor<v1::ReadLogsResponse>* ReadLogs(
+      grpc::CallbackServerContext* context, const v1::ReadLogsRequest* request) override;
+
+ private:
+  Backend& backend_;
+};
+
+// normlab.v1.Server. Thread-safe. `backend` must outlive the grpc::Server.
+class ServerService final : public v1::Server::CallbackService {
+ public:
+  explicit ServerService(Backend& backend) : reader_(backend) {}
+
+  grpc::ServerUnaryReactor* GetServerInfo(grpc::CallbackServerContext* context,
+                                          const v1::GetServerInfoRequest* request,
+                                          v1::ServerInfo* response) override;
+
+ private:
+  ServerInfoReader reader_;
+};
+
+}  // namespace normlab::server

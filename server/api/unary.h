@@ -1,0 +1,55 @@
+#pragma once
+
+#include <utility>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include <grpcpp/server_context.h>
+
+#include "server/api/backend.h"
+#include "server/api/caller.h"
+#include "server/api/status.h"
+#include "server/domain/errors.h"
+
+namespace normlab::server {
+
+// How long a refused caller is asked to wait.
+inline constexpr absl::Duration kOverloadRetry = absl::Milliseconds(200);
+
+// Runs `handler`, a short free function, on the pool and answers with what it returns.
+// RESOURCE_EXHAUSTED with RetryInfo when too many calls wait; a call whose client has gone
+// meanwhile is not run.
+template <typename Request, typename Response>
+grpc::ServerUnaryReactor* RunUnary(Backend& backend,
+                                   grpc::CallbackServerContext* context,
+                                   absl::string_view method,
+                                   const Request* request,
+                                   Response* response,
+                                   absl::StatusOr<Response> (*handler)(Backend&,
+                                                                       const Caller&,
+                                                                       const Request&)) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  absl::StatusOr<Caller> caller = Authorize(*context, method);
+  if (!caller.ok()) {
+    reactor->Finish(ToGrpcStatus(caller.status()));
+    return reactor;
+  }
+  const bool accepted = backend.pool.TryPost(
+      [&backend, context, request, response, handler, reactor, caller = *std::move(caller)] {
+        if (context->IsCancelled()) {
+          reactor->Finish(grpc::Status::CANCELLED);
+          return;
+        }
+        absl::StatusOr<Response> result = handler(backend, caller, *request);
+        if (result.ok()) {
+          *response = *std::move(result);
+        }
+        reactor->Finish(ToGrpcStatus(result.status()));
+      });
+  if (!accepted) {
+    reactor->Finish(ToGrpcStatus(Overloaded(kOverloadRetry)));
+  }
+  return reactor;
+}
+
+}  // namespace normlab::server

@@ -1,0 +1,295 @@
+#include "server/api/worker_service.h"
+
+#include <deque>
+#include <memory>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+
+#include "server/api/status.h"
+#include "server/domain/errors.h"
+#include "server/domain/names.h"
+
+#include "spdlog/spdlog.h"
+
+namespace normlab::server {
+namespace {
+
+// One connection of a worker. gRPC calls OnDone last; the object lives on until the store and the
+// controller have let go of it.
+class ReportStream final : public grpc::ServerBidiReactor<v1::WorkerMessage, v1::ServerMessage>,
+                           public WorkerSession,
+                           public std::enable_shared_from_this<ReportStream> {
+ public:
+  static ReportStream* Start(Store& store, Controller& controller, Observer& observer) {
+    std::shared_ptr<ReportStream> stream(new ReportStream(store, controller, observer));
+    stream->self_ = stream;
+    absl::MutexLock lock(&stream->mu_);
+    stream->Pump();
+    return stream.get();
+  }
+
+  // ---- WorkerSession.
+
+  void Stop(v1::StopRequest::Kind kind) override {
+    absl::MutexLock lock(&mu_);
+    outgoing_.emplace_back().mutable_stop()->set_kind(kind);
+    Pump();
+  }
+
+  void Close(absl::Status reason) override {
+    absl::MutexLock lock(&mu_);
+    End(std::move(reason));
+  }
+
+  // ---- Reactions of gRPC.
+
+  void OnReadDone(bool ok) override {
+    if (!ok) {
+      absl::MutexLock lock(&mu_);
+      reading_ = false;
+      reads_ended_ = true;
+      Pump();
+      return;
+    }
+    // incoming_ is ours until reading_ is false again; the next read starts only then, so reports
+    // reach the store in order.
+    if (incoming_.has_hello() && !greeted_) {
+      OnHello();
+    } else if (incoming_.has_report() && greeted_) {
+      OnReport();
+    } else {
+      absl::MutexLock lock(&mu_);
+      End(absl::InvalidArgumentError(greeted_ ? "a worker sends reports after its hello"
+                                              : "a worker's first message is its hello"));
+    }
+    absl::MutexLock lock(&mu_);
+    reading_ = false;
+    Pump();
+  }
+
+  void OnWriteDone(bool ok) override {
+    absl::MutexLock lock(&mu_);
+    writing_ = false;
+    if (!ok) {
+      End(absl::UnavailableError("the worker's connection broke"));
+    }
+    Pump();
+  }
+
+  void OnCancel() override {
+    absl::MutexLock lock(&mu_);
+    End(absl::CancelledError("the worker went away"));
+  }
+
+  void OnDone() override {
+    {
+      absl::MutexLock lock(&mu_);
+      done_ = true;
+    }
+    MaybeDisconnect();
+    const std::shared_ptr<ReportStream> self = std::move(self_);  // last: may delete this
+  }
+
+ private:
+  ReportStream(Store& store, Controller& controller, Observer& observer)
+      : store_(store), controller_(controller), observer_(observer) {}
+
+  void OnHello() {
+    greeted_ = true;
+    const v1::Hello hello = std::move(*incoming_.mutable_hello());
+    const absl::StatusOr<std::string> id = ParseJobName(hello.job(), "job");
+    key_ = {id.ok() ? *id : "", hello.attempt()};
+    {
+      absl::MutexLock lock(&mu_);
+      introduced_ = true;
+    }
+    controller_.Connected(hello, shared_from_this(),
+                          [self = shared_from_this()](absl::StatusOr<v1::Welcome> welcome) {
+                            self->OnWelcome(std::move(welcome));
+                          });
+  }
+
+  void OnWelcome(absl::StatusOr<v1::Welcome> welcome) {
+    absl::MutexLock lock(&mu_);
+    if (!welcome.ok()) {
+      End(welcome.status());
+      return;
+    }
+    welcomed_ = true;
+    // Before a stop request that came early.
+    outgoing_.emplace_front();
+    *outgoing_.front().mutable_welcome() = *std::move(welcome);
+    Pump();
+  }
+
+  void OnReport() {
+    v1::WorkerReport report = std::move(*incoming_.mutable_report());
+    {
+      absl::MutexLock lock(&mu_);
+      if (end_.has_value()) {
+        return;
+      }
+      ++reports_in_flight_;
+    }
+    const int64_t number = report.number();
+    const int64_t examples = report.examples();
+    const bool has_outcome = report.has_outcome();
+    std::vector<float> step_seconds(report.step_seconds().begin(), report.step_seconds().end());
+    store_.AppendReport(
+        key_, std::move(report),
+        [self = shared_from_this(), number, examples, has_outcome,
+         step_seconds = std::move(step_seconds)](absl::StatusOr<Store::AppendResult> result) {
+          self->OnStored(number, examples, has_outcome, step_seconds, std::move(result));
+        });
+  }
+
+  // On the store's thread, in the order of the reports.
+  void OnStored(int64_t number,
+                int64_t examples,
+                bool has_outcome,
+                const std::vector<float>& step_seconds,
+                absl::StatusOr<Store::AppendResult> result) {
+    if (result.ok()) {
+      observer_.OnReport(static_cast<int64_t>(step_seconds.size()), examples, step_seconds,
+                         result->points);
+      if (result->mismatches > 0) {
+        observer_.OnReplayMismatch(result->mismatches);
+      }
+      if (has_outcome && result->job_changed) {
+        controller_.AttemptFinished(result->job);
+      }
+    } else {
+      spdlog::warn("report {} of {} attempt {} is not stored: {}", number, JobName(key_.job_id),
+                   key_.number, std::string(result.status().message()));
+    }
+    {
+      absl::MutexLock lock(&mu_);
+      --reports_in_flight_;
+      if (result.ok()) {
+        Acknowledge(number);
+      } else {
+        End(ForWorker(result.status()));
+      }
+      Pump();
+    }
+    MaybeDisconnect();
+  }
+
+  // Two answers a worker understands: its reports will never be taken (it exits), or not now (it
+  // comes back and sends them again).
+  static absl::Status ForWorker(const absl::Status& status) {
+    switch (status.code()) {
+      case absl::StatusCode::kFailedPrecondition:
+      case absl::StatusCode::kUnauthenticated:
+        return status;
+      case absl::StatusCode::kInvalidArgument:
+      case absl::StatusCode::kNotFound:
+        return absl::FailedPreconditionError(status.message());
+      default:
+        return absl::UnavailableError(status.message());
+    }
+  }
+
+  void Acknowledge(int64_t number) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    // An acknowledgement covers all reports up to its own, so one that waits to be sent is brought
+    // up to date instead: the queue stays short however slowly the worker reads.
+    for (v1::ServerMessage& waiting : outgoing_) {
+      if (waiting.has_ack()) {
+        waiting.mutable_ack()->set_report(number);
+        return;
+      }
+    }
+    outgoing_.emplace_back().mutable_ack()->set_report(number);
+  }
+
+  // The stream shall end so; the first reason counts.
+  void End(absl::Status status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    if (!end_.has_value()) {
+      end_ = std::move(status);
+    }
+    Pump();
+  }
+
+  // Starts whatever can be started. Operations of gRPC are started under the lock, which keeps them
+  // and Finish in order; their reactions never come from inside the call.
+  void Pump() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    if (finished_) {
+      return;
+    }
+    const bool worker_is_through =
+        reads_ended_ && reports_in_flight_ == 0 && outgoing_.empty() && !writing_;
+    if (!end_.has_value() && worker_is_through) {
+      end_ = absl::OkStatus();
+    }
+    if (end_.has_value()) {
+      if (!writing_) {
+        finished_ = true;
+        Finish(ToGrpcStatus(*end_));
+      }
+      return;
+    }
+    if (!writing_ && !outgoing_.empty() && welcomed_) {
+      writing_ = true;
+      being_written_ = std::move(outgoing_.front());
+      outgoing_.pop_front();
+      StartWrite(&being_written_);
+    }
+    const bool wants_message =
+        !introduced_ || (welcomed_ && reports_in_flight_ < WorkerService::kMaxReportsInFlight);
+    if (!reading_ && !reads_ended_ && wants_message) {
+      reading_ = true;
+      incoming_.Clear();
+      StartRead(&incoming_);
+    }
+  }
+
+  // Tells the controller, once, when the stream is over and everything it carried is answered.
+  void MaybeDisconnect() ABSL_LOCKS_EXCLUDED(mu_) {
+    {
+      absl::MutexLock lock(&mu_);
+      if (!introduced_ || !done_ || reports_in_flight_ > 0 || disconnected_) {
+        return;
+      }
+      disconnected_ = true;
+    }
+    controller_.Disconnected(key_, this);
+  }
+
+  Store& store_;
+  Controller& controller_;
+  Observer& observer_;
+  std::shared_ptr<ReportStream> self_;  // until OnDone
+
+  // Of whoever has read a message, until reading_ is false.
+  v1::WorkerMessage incoming_;
+  bool greeted_ = false;
+  AttemptKey key_;  // constant once introduced_
+
+  absl::Mutex mu_;
+  v1::ServerMessage being_written_;  // gRPC's while writing_
+  std::deque<v1::ServerMessage> outgoing_ ABSL_GUARDED_BY(mu_);
+  bool reading_ ABSL_GUARDED_BY(mu_) = false;
+  bool reads_ended_ ABSL_GUARDED_BY(mu_) = false;
+  bool writing_ ABSL_GUARDED_BY(mu_) = false;
+  bool introduced_ ABSL_GUARDED_BY(mu_) = false;  // the controller knows of this session
+  bool welcomed_ ABSL_GUARDED_BY(mu_) = false;
+  bool finished_ ABSL_GUARDED_BY(mu_) = false;  // Finish was called: no operation may follow
+  bool done_ ABSL_GUARDED_BY(mu_) = false;
+  bool disconnected_ ABSL_GUARDED_BY(mu_) = false;
+  int reports_in_flight_ ABSL_GUARDED_BY(mu_) = 0;
+  std::optional<absl::Status> end_ ABSL_GUARDED_BY(mu_);
+};
+
+}  // namespace
+
+grpc::ServerBidiReactor<v1::WorkerMessage, v1::ServerMessage>* WorkerService::Report(
+    grpc::CallbackServerContext* context) {
+  (void)context;
+  return ReportStream::Start(store_, controller_, observer_);
+}
+
+}  // namespace normlab::server

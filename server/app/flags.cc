@@ -1,0 +1,205 @@
+#include "server/app/flags.h"
+
+#include "absl/flags/flag.h"
+#include "absl/flags/parse.h"
+#include "absl/flags/reflection.h"
+#include "absl/flags/usage.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/time/time.h"
+
+#include "server/app/byte_size.h"
+
+#include <spdlog/common.h>
+
+ABSL_FLAG(std::string,
+          data_dir,
+          "",
+          "Folder of the database and everything else that must survive; on a local disk. Empty: "
+          "/var/lib/normlab for root, else ~/.local/share/normlab.");
+ABSL_FLAG(std::string,
+          work_dir,
+          "",
+          "Folder of attempts, checkpoints and decoded data sets. Empty: <data_dir>/work.");
+ABSL_FLAG(std::vector<std::string>,
+          data_roots,
+          {},
+          "Comma-separated folders below which a job's data files may lie. Empty: "
+          "/usr/share/datasets and <data_dir>/datasets.");
+ABSL_FLAG(std::string,
+          listen,
+          "127.0.0.1:7600",
+          "HOST:PORT of the gRPC interface; port 0 picks a free one.");
+ABSL_FLAG(std::string,
+          http_listen,
+          "127.0.0.1:7601",
+          "HOST:PORT of /metrics, /healthz and /readyz; port 0 picks a free one.");
+ABSL_FLAG(std::string,
+          auth,
+          "none",
+          "How callers prove who they are. Only `none` so far, which is why both addresses have to "
+          "be loopback ones.");
+ABSL_FLAG(std::string,
+          port_file,
+          "",
+          "File that gets the lines grpc=HOST:PORT and http=HOST:PORT once the server is ready. "
+          "Empty: none.");
+ABSL_FLAG(int32_t,
+          cores,
+          0,
+          "Cores that jobs may use, all together. 0: the affinity mask, within the control groups' "
+          "CPU quota.");
+ABSL_FLAG(normlab::server::ByteSize,
+          memory,
+          {},
+          "Memory that jobs may reserve, all together, in bytes or with a unit (12GiB). 0: nine "
+          "tenths of the machine's or the control groups'.");
+ABSL_FLAG(bool,
+          pin,
+          true,
+          "Pin each worker to its own cores. false: for tests and shared machines.");
+ABSL_FLAG(std::string,
+          worker_binary,
+          "",
+          "Program that runs one job. Empty: normlab-worker beside this program.");
+ABSL_FLAG(absl::Duration,
+          orphan_timeout,
+          absl::Hours(24),
+          "How long a worker goes on without reaching a server, for example 90m or 24h.");
+ABSL_FLAG(absl::Duration,
+          stream_write_timeout,
+          absl::Seconds(60),
+          "After how long a stream's reader that takes nothing is cut off, for example 60s.");
+ABSL_FLAG(
+    absl::Duration,
+    drain_timeout,
+    absl::Seconds(10),
+    "How long SIGTERM waits for calls in progress, for example 10s; a second SIGTERM ends the "
+    "waiting.");
+ABSL_FLAG(std::string,
+          log_level,
+          "info",
+          "trace, debug, info, warning or error; to stderr, in UTC.");
+
+namespace normlab::server {
+namespace {
+
+struct Group {
+  const char* title;
+  std::vector<const char*> flags;
+};
+
+const std::vector<Group>& Groups() {
+  static const auto& groups = *new std::vector<Group>{
+      {"Where things are kept", {"data_dir", "work_dir", "data_roots"}},
+      {"Where it listens", {"listen", "http_listen", "auth", "port_file"}},
+      {"What jobs may use", {"cores", "memory", "pin", "worker_binary", "orphan_timeout"}},
+      {"Behaviour", {"stream_write_timeout", "drain_timeout", "log_level"}}};
+  return groups;
+}
+
+constexpr char kIntroduction[] =
+    "normlabd: accepts experiment jobs over gRPC, trains them on this machine's cores, streams "
+    "their\nmetrics and keeps everything durable. Clients: the `normlab` command, or any gRPC "
+    "client\n(normlab.v1, with reflection).\n\nUsage: normlabd [--flag=value ...]\n";
+
+constexpr char kClosing[] =
+    "\nOther\n  --help, --version\n\nSIGTERM or SIGINT ends the server cleanly; running workers "
+    "stay and report to the next server on\nthe same data folder. Flags may also stand in a file: "
+    "--flagfile=FILE.\n";
+
+// Breaks at spaces.
+std::string Wrapped(absl::string_view text, size_t width, absl::string_view indent) {
+  std::string out;
+  size_t column = 0;
+  for (const absl::string_view word : absl::StrSplit(text, ' ', absl::SkipEmpty())) {
+    if (column == 0 || column + 1 + word.size() > width) {
+      absl::StrAppend(&out, column == 0 ? "" : "\n", indent, word);
+      column = word.size();
+    } else {
+      absl::StrAppend(&out, " ", word);
+      column += 1 + word.size();
+    }
+  }
+  return out;
+}
+
+// absl would print its own help, in no order, with every flag of every library.
+CommandLineAction RequestedAction(int argc, char** argv) {
+  for (int i = 1; i < argc; ++i) {
+    const absl::string_view argument = argv[i];
+    if (argument == "--") {
+      break;
+    }
+    if (argument == "--help" || argument == "-help" || argument == "-h") {
+      return CommandLineAction::kHelp;
+    }
+    if (argument == "--version" || argument == "-version") {
+      return CommandLineAction::kVersion;
+    }
+  }
+  return CommandLineAction::kRun;
+}
+
+}  // namespace
+
+absl::StatusOr<CommandLine> ParseFlags(int argc, char** argv) {
+  CommandLine line;
+  line.action = RequestedAction(argc, argv);
+  if (line.action != CommandLineAction::kRun) {
+    return line;
+  }
+  absl::SetProgramUsageMessage("normlabd --help shows the flags");
+  const std::vector<char*> rest = absl::ParseCommandLine(argc, argv);
+  if (rest.size() > 1) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "\"", rest[1], "\" is not a flag; flags are written --name=value (see normlabd --help)"));
+  }
+  RawOptions& options = line.options;
+  options.data_dir = absl::GetFlag(FLAGS_data_dir);
+  options.work_dir = absl::GetFlag(FLAGS_work_dir);
+  options.data_roots = absl::GetFlag(FLAGS_data_roots);
+  options.listen = absl::GetFlag(FLAGS_listen);
+  options.http_listen = absl::GetFlag(FLAGS_http_listen);
+  options.auth = absl::GetFlag(FLAGS_auth);
+  options.port_file = absl::GetFlag(FLAGS_port_file);
+  options.cores = absl::GetFlag(FLAGS_cores);
+  options.memory_bytes = absl::GetFlag(FLAGS_memory).bytes;
+  options.pin = absl::GetFlag(FLAGS_pin);
+  options.worker_binary = absl::GetFlag(FLAGS_worker_binary);
+  options.orphan_timeout = absl::GetFlag(FLAGS_orphan_timeout);
+  options.stream_write_timeout = absl::GetFlag(FLAGS_stream_write_timeout);
+  options.drain_timeout = absl::GetFlag(FLAGS_drain_timeout);
+  line.log_level = absl::GetFlag(FLAGS_log_level);
+  // spdlog takes any other word for "off".
+  if (spdlog::level::from_str(line.log_level) == spdlog::level::off) {
+    return absl::InvalidArgumentError(absl::StrCat("--log_level=", line.log_level,
+                                                   " is none of trace, debug, info, warning and "
+                                                   "error; use one of them"));
+  }
+  return line;
+}
+
+std::string HelpText() {
+  std::string text = kIntroduction;
+  for (const Group& group : Groups()) {
+    absl::StrAppend(&text, "\n", group.title, "\n");
+    for (const char* name : group.flags) {
+      const absl::CommandLineFlag* flag = absl::FindCommandLineFlag(name);
+      const std::string value = flag->DefaultValue();
+      absl::StrAppend(&text, "  --", name, "=", value.empty() ? "\"\"" : value, "\n");
+      absl::StrAppend(&text, Wrapped(flag->Help(), 90, "      "), "\n");
+    }
+  }
+  return text + kClosing;
+}
+
+std::vector<std::string> HelpFlagNames() {
+  std::vector<std::string> names;
+  for (const Group& group : Groups()) {
+    names.insert(names.end(), group.flags.begin(), group.flags.end());
+  }
+  return names;
+}
+
+}  // namespace normlab::server

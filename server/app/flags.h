@@ -1,0 +1,33 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+#include "server/app/options.h"
+
+namespace normlab::server {
+
+// What the command line asks for besides running.
+enum class CommandLineAction { kRun, kHelp, kVersion };
+
+struct CommandLine {
+  CommandLineAction action = CommandLineAction::kRun;
+  RawOptions options;
+  std::string log_level;  // trace, debug, info, warning, error
+};
+
+// Reads the flags. An unknown flag or a value that cannot be read ends the process with absl's
+// message (it names the flag and near ones). INVALID_ARGUMENT: an argument that is no flag, an
+// unknown log level. Call once, from main.
+absl::StatusOr<CommandLine> ParseFlags(int argc, char** argv);
+
+// The text of --help: every flag with its default and its meaning, in groups.
+std::string HelpText();
+
+// Names of all flags of this program, in the order of the help; for a test that none is missing
+// there.
+std::vector<std::string> HelpFlagNames();
+
+}  // namespace normlab::server

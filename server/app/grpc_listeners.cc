@@ -1,0 +1,111 @@
+#include "server/app/grpc_listeners.h"
+
+#include <sys/stat.h>
+
+#include "absl/base/const_init.h"
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
+#include <grpcpp/ext/health_check_service_server_builder_option.h>
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/health_check_service_interface.h>
+#include <grpcpp/security/server_credentials.h>
+
+#include "normlab/v1/jobs.grpc.pb.h"
+
+namespace normlab::server {
+namespace {
+
+constexpr int kMaxPublicMessageBytes = 16 << 20;
+// A worker keeps at most 64 MiB of reports altogether.
+constexpr int kMaxWorkerMessageBytes = 80 << 20;
+constexpr int kKeepaliveTimeMs = 30'000;
+constexpr int kKeepaliveTimeoutMs = 20'000;
+// How often a client may ping without being told off.
+constexpr int kMinPingIntervalMs = 5'000;
+
+// Linking the reflection library adds reflection to every server of the process. Workers need none.
+class NoPluginsOption final : public grpc::ServerBuilderOption {
+ public:
+  void UpdateArguments(grpc::ChannelArguments* /*arguments*/) override {}
+  void UpdatePlugins(std::vector<std::unique_ptr<grpc::ServerBuilderPlugin>>* plugins) override {
+    plugins->clear();
+  }
+};
+
+void SetCommonOptions(grpc::ServerBuilder& builder, GrpcMetrics& metrics) {
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveTimeMs);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
+                             kMinPingIntervalMs);
+  builder.experimental().SetInterceptorCreators(metrics.MakeInterceptors());
+}
+
+}  // namespace
+
+absl::StatusOr<PublicListener> StartPublicListener(const ListenAddress& address,
+                                                   const std::vector<grpc::Service*>& services,
+                                                   GrpcMetrics& metrics) {
+  PublicListener listener;
+  // Idempotent; also keeps the linker from dropping the library.
+  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  grpc::ServerBuilder builder;
+  SetCommonOptions(builder, metrics);
+  // gRPC's default lets two servers share one port unnoticed.
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.SetMaxReceiveMessageSize(kMaxPublicMessageBytes);
+  // Reflection is the one synchronous service.
+  builder.SetSyncServerOption(grpc::ServerBuilder::SyncServerOption::NUM_CQS, 1);
+  builder.SetSyncServerOption(grpc::ServerBuilder::SyncServerOption::MAX_POLLERS, 1);
+  builder.AddListeningPort(address.ToString(), grpc::InsecureServerCredentials(), &listener.port);
+  for (grpc::Service* service : services) {
+    builder.RegisterService(service);
+  }
+  {
+    // The switch for gRPC's own health service is global, and read while a server is built.
+    static absl::Mutex mu(absl::kConstInit);
+    absl::MutexLock lock(&mu);
+    grpc::EnableDefaultHealthCheckService(true);
+    listener.server = builder.BuildAndStart();
+    grpc::EnableDefaultHealthCheckService(false);
+  }
+  if (listener.server == nullptr || listener.port == 0) {
+    return absl::UnavailableError(absl::StrCat("cannot listen for gRPC on ", address.ToString(),
+                                               ": ", WhyNotListening(address),
+                                               "; choose another --listen, or port 0 for any free "
+                                               "one"));
+  }
+  SetServing(*listener.server, false);
+  return listener;
+}
+
+void SetServing(grpc::Server& server, bool serving) {
+  grpc::HealthCheckServiceInterface* health = server.GetHealthCheckService();
+  // The empty name is the server as a whole.
+  for (const char* service : {"", v1::Jobs::service_full_name(), v1::Server::service_full_name()}) {
+    health->SetServingStatus(service, serving);
+  }
+}
+
+absl::StatusOr<std::unique_ptr<grpc::Server>> StartWorkerListener(const std::string& socket_path,
+                                                                  grpc::Service* service,
+                                                                  GrpcMetrics& metrics) {
+  grpc::ServerBuilder builder;
+  SetCommonOptions(builder, metrics);
+  builder.SetMaxReceiveMessageSize(kMaxWorkerMessageBytes);
+  builder.SetOption(std::make_unique<grpc::HealthCheckServiceServerBuilderOption>(nullptr));
+  builder.SetOption(std::make_unique<NoPluginsOption>());
+  builder.AddListeningPort(absl::StrCat("unix:", socket_path), grpc::InsecureServerCredentials());
+  builder.RegisterService(service);
+  std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
+  if (server == nullptr) {
+    return absl::UnavailableError(absl::StrCat("cannot listen for workers on ", socket_path,
+                                               "; remove that file if it is there"));
+  }
+  // The folder lets nobody else in; this is the second lock.
+  chmod(socket_path.c_str(), 0600);
+  return server;
+}
+
+}  // namespace normlab::server

@@ -1,0 +1,149 @@
+#include "server/app/options.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+#include <system_error>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+#include "common/status_macros.h"
+#include "server/app/machine.h"
+
+namespace normlab::server {
+namespace {
+
+constexpr char kDatasets[] = "/usr/share/datasets";
+
+absl::StatusOr<std::string> Absolute(absl::string_view flag, const std::string& path) {
+  std::error_code error;
+  std::filesystem::path absolute = std::filesystem::absolute(path, error);
+  if (error) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--", flag, "=", path, ": ", error.message(), "; give an absolute path"));
+  }
+  std::string text = absolute.lexically_normal().string();
+  // So that paths can be put together with a slash.
+  while (text.size() > 1 && text.back() == '/') {
+    text.pop_back();
+  }
+  return text;
+}
+
+absl::StatusOr<std::vector<int>> ChooseCores(const RawOptions& raw, const Machine& machine) {
+  if (raw.cores < 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--cores=", raw.cores, " is negative; use 0 for all this process may use"));
+  }
+  if (raw.cores == 0) {
+    return DefaultCores(machine);
+  }
+  const auto wanted = static_cast<size_t>(raw.cores);
+  if (wanted <= machine.cores.size()) {
+    return std::vector<int>(machine.cores.begin(), machine.cores.begin() + raw.cores);
+  }
+  if (raw.pin) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--cores=", raw.cores, " but this process may run on ", machine.cores.size(),
+                     " only; use fewer, or --pin=false to let jobs share them"));
+  }
+  // Without pinning they are places, not cores.
+  std::vector<int> places(wanted);
+  for (size_t i = 0; i < wanted; ++i) {
+    places[i] = static_cast<int>(i);
+  }
+  return places;
+}
+
+// Beside this program, as both are built and installed.
+std::string DefaultWorkerBinary() {
+  std::error_code error;
+  const std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe", error);
+  return (self.parent_path() / "normlab-worker").string();
+}
+
+absl::StatusOr<std::string> ChooseWorkerBinary(const RawOptions& raw) {
+  NORMLAB_ASSIGN_OR_RETURN(
+      std::string path, Absolute("worker_binary", raw.worker_binary.empty() ? DefaultWorkerBinary()
+                                                                            : raw.worker_binary));
+  if (access(path.c_str(), X_OK) != 0) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("there is no worker program ", path,
+                     " that can be run; build or install normlab-worker, or name it with "
+                     "--worker_binary"));
+  }
+  return path;
+}
+
+absl::Status CheckPositive(absl::string_view flag, absl::Duration value) {
+  if (value <= absl::ZeroDuration()) {
+    return absl::InvalidArgumentError(absl::StrCat("--", flag, "=", absl::FormatDuration(value),
+                                                   " is not positive; use for example 60s"));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+std::string DefaultDataDir() {
+  if (geteuid() == 0) {
+    return "/var/lib/normlab";
+  }
+  const char* xdg = std::getenv("XDG_DATA_HOME");
+  if (xdg != nullptr && xdg[0] == '/') {
+    return absl::StrCat(xdg, "/normlab");
+  }
+  const char* home = std::getenv("HOME");
+  return home != nullptr && home[0] == '/' ? absl::StrCat(home, "/.local/share/normlab")
+                                           : "normlab-data";
+}
+
+absl::StatusOr<ServerOptions> ResolveOptions(const RawOptions& raw) {
+  ServerOptions options;
+  if (raw.auth != "none") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--auth=", raw.auth, ": this version knows --auth=none only; leave it out"));
+  }
+  NORMLAB_ASSIGN_OR_RETURN(options.listen, ResolveListenAddress("listen", raw.listen));
+  NORMLAB_ASSIGN_OR_RETURN(options.http_listen,
+                           ResolveListenAddress("http_listen", raw.http_listen));
+  NORMLAB_RETURN_IF_ERROR(RequireLoopback("listen", options.listen));
+  NORMLAB_RETURN_IF_ERROR(RequireLoopback("http_listen", options.http_listen));
+
+  NORMLAB_ASSIGN_OR_RETURN(
+      options.data_dir,
+      Absolute("data_dir", raw.data_dir.empty() ? DefaultDataDir() : raw.data_dir));
+  NORMLAB_ASSIGN_OR_RETURN(
+      options.work_dir,
+      Absolute("work_dir", raw.work_dir.empty() ? options.data_dir + "/work" : raw.work_dir));
+  std::vector<std::string> roots = raw.data_roots;
+  roots.erase(std::remove(roots.begin(), roots.end(), ""), roots.end());
+  if (roots.empty()) {
+    roots = {kDatasets, options.data_dir + "/datasets"};
+  }
+  for (const std::string& root : roots) {
+    NORMLAB_ASSIGN_OR_RETURN(options.data_roots.emplace_back(), Absolute("data_roots", root));
+  }
+  NORMLAB_ASSIGN_OR_RETURN(options.worker_binary, ChooseWorkerBinary(raw));
+
+  const Machine machine = DetectMachine();
+  options.pin = raw.pin;
+  NORMLAB_ASSIGN_OR_RETURN(options.cores, ChooseCores(raw, machine));
+  options.memory_bytes = raw.memory_bytes > 0 ? raw.memory_bytes : DefaultMemory(machine);
+
+  NORMLAB_RETURN_IF_ERROR(CheckPositive("orphan_timeout", raw.orphan_timeout));
+  NORMLAB_RETURN_IF_ERROR(CheckPositive("stream_write_timeout", raw.stream_write_timeout));
+  NORMLAB_RETURN_IF_ERROR(CheckPositive("drain_timeout", raw.drain_timeout));
+  options.orphan_timeout = raw.orphan_timeout;
+  options.stream_write_timeout = raw.stream_write_timeout;
+  options.drain_timeout = raw.drain_timeout;
+  if (!raw.port_file.empty()) {
+    NORMLAB_ASSIGN_OR_RETURN(options.port_file, Absolute("port_file", raw.port_file));
+  }
+  return options;
+}
+
+}  // namespace normlab::server

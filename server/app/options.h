@@ -1,0 +1,57 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+
+#include "server/app/listen_address.h"
+
+namespace normlab::server {
+
+// What the flags say, before anything is looked up.
+struct RawOptions {
+  std::string data_dir;
+  std::string work_dir;
+  std::string listen = "127.0.0.1:7600";
+  std::string http_listen = "127.0.0.1:7601";
+  int cores = 0;
+  int64_t memory_bytes = 0;
+  std::vector<std::string> data_roots;
+  std::string worker_binary;
+  bool pin = true;
+  absl::Duration orphan_timeout = absl::Hours(24);
+  std::string auth = "none";
+  absl::Duration stream_write_timeout = absl::Seconds(60);
+  absl::Duration drain_timeout = absl::Seconds(10);
+  std::string port_file;
+};
+
+// Everything a server needs to start, with defaults found out and all paths absolute.
+struct ServerOptions {
+  std::string data_dir;
+  std::string work_dir;
+  ListenAddress listen;
+  ListenAddress http_listen;
+  std::vector<int> cores;    // that jobs may use
+  int64_t memory_bytes = 0;  // that jobs may reserve
+  std::vector<std::string> data_roots;
+  std::string worker_binary;
+  bool pin = true;
+  absl::Duration orphan_timeout = absl::Hours(24);
+  absl::Duration stream_write_timeout = absl::Seconds(60);
+  absl::Duration drain_timeout = absl::Seconds(10);
+  absl::Duration heartbeat_interval = absl::Seconds(5);
+  std::string port_file;
+};
+
+// /var/lib/normlab for root, else $XDG_DATA_HOME/normlab or ~/.local/share/normlab.
+std::string DefaultDataDir();
+
+// Looks up what the flags leave open (machine, paths, addresses) and checks the rest.
+// INVALID_ARGUMENT or FAILED_PRECONDITION, naming the flag and what to do.
+absl::StatusOr<ServerOptions> ResolveOptions(const RawOptions& raw);
+
+}  // namespace normlab::server

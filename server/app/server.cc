@@ -1,0 +1,240 @@
+#include "server/app/server.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/time/clock.h"
+
+#include "common/atomic_file.h"
+#include "common/status_macros.h"
+#include "server/api/format.h"
+#include "server/app/grpc_listeners.h"
+#include "server/app/version.h"
+#include "server/app/worker_socket.h"
+#include "server/domain/errors.h"
+#include "server/executor/helper_process.h"
+#include "server/executor/local_process.h"
+
+#include <spdlog/spdlog.h>
+
+namespace normlab::server {
+namespace {
+
+// Handlers wait for the disk more than they compute.
+constexpr int kHandlerThreads = 8;
+constexpr int kStreamThreads = 4;
+constexpr size_t kMaxWaitingCalls = 1024;
+constexpr absl::Duration kPollInterval = absl::Milliseconds(20);
+// For calls that are being answered when a listener closes.
+constexpr absl::Duration kCloseGrace = absl::Seconds(1);
+constexpr absl::Duration kDrainRetry = absl::Seconds(1);
+
+std::chrono::system_clock::time_point After(absl::Duration wait) {
+  return absl::ToChronoTime(absl::Now() + wait);
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(ServerOptions options, ServerParts parts) {
+  std::unique_ptr<Server> server(new Server(std::move(options)));
+  NORMLAB_RETURN_IF_ERROR(server->StartParts(std::move(parts)));
+  NORMLAB_RETURN_IF_ERROR(server->StartListeners());
+  // Last, as it starts jobs: nothing that could fail comes after it but the port file.
+  NORMLAB_RETURN_IF_ERROR(server->controller_->Start());
+  SetServing(*server->public_listener_, true);
+  server->started_.store(true);
+  NORMLAB_RETURN_IF_ERROR(server->WritePortFile());
+  spdlog::info("normlabd {} is ready: gRPC on {}, HTTP on {}", Version(), server->grpc_address_,
+               server->http_address_);
+  return server;
+}
+
+Server::~Server() {
+  Shutdown();
+}
+
+absl::Status Server::StartParts(ServerParts parts) {
+  NORMLAB_RETURN_IF_ERROR(MakeFolder(options_.data_dir, 0700));
+  NORMLAB_ASSIGN_OR_RETURN(DataDirLock lock, DataDirLock::Acquire(options_.data_dir));
+  lock_ = std::make_unique<DataDirLock>(std::move(lock));
+  const std::string cache_dir = options_.work_dir + "/cache";
+  const std::string log_dir = options_.data_dir + "/log";
+  NORMLAB_RETURN_IF_ERROR(MakeFolder(options_.work_dir, 0700));
+  NORMLAB_RETURN_IF_ERROR(MakeFolder(cache_dir, 0700));
+  NORMLAB_RETURN_IF_ERROR(MakeFolder(log_dir, 0700));
+  NORMLAB_ASSIGN_OR_RETURN(socket_path_, PrepareWorkerSocket(options_.data_dir));
+  spdlog::info("data in {}, work in {}, {} core(s) [{}], {} of memory for jobs", options_.data_dir,
+               options_.work_dir, options_.cores.size(), absl::StrJoin(options_.cores, ","),
+               FormatBytes(options_.memory_bytes));
+
+  metrics_ = std::make_unique<Metrics>(Version());
+  // Early, so that a taken port is noticed before anything is touched, and the start can be
+  // watched.
+  NORMLAB_ASSIGN_OR_RETURN(http_,
+                           HttpServer::Start({.host = options_.http_listen.host,
+                                              .port = options_.http_listen.port,
+                                              .metrics = [this] { return metrics_->Scrape(); },
+                                              .ready = [this] { return Ready(); }}));
+  ListenAddress http = options_.http_listen;
+  http.port = http_->port();
+  http_address_ = http.ToString();
+
+  hub_ = std::make_unique<Hub>();
+  NORMLAB_ASSIGN_OR_RETURN(store_, Store::Open({.data_dir = options_.data_dir}));
+  store_->SetCommitListener(
+      [this](const std::string& job_id, int64_t last_sequence, bool terminal) {
+        hub_->Published(job_id, last_sequence, terminal);
+      });
+  store_->SetCommitObserver(
+      [this](double seconds, int operations) { metrics_->OnCommit(seconds, operations); });
+  pool_ = std::make_unique<WorkPool>(kHandlerThreads, kMaxWaitingCalls);
+  stream_pool_ = std::make_unique<WorkPool>(kStreamThreads, kMaxWaitingCalls);
+  streams_ = std::make_unique<StreamRegistry>(
+      StreamRegistry::Options{.write_timeout = options_.stream_write_timeout,
+                              .on_cut_off = [this] { metrics_->OnSlowReaderCutOff(); }});
+
+  if (parts.helper == nullptr) {
+    NORMLAB_ASSIGN_OR_RETURN(parts.helper,
+                             NewHelperProcess({.worker_binary = options_.worker_binary,
+                                               .log_path = log_dir + "/helper.log"}));
+  }
+  helper_ = std::make_unique<HelperGate>(std::move(parts.helper));
+  executor_ = std::move(parts.executor);
+  if (executor_ == nullptr) {
+    NORMLAB_ASSIGN_OR_RETURN(executor_,
+                             NewLocalProcessExecutor({.worker_binary = options_.worker_binary}));
+  }
+  controller_ = Controller::Create({.cores = options_.cores,
+                                    .memory_bytes = options_.memory_bytes,
+                                    .pin = options_.pin,
+                                    .work_dir = options_.work_dir,
+                                    .worker_target = absl::StrCat("unix:", socket_path_),
+                                    .orphan_timeout = options_.orphan_timeout,
+                                    .data_roots = options_.data_roots,
+                                    .cache_dir = cache_dir},
+                                   *store_, *executor_, *helper_, *metrics_);
+  backend_.reset(new Backend{.options = {.version = Version(),
+                                         .cores = static_cast<int>(options_.cores.size()),
+                                         .memory_bytes = options_.memory_bytes,
+                                         .data_roots = options_.data_roots,
+                                         .cache_folder = cache_dir,
+                                         .heartbeat_interval = options_.heartbeat_interval},
+                             .store = *store_,
+                             .hub = *hub_,
+                             .controller = *controller_,
+                             .helper = *helper_,
+                             .observer = *metrics_,
+                             .pool = *pool_,
+                             .stream_pool = *stream_pool_,
+                             .streams = *streams_});
+  metrics_->SetSampler([this] { return Sample(); });
+  return absl::OkStatus();
+}
+
+absl::Status Server::StartListeners() {
+  worker_service_ = std::make_unique<WorkerService>(*store_, *controller_, *metrics_);
+  jobs_service_ = std::make_unique<JobsService>(*backend_);
+  server_service_ = std::make_unique<ServerService>(*backend_);
+  NORMLAB_ASSIGN_OR_RETURN(
+      PublicListener listener,
+      StartPublicListener(options_.listen, {jobs_service_.get(), server_service_.get()},
+                          metrics_->grpc()));
+  public_listener_ = std::move(listener.server);
+  ListenAddress address = options_.listen;
+  address.port = listener.port;
+  grpc_address_ = address.ToString();
+  NORMLAB_ASSIGN_OR_RETURN(
+      worker_listener_, StartWorkerListener(socket_path_, worker_service_.get(), metrics_->grpc()));
+  return absl::OkStatus();
+}
+
+absl::Status Server::WritePortFile() {
+  if (options_.port_file.empty()) {
+    return absl::OkStatus();
+  }
+  return common::WriteFileAtomically(
+      options_.port_file, absl::StrCat("grpc=", grpc_address_, "\nhttp=", http_address_, "\n"));
+}
+
+absl::Status Server::Ready() {
+  if (draining_.load()) {
+    return ShuttingDown(kDrainRetry);
+  }
+  if (!started_.load()) {
+    return absl::UnavailableError("the server is starting; ask again soon");
+  }
+  return store_->Health();
+}
+
+ServiceSample Server::Sample() {
+  const Controller::Load load = controller_->GetLoad();
+  const auto cores = static_cast<int64_t>(options_.cores.size());
+  return {.jobs = store_->CountByState(),
+          .queue_depth = load.queued,
+          .stream_subscribers = hub_->subscriber_count(),
+          .cores_capacity = cores,
+          .cores_reserved = cores - load.free_cores,
+          .memory_bytes_capacity = options_.memory_bytes,
+          .memory_bytes_reserved = options_.memory_bytes - load.free_memory_bytes,
+          .store_healthy = store_->Health().ok()};
+}
+
+void Server::WaitForCalls() {
+  const absl::Time deadline = absl::Now() + options_.drain_timeout;
+  while (!hurry_.load() && absl::Now() < deadline) {
+    // One of the two is usually there at once; the other is looked at on every turn.
+    const bool streams_ended = streams_->WaitUntilEmpty(kPollInterval);
+    if (streams_ended && backend_->creates_in_flight.load() == 0) {
+      return;
+    }
+    if (streams_ended) {
+      absl::SleepFor(kPollInterval);
+    }
+  }
+}
+
+void Server::Shutdown() {
+  if (std::exchange(down_, true)) {
+    return;
+  }
+  draining_.store(true);
+  if (public_listener_ != nullptr) {
+    spdlog::info("shutting down: refusing new jobs and ending streams");
+    SetServing(*public_listener_, false);
+    backend_->draining.store(true);
+    streams_->Drain();
+    WaitForCalls();
+  }
+  // Also releases creations that wait for a data set.
+  if (helper_ != nullptr) {
+    helper_->Close();
+  }
+  if (public_listener_ != nullptr) {
+    public_listener_->Shutdown(After(hurry_.load() ? absl::ZeroDuration() : kCloseGrace));
+  }
+  if (controller_ != nullptr) {
+    controller_->Stop();
+  }
+  if (worker_listener_ != nullptr) {
+    worker_listener_->Shutdown(After(hurry_.load() ? absl::ZeroDuration() : kCloseGrace));
+  }
+  // What sampling and readiness look at goes now, in the order opposite to its making.
+  if (metrics_ != nullptr) {
+    metrics_->StopSampling();
+  }
+  public_listener_.reset();
+  worker_listener_.reset();
+  streams_.reset();
+  stream_pool_.reset();
+  pool_.reset();
+  if (store_ != nullptr) {
+    store_->Close();
+  }
+  http_.reset();
+  spdlog::info("stopped");
+}
+
+}  // namespace normlab::server

@@ -1,0 +1,105 @@
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include <grpcpp/server.h>
+
+#include "server/api/backend.h"
+#include "server/api/services.h"
+#include "server/api/stream_registry.h"
+#include "server/api/work_pool.h"
+#include "server/api/worker_service.h"
+#include "server/app/data_dir_lock.h"
+#include "server/app/helper_gate.h"
+#include "server/app/options.h"
+#include "server/executor/executor.h"
+#include "server/monitor/http_server.h"
+#include "server/monitor/metrics.h"
+#include "server/scheduler/controller.h"
+#include "server/store/store.h"
+#include "server/stream/hub.h"
+
+namespace normlab::server {
+
+// Parts that tests replace; null: the real one.
+struct ServerParts {
+  std::unique_ptr<Helper> helper;
+  std::unique_ptr<Executor> executor;
+};
+
+// The whole of normlabd but its command line and signals: every part, wired in the order in which
+// they depend on each other, with two gRPC listeners (clients; workers) and the HTTP one. Several
+// can live in one process, with different data folders.
+//
+// Thread-safe: Shutdown by one thread, HurryUp by any.
+class Server {
+ public:
+  // Returns when it is ready. Errors name the part and say what to do; nothing is left running
+  // then.
+  static absl::StatusOr<std::unique_ptr<Server>> Start(ServerOptions options,
+                                                       ServerParts parts = {});
+  // Shuts down, unless that was done.
+  ~Server();
+  Server(const Server&) = delete;
+  Server& operator=(const Server&) = delete;
+
+  // "127.0.0.1:7600", with the port that was taken.
+  const std::string& grpc_address() const { return grpc_address_; }
+  const std::string& http_address() const { return http_address_; }
+
+  // OK while jobs are taken; else why not.
+  absl::Status Ready();
+
+  // Drains and stops: health says NOT_SERVING, new jobs are refused, streams end with the position
+  // to resume from, calls in progress get until the drain timeout, then everything is closed in
+  // order. Workers are left running.
+  void Shutdown();
+  // Makes a Shutdown, also a later one, skip its waiting.
+  void HurryUp() { hurry_.store(true); }
+
+ private:
+  explicit Server(ServerOptions options) : options_(std::move(options)) {}
+
+  absl::Status StartParts(ServerParts parts);
+  absl::Status StartListeners();
+  absl::Status WritePortFile();
+  ServiceSample Sample();
+  // Waits for streams and creations in progress.
+  void WaitForCalls();
+
+  const ServerOptions options_;
+  std::string socket_path_;
+  std::string grpc_address_;
+  std::string http_address_;
+  std::atomic<bool> started_ = false;
+  std::atomic<bool> draining_ = false;
+  std::atomic<bool> hurry_ = false;
+  bool down_ = false;  // Shutdown's thread only
+
+  // In order of dependence: each uses only those above it, and they go in the opposite order.
+  std::unique_ptr<DataDirLock> lock_;
+  std::unique_ptr<Metrics> metrics_;
+  std::unique_ptr<HttpServer> http_;
+  std::unique_ptr<Hub> hub_;
+  std::unique_ptr<Store> store_;
+  std::unique_ptr<WorkPool> pool_;
+  std::unique_ptr<WorkPool> stream_pool_;
+  std::unique_ptr<StreamRegistry> streams_;
+  std::unique_ptr<HelperGate> helper_;
+  std::unique_ptr<Executor> executor_;
+  std::unique_ptr<Controller> controller_;
+  std::unique_ptr<Backend> backend_;
+  std::unique_ptr<WorkerService> worker_service_;
+  std::unique_ptr<JobsService> jobs_service_;
+  std::unique_ptr<ServerService> server_service_;
+  std::unique_ptr<grpc::Server> worker_listener_;
+  std::unique_ptr<grpc::Server> public_listener_;
+};
+
+}  // namespace normlab::server

@@ -1,0 +1,394 @@
+#include "server/executor/helper_process.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <deque>
+#include <optional>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/clock.h"
+
+#include "common/clock.h"
+#include "common/status_macros.h"
+#include "common/subprocess.h"
+#include "common/unique_fd.h"
+#include "server/executor/local_process.h"
+#include "server/executor/message_framing.h"
+
+namespace normlab::server {
+namespace {
+
+absl::Duration Now() {
+  return common::Clock::Real().Monotonic();
+}
+
+// One request on its way.
+struct Pending {
+  v1::HelperRequest request;
+  absl::Duration timeout;
+  absl::Duration deadline;  // of the caller, monotonic
+  absl::Duration served_since =
+      absl::InfiniteDuration();  // since when the helper has nothing older to do
+  Helper::Callback done;         // empty: the caller has its answer, the helper is not done yet
+};
+
+// The child and our end of its socket.
+struct Child {
+  common::Subprocess process;
+  common::UniqueFd socket;
+  FrameReader input;
+  std::string output;  // not yet written
+};
+
+// Everything but Call and destruction happens on the I/O thread.
+class HelperProcess final : public Helper {
+ public:
+  HelperProcess(HelperProcessOptions options, common::UniqueFd wake)
+      : options_(std::move(options)),
+        wake_(std::move(wake)),
+        restart_delay_(options_.min_restart_delay),
+        thread_([this] { Run(); }) {}
+
+  ~HelperProcess() override {
+    {
+      absl::MutexLock lock(&mu_);
+      stopping_ = true;
+    }
+    Wake();
+    thread_.join();
+  }
+
+  void Call(v1::HelperRequest request, absl::Duration timeout, Callback done) override {
+    {
+      absl::MutexLock lock(&mu_);
+      if (!stopping_) {
+        request.set_id(next_id_++);
+        arrived_.push_back({std::move(request), timeout, Now() + timeout, absl::InfiniteDuration(),
+                            std::move(done)});
+        done = nullptr;
+      }
+    }
+    if (done) {
+      std::move(done)(
+          absl::UnavailableError("the server is shutting down; try again when it is back"));
+      return;
+    }
+    Wake();
+  }
+
+ private:
+  void Wake() const {
+    const uint64_t one = 1;
+    (void)!write(wake_.get(), &one, sizeof(one));  // a full counter wakes as well
+  }
+
+  void Run() {
+    while (true) {
+      if (!TakeArrivals()) {
+        break;
+      }
+      ExpireCallers();
+      EndWhenStuck();
+      if (!child_ && !pending_.empty() && Now() >= restart_at_) {
+        StartChild();
+      }
+      Wait();
+    }
+    EndChild();
+    for (Pending& pending : pending_) {
+      Answer(pending,
+             absl::UnavailableError("the server is shutting down; try again when it is back"));
+    }
+  }
+
+  // False: stopping.
+  bool TakeArrivals() {
+    std::vector<Pending> arrived;
+    bool stopping = false;
+    {
+      absl::MutexLock lock(&mu_);
+      arrived.swap(arrived_);
+      stopping = stopping_;
+    }
+    for (Pending& pending : arrived) {
+      const std::string message = pending.request.SerializeAsString();
+      if (message.size() > kMaxFrameBytes) {
+        Answer(pending, absl::InvalidArgumentError(
+                            "the request is too large for the helper; make it smaller"));
+        continue;
+      }
+      if (child_) {
+        AppendFrame(message, child_->output);
+      }
+      pending_.push_back(std::move(pending));
+    }
+    MarkServed();
+    return !stopping;
+  }
+
+  static void Answer(Pending& pending, absl::StatusOr<v1::HelperResponse> response) {
+    if (pending.done) {
+      std::move(pending.done)(std::move(response));
+      pending.done = nullptr;
+    }
+  }
+
+  // The oldest request is the one that the helper works on.
+  void MarkServed() {
+    if (child_ && !pending_.empty() && pending_.front().served_since == absl::InfiniteDuration()) {
+      pending_.front().served_since = Now();
+    }
+  }
+
+  void ExpireCallers() {
+    for (auto pending = pending_.begin(); pending != pending_.end();) {
+      if (pending->done && Now() >= pending->deadline) {
+        Answer(*pending, absl::DeadlineExceededError(absl::StrCat(
+                             "the helper process did not answer within ",
+                             absl::FormatDuration(pending->timeout),
+                             "; try again, and look at the server's log if it happens again")));
+      }
+      // One that was never sent is forgotten; one that was stays until the helper is done with it.
+      pending = !pending->done && !child_ ? pending_.erase(pending) : pending + 1;
+    }
+  }
+
+  void EndWhenStuck() {
+    if (child_ && !pending_.empty() &&
+        Now() >= pending_.front().served_since + pending_.front().timeout) {
+      Lost("it was stuck and was ended");
+    }
+  }
+
+  void StartChild() {
+    if (absl::Status status = TryStartChild(); !status.ok()) {
+      BackOff();
+      for (Pending& pending : pending_) {
+        Answer(pending, absl::InternalError(
+                            absl::StrCat("the helper process cannot be started: ", status.message(),
+                                         "; tell the server's operator")));
+      }
+      pending_.clear();
+      return;
+    }
+    for (const Pending& pending : pending_) {
+      AppendFrame(pending.request.SerializeAsString(), child_->output);
+    }
+    MarkServed();
+  }
+
+  absl::Status TryStartChild() {
+    std::array<int, 2> ends = {-1, -1};
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) != 0) {
+      return absl::ErrnoToStatus(errno, "no socket pair");
+    }
+    common::UniqueFd ours(ends[0]);
+    const common::UniqueFd theirs(ends[1]);
+    if (fcntl(ours.get(), F_SETFL, O_NONBLOCK) != 0) {
+      return absl::ErrnoToStatus(errno, "cannot make the socket non-blocking");
+    }
+    common::SubprocessOptions options;
+    options.argv = {options_.worker_binary, "--helper"};
+    options.environment = WorkerEnvironment(1, {});
+    options.inherited_fd = theirs.get();
+    options.output_path = options_.log_path;
+    NORMLAB_ASSIGN_OR_RETURN(common::Subprocess process, common::Subprocess::Start(options));
+    if (options_.memory_limit_bytes > 0) {
+      const rlimit limit = {static_cast<rlim_t>(options_.memory_limit_bytes),
+                            static_cast<rlim_t>(options_.memory_limit_bytes)};
+      // Can only fail when the process is gone already, which the socket tells.
+      prlimit(process.pid(), RLIMIT_DATA, &limit, nullptr);
+    }
+    child_.emplace(Child{std::move(process), std::move(ours), {}, {}});
+    return absl::OkStatus();
+  }
+
+  void BackOff() {
+    restart_at_ = Now() + restart_delay_;
+    restart_delay_ = std::min(restart_delay_ * 2, options_.max_restart_delay);
+  }
+
+  // Kills the child if it lives, and reaps it. Returns how it ended.
+  std::string EndChild() {
+    if (!child_) {
+      return "it was not running";
+    }
+    child_->process.Signal(SIGKILL).IgnoreError();
+    pollfd entry = {child_->process.pidfd(), POLLIN, 0};
+    while (poll(&entry, 1, -1) < 0 && errno == EINTR) {
+    }
+    const absl::StatusOr<common::Subprocess::Exit> exit = child_->process.Reap();
+    child_.reset();
+    return exit.ok() ? exit->ToString() : "it ended";
+  }
+
+  // The child crashed or has to go: the request it was at fails, the others go to the next one.
+  void Lost(std::string how) {
+    // A child that closed its socket is about to end by itself; its own exit status tells more than
+    // our SIGKILL.
+    if (how.empty()) {
+      constexpr int kLastWordsMs = 200;
+      pollfd entry = {child_->process.pidfd(), POLLIN, 0};
+      poll(&entry, 1, kLastWordsMs);
+    }
+    const std::string exit = EndChild();
+    if (how.empty()) {
+      how = exit;
+    }
+    BackOff();
+    if (!pending_.empty()) {
+      Answer(pending_.front(),
+             absl::InternalError(absl::StrCat(
+                 "the helper process failed on this request (", how,
+                 "); the server goes on. Try again with other input, and report it if it "
+                 "happens again")));
+      pending_.pop_front();
+    }
+    pending_.erase(std::remove_if(pending_.begin(), pending_.end(),
+                                  [](const Pending& pending) { return !pending.done; }),
+                   pending_.end());
+    for (Pending& pending : pending_) {
+      pending.served_since = absl::InfiniteDuration();
+    }
+  }
+
+  void Wait() {
+    std::array<pollfd, 2> entries = {pollfd{wake_.get(), POLLIN, 0}, pollfd{-1, 0, 0}};
+    if (child_) {
+      entries[1].fd = child_->socket.get();
+      entries[1].events = static_cast<int16_t>(POLLIN | (child_->output.empty() ? 0 : POLLOUT));
+    }
+    poll(entries.data(), entries.size(), PollTimeoutMs());
+    if ((entries[0].revents & POLLIN) != 0) {
+      uint64_t count = 0;
+      (void)!read(wake_.get(), &count, sizeof(count));
+    }
+    if (child_ && entries[1].revents != 0) {
+      // Reading first: answers that a dying helper left are taken before its end is noticed.
+      if (!ReadAnswers() || !WriteRequests()) {
+        Lost("");
+      }
+    }
+  }
+
+  int PollTimeoutMs() const {
+    absl::Duration until = absl::InfiniteDuration();
+    for (const Pending& pending : pending_) {
+      if (pending.done) {
+        until = std::min(until, pending.deadline);
+      }
+    }
+    if (!pending_.empty()) {
+      const Pending& oldest = pending_.front();
+      until = std::min(until, child_ ? oldest.served_since + oldest.timeout : restart_at_);
+    }
+    if (until == absl::InfiniteDuration()) {
+      return -1;
+    }
+    constexpr absl::Duration kLongestPoll = absl::Hours(1);
+    const absl::Duration wait = std::clamp(until - Now(), absl::ZeroDuration(), kLongestPoll);
+    return static_cast<int>(absl::ToInt64Milliseconds(absl::Ceil(wait, absl::Milliseconds(1))));
+  }
+
+  // False: the connection is of no more use.
+  bool ReadAnswers() {
+    std::array<char, 65536> buffer;
+    while (true) {
+      const ssize_t count = read(child_->socket.get(), buffer.data(), buffer.size());
+      if (count < 0 && (errno == EAGAIN || errno == EINTR)) {
+        return true;
+      }
+      if (count <= 0) {
+        return false;
+      }
+      child_->input.Append(absl::string_view(buffer.data(), static_cast<size_t>(count)));
+      while (true) {
+        absl::StatusOr<std::optional<std::string>> frame = child_->input.Next();
+        if (!frame.ok()) {
+          return false;
+        }
+        if (!frame->has_value()) {
+          break;
+        }
+        v1::HelperResponse response;
+        if (!response.ParseFromString(**frame)) {
+          return false;
+        }
+        Answered(std::move(response));
+      }
+    }
+  }
+
+  void Answered(v1::HelperResponse response) {
+    const auto found = std::find_if(pending_.begin(), pending_.end(), [&](const Pending& pending) {
+      return pending.request.id() == response.id();
+    });
+    if (found == pending_.end()) {
+      return;
+    }
+    restart_delay_ = options_.min_restart_delay;
+    Pending answered = std::move(*found);
+    pending_.erase(found);
+    MarkServed();
+    Answer(answered, std::move(response));
+  }
+
+  bool WriteRequests() {
+    while (!child_->output.empty()) {
+      const ssize_t count = send(child_->socket.get(), child_->output.data(), child_->output.size(),
+                                 MSG_NOSIGNAL | MSG_DONTWAIT);
+      if (count < 0) {
+        return errno == EAGAIN || errno == EINTR;
+      }
+      child_->output.erase(0, static_cast<size_t>(count));
+    }
+    return true;
+  }
+
+  const HelperProcessOptions options_;
+  const common::UniqueFd wake_;
+
+  absl::Mutex mu_;
+  std::vector<Pending> arrived_ ABSL_GUARDED_BY(mu_);
+  int64_t next_id_ ABSL_GUARDED_BY(mu_) = 1;
+  bool stopping_ ABSL_GUARDED_BY(mu_) = false;
+
+  // Of the I/O thread.
+  std::deque<Pending> pending_;  // oldest first
+  std::optional<Child> child_;
+  absl::Duration restart_at_ = -absl::InfiniteDuration();
+  absl::Duration restart_delay_;
+
+  std::thread thread_;  // last: it uses everything above
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Helper>> NewHelperProcess(HelperProcessOptions options) {
+  if (access(options.worker_binary.c_str(), X_OK) != 0) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("cannot run the worker program ", options.worker_binary,
+                     "; install normlab-worker beside normlabd, or name it with --worker_binary"));
+  }
+  common::UniqueFd wake(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!wake.valid()) {
+    return absl::ErrnoToStatus(errno, "no event descriptor for the helper process");
+  }
+  return std::make_unique<HelperProcess>(std::move(options), std::move(wake));
+}
+
+}  // namespace normlab::server

@@ -1,0 +1,31 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+
+#include "server/executor/helper.h"
+
+namespace normlab::server {
+
+struct HelperProcessOptions {
+  std::string worker_binary;  // absolute path of normlab-worker, run with --helper
+  std::string log_path;  // stdout and stderr of the helper are appended there; empty: inherited
+  int64_t memory_limit_bytes = int64_t{4} << 30;               // RLIMIT_DATA; 0: none
+  absl::Duration min_restart_delay = absl::Milliseconds(100);  // doubles from crash to crash ...
+  absl::Duration max_restart_delay = absl::Seconds(5);  // ... up to here; an answer resets it
+};
+
+// A Helper in a child process, spoken to over a socket pair with length-delimited messages (a
+// little-endian uint32 of at most 64 MiB, then the message). One thread of its own does all I/O and
+// runs the callbacks, which must not block.
+//
+// The helper serves requests in order, so a crash is the fault of the oldest unanswered one: only
+// its caller gets INTERNAL, and the others are sent again to the next process. FAILED_PRECONDITION:
+// worker_binary cannot be run. Destruction answers UNAVAILABLE to everything outstanding.
+absl::StatusOr<std::unique_ptr<Helper>> NewHelperProcess(HelperProcessOptions options);
+
+}  // namespace normlab::server

@@ -1,0 +1,239 @@
+#include "server/executor/local_process.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstdint>
+#include <fstream>
+#include <map>
+#include <thread>
+#include <utility>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
+
+#include "common/status_macros.h"
+#include "common/subprocess.h"
+#include "common/unique_fd.h"
+
+namespace normlab::server {
+namespace {
+
+// A file in memory holding `contents`, positioned at its start. It stands in for a pipe: the reader
+// sees the same, and nobody can block on a full buffer.
+absl::StatusOr<common::UniqueFd> MemoryFile(const std::string& contents) {
+  common::UniqueFd fd(memfd_create("normlab-assignment", MFD_CLOEXEC));
+  if (!fd.valid()) {
+    return absl::ErrnoToStatus(errno, "cannot make a file in memory for the assignment");
+  }
+  for (size_t written = 0; written < contents.size();) {
+    const ssize_t count = write(fd.get(), contents.data() + written, contents.size() - written);
+    if (count < 0 && errno == EINTR) {
+      continue;
+    }
+    if (count <= 0) {
+      return absl::ErrnoToStatus(errno, "cannot write the assignment");
+    }
+    written += static_cast<size_t>(count);
+  }
+  if (lseek(fd.get(), 0, SEEK_SET) != 0) {
+    return absl::ErrnoToStatus(errno, "cannot rewind the assignment");
+  }
+  return fd;
+}
+
+// How many processes the kernel has killed for want of memory since boot; 0 when it does not say.
+int64_t KernelMemoryKills() {
+  std::ifstream file("/proc/vmstat");
+  std::string name;
+  int64_t value = 0;
+  while (file >> name >> value) {
+    if (name == "oom_kill") {
+      return value;
+    }
+  }
+  return 0;
+}
+
+class LocalProcessExecutor final : public Executor {
+ public:
+  LocalProcessExecutor(LocalProcessOptions options, common::UniqueFd epoll, common::UniqueFd stop)
+      : options_(std::move(options)),
+        epoll_(std::move(epoll)),
+        stop_(std::move(stop)),
+        watcher_([this] { Watch(); }) {}
+
+  ~LocalProcessExecutor() override {
+    const uint64_t one = 1;
+    // An eventfd takes this write unless its counter is full, which it then is for this very
+    // purpose.
+    (void)!write(stop_.get(), &one, sizeof(one));
+    watcher_.join();
+  }
+
+  void SetExitCallback(ExitCallback callback) override {
+    absl::MutexLock lock(&callback_mu_);
+    callback_ = std::move(callback);
+  }
+
+  absl::StatusOr<std::string> Launch(const LaunchRequest& request) override {
+    const v1::WorkerAssignment& assignment = request.assignment;
+    NORMLAB_ASSIGN_OR_RETURN(const common::UniqueFd input,
+                             MemoryFile(assignment.SerializeAsString()));
+    common::SubprocessOptions options;
+    options.argv = {options_.worker_binary, "--run"};
+    options.inherited_fd = input.get();
+    options.output_path = request.log_path;
+    options.cores.assign(assignment.cores().begin(), assignment.cores().end());
+    const int threads = options.cores.empty() ? std::max(assignment.resolved_spec().threads(), 1)
+                                              : static_cast<int>(options.cores.size());
+    options.environment = WorkerEnvironment(threads, options.cores);
+    const int64_t kills_before = KernelMemoryKills();
+    NORMLAB_ASSIGN_OR_RETURN(common::Subprocess process, common::Subprocess::Start(options));
+    std::string identity = process.identity().ToString();
+    NORMLAB_RETURN_IF_ERROR(
+        Add(request.attempt, std::move(process), kills_before, assignment.memory_limit_bytes()));
+    return identity;
+  }
+
+  absl::Status Adopt(const AttemptKey& attempt, const std::string& identity) override {
+    const absl::StatusOr<common::ProcessIdentity> parsed = common::ProcessIdentity::Parse(identity);
+    if (!parsed.ok()) {
+      return absl::NotFoundError(parsed.status().message());
+    }
+    NORMLAB_ASSIGN_OR_RETURN(common::Subprocess process, common::Subprocess::Adopt(*parsed));
+    return Add(attempt, std::move(process), 0, 0);
+  }
+
+  absl::Status Kill(const AttemptKey& attempt) override {
+    absl::MutexLock lock(&mu_);
+    for (const auto& [token, entry] : entries_) {
+      if (entry.attempt.job_id == attempt.job_id && entry.attempt.number == attempt.number) {
+        return entry.process.Signal(SIGKILL);
+      }
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  struct Entry {
+    AttemptKey attempt;
+    common::Subprocess process;
+    int64_t memory_kills_before;
+    int64_t memory_limit_bytes;
+  };
+  static constexpr uint64_t kStopToken = 0;
+
+  absl::Status Add(AttemptKey attempt,
+                   common::Subprocess process,
+                   int64_t kills_before,
+                   int64_t memory_limit) ABSL_LOCKS_EXCLUDED(mu_) {
+    absl::MutexLock lock(&mu_);
+    const uint64_t token = next_token_++;
+    epoll_event event = {};
+    event.events = EPOLLIN;
+    event.data.u64 = token;
+    if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, process.pidfd(), &event) != 0) {
+      const absl::Status status = absl::ErrnoToStatus(errno, "cannot watch the process");
+      // Nobody would learn of its end, so it must not live.
+      process.Signal(SIGKILL).IgnoreError();
+      return status;
+    }
+    entries_.emplace(token,
+                     Entry{std::move(attempt), std::move(process), kills_before, memory_limit});
+    return absl::OkStatus();
+  }
+
+  void Watch() {
+    std::array<epoll_event, 16> events;
+    while (true) {
+      const int count =
+          epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), -1);
+      for (int i = 0; i < count; ++i) {
+        if (events[static_cast<size_t>(i)].data.u64 == kStopToken) {
+          return;
+        }
+        Ended(events[static_cast<size_t>(i)].data.u64);
+      }
+    }
+  }
+
+  void Ended(uint64_t token) ABSL_LOCKS_EXCLUDED(mu_, callback_mu_) {
+    ProcessExit exit;
+    {
+      absl::MutexLock lock(&mu_);
+      const auto found = entries_.find(token);
+      if (found == entries_.end()) {
+        return;
+      }
+      const Entry& entry = found->second;
+      const absl::StatusOr<common::Subprocess::Exit> reaped = entry.process.Reap();
+      if (!reaped.ok()) {
+        return;  // a spurious wake-up; the level-triggered event comes again
+      }
+      exit.attempt = entry.attempt;
+      exit.by_signal = reaped->by_signal;
+      exit.code = reaped->code;
+      exit.description = reaped->ToString();
+      exit.peak_memory_bytes = reaped->peak_memory_bytes;
+      // The kernel does not say whom it killed. A kill since the start, of a process that had half
+      // its limit at least, is taken for this one's: a person's kill -9 meets that only beside a
+      // machine out of memory.
+      exit.killed_for_memory = reaped->by_signal && reaped->code == SIGKILL &&
+                               KernelMemoryKills() > entry.memory_kills_before &&
+                               reaped->peak_memory_bytes > entry.memory_limit_bytes / 2;
+      epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, entry.process.pidfd(), nullptr);
+      entries_.erase(found);
+    }
+    absl::MutexLock lock(&callback_mu_);
+    if (callback_) {
+      callback_(exit);
+    }
+  }
+
+  const LocalProcessOptions options_;
+  const common::UniqueFd epoll_;
+  const common::UniqueFd stop_;
+
+  absl::Mutex mu_;
+  std::map<uint64_t, Entry> entries_ ABSL_GUARDED_BY(mu_);
+  uint64_t next_token_ ABSL_GUARDED_BY(mu_) = kStopToken + 1;
+
+  // Held while the callback runs, which must not block: so SetExitCallback can promise that the old
+  // one is done.
+  absl::Mutex callback_mu_;
+  ExitCallback callback_ ABSL_GUARDED_BY(callback_mu_);
+
+  std::thread watcher_;  // last: it uses everything above
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Executor>> NewLocalProcessExecutor(LocalProcessOptions options) {
+  if (access(options.worker_binary.c_str(), X_OK) != 0) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("cannot run the worker program ", options.worker_binary,
+                     "; install normlab-worker beside normlabd, or name it with --worker_binary"));
+  }
+  common::UniqueFd epoll(epoll_create1(EPOLL_CLOEXEC));
+  common::UniqueFd stop(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  epoll_event event = {};
+  event.events = EPOLLIN;
+  event.data.u64 = 0;
+  if (!epoll.valid() || !stop.valid() ||
+      epoll_ctl(epoll.get(), EPOLL_CTL_ADD, stop.get(), &event) != 0) {
+    return absl::ErrnoToStatus(errno, "cannot watch processes");
+  }
+  return std::make_unique<LocalProcessExecutor>(std::move(options), std::move(epoll),
+                                                std::move(stop));
+}
+
+}  // namespace normlab::server

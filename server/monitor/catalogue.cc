@@ -1,0 +1,150 @@
+#include "server/monitor/catalogue.h"
+
+#include <utility>
+
+namespace normlab::server {
+namespace {
+
+prometheus::Counter& PlainCounter(prometheus::Registry& registry,
+                                  const std::string& name,
+                                  const std::string& help) {
+  return prometheus::BuildCounter().Name(name).Help(help).Register(registry).Add({});
+}
+
+prometheus::Histogram& PlainHistogram(prometheus::Registry& registry,
+                                      const std::string& name,
+                                      const std::string& help,
+                                      const std::vector<double>& buckets) {
+  return prometheus::BuildHistogram().Name(name).Help(help).Register(registry).Add({}, buckets);
+}
+
+std::string ReasonLabel(int reason) {
+  return reason == v1::FailureReason::FAILURE_REASON_UNSPECIFIED
+             ? "none"
+             : v1::FailureReason::Kind_Name(static_cast<v1::FailureReason::Kind>(reason));
+}
+
+}  // namespace
+
+const std::vector<double>& StepDurationBuckets() {
+  static const auto& buckets =
+      *new std::vector<double>{50e-6, 100e-6, 200e-6, 500e-6, 1e-3, 2e-3, 5e-3, 10e-3, 20e-3,
+                               50e-3, 100e-3, 200e-3, 500e-3, 1,    2,    5,    10};
+  return buckets;
+}
+
+Catalogue::Catalogue(prometheus::Registry& registry)
+    : attempts_started(
+          PlainCounter(registry, "normlab_attempts_started_total", "Worker processes started.")),
+      steps(PlainCounter(registry, "normlab_steps_total", "Training steps done by all workers.")),
+      examples(PlainCounter(
+          registry, "normlab_examples_total", "Training examples processed by all workers.")),
+      points(PlainCounter(registry, "normlab_metric_points_total", "Metric points stored.")),
+      replay_mismatches(PlainCounter(
+          registry,
+          "normlab_replay_mismatches_total",
+          "Points repeated after a resume that differed from the stored ones; anything but 0 is a "
+          "bug.")),
+      commit_operations(PlainCounter(registry,
+                                     "normlab_commit_operations_total",
+                                     "Write operations carried by database commits.")),
+      streams_cut_off(PlainCounter(registry,
+                                   "normlab_streams_cut_off_total",
+                                   "Streams ended because their reader was too slow.")),
+      queue_wait(PlainHistogram(registry,
+                                "normlab_queue_wait_seconds",
+                                "Seconds that jobs waited in the queue.",
+                                {0.01, 0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 14400, 86400})),
+      step_duration(PlainHistogram(registry,
+                                   "normlab_step_duration_seconds",
+                                   "Duration of training steps.",
+                                   StepDurationBuckets())),
+      commit_duration(PlainHistogram(
+          registry,
+          "normlab_commit_duration_seconds",
+          "Duration of database commits.",
+          {1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5})) {
+  auto& transition_family =
+      prometheus::BuildCounter()
+          .Name("normlab_job_transitions_total")
+          .Help("State changes of jobs, by new state and by the failure that caused them.")
+          .Register(registry);
+  auto& attempt_family = prometheus::BuildCounter()
+                             .Name("normlab_attempts_total")
+                             .Help("Attempts that ended, by outcome.")
+                             .Register(registry);
+  for (int state = 1; state < kStates; ++state) {
+    const std::string state_name = v1::Job::State_Name(static_cast<v1::Job::State>(state));
+    const bool with_reason = state == v1::Job::FAILED || state == v1::Job::QUEUED;
+    for (int reason = 0; reason < (with_reason ? kReasons : 1); ++reason) {
+      transitions[state][reason] =
+          &transition_family.Add({{"state", state_name}, {"reason", ReasonLabel(reason)}});
+    }
+  }
+  for (const v1::Job::State state : {v1::Job::SUCCEEDED, v1::Job::DIVERGED, v1::Job::CANCELLED}) {
+    ended_by_state[state] = &attempt_family.Add({{"outcome", v1::Job::State_Name(state)}});
+  }
+  for (int reason = 1; reason < kReasons; ++reason) {
+    ended_by_reason[reason] = &attempt_family.Add({{"outcome", ReasonLabel(reason)}});
+  }
+}
+
+prometheus::MetricFamily GaugeFamily(std::string name, std::string help) {
+  prometheus::MetricFamily family;
+  family.name = std::move(name);
+  family.help = std::move(help);
+  family.type = prometheus::MetricType::Gauge;
+  return family;
+}
+
+prometheus::ClientMetric GaugeValue(double value,
+                                    std::vector<prometheus::ClientMetric::Label> labels) {
+  prometheus::ClientMetric metric;
+  metric.label = std::move(labels);
+  metric.gauge.value = value;
+  return metric;
+}
+
+std::vector<prometheus::MetricFamily> SampleFamilies(const ServiceSample& sample,
+                                                     const std::string& version) {
+  std::vector<prometheus::MetricFamily> families;
+  const auto plain = [&](const char* name, const char* help, double value) {
+    families.push_back(GaugeFamily(name, help));
+    families.back().metric.push_back(GaugeValue(value));
+  };
+  const auto capacity = [&](const char* name, const char* help, double total, double reserved) {
+    families.push_back(GaugeFamily(name, help));
+    families.back().metric.push_back(GaugeValue(total, {{"kind", "capacity"}}));
+    families.back().metric.push_back(GaugeValue(reserved, {{"kind", "reserved"}}));
+  };
+
+  families.push_back(GaugeFamily("normlab_jobs", "Jobs stored, by state."));
+  std::array<int64_t, Catalogue::kStates> by_state{};
+  for (const auto& [state, count] : sample.jobs) {
+    if (state > 0 && state < Catalogue::kStates) {
+      by_state[state] += count;
+    }
+  }
+  for (int state = 1; state < Catalogue::kStates; ++state) {
+    families.back().metric.push_back(
+        GaugeValue(static_cast<double>(by_state[state]),
+                   {{"state", v1::Job::State_Name(static_cast<v1::Job::State>(state))}}));
+  }
+  plain("normlab_queue_depth", "Jobs that wait for cores and memory.",
+        static_cast<double>(sample.queue_depth));
+  plain("normlab_stream_subscribers", "Streams that follow a job.",
+        static_cast<double>(sample.stream_subscribers));
+  plain("normlab_store_healthy", "1 while the database takes writes, else 0.",
+        sample.store_healthy ? 1 : 0);
+  capacity("normlab_cores", "Cores that jobs may use, and those that running jobs have reserved.",
+           static_cast<double>(sample.cores_capacity), static_cast<double>(sample.cores_reserved));
+  capacity("normlab_memory_bytes",
+           "Memory that jobs may reserve, and what running jobs have reserved.",
+           static_cast<double>(sample.memory_bytes_capacity),
+           static_cast<double>(sample.memory_bytes_reserved));
+  families.push_back(GaugeFamily("normlab_build_info", "Always 1; the label is the version."));
+  families.back().metric.push_back(GaugeValue(1, {{"version", version}}));
+  return families;
+}
+
+}  // namespace normlab::server

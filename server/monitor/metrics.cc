@@ -1,0 +1,121 @@
+#include "server/monitor/metrics.h"
+
+#include <algorithm>
+#include <iterator>
+
+#include <prometheus/registry.h>
+#include <prometheus/text_serializer.h>
+
+#include "server/monitor/catalogue.h"
+#include "server/monitor/grpc_metrics.h"
+#include "server/monitor/process_metrics.h"
+
+namespace normlab::server {
+namespace {
+
+void AppendTo(std::vector<prometheus::MetricFamily> more,
+              std::vector<prometheus::MetricFamily>& families) {
+  families.insert(families.end(), std::make_move_iterator(more.begin()),
+                  std::make_move_iterator(more.end()));
+}
+
+}  // namespace
+
+Metrics::Metrics(const std::string& version)
+    : version_(version),
+      registry_(std::make_unique<prometheus::Registry>()),
+      catalogue_(std::make_unique<Catalogue>(*registry_)),
+      grpc_(std::make_unique<GrpcMetrics>(*registry_, GrpcMetrics::ServedMethods())) {}
+
+Metrics::~Metrics() = default;
+
+void Metrics::OnTransition(v1::Job::State state, v1::FailureReason::Kind reason) {
+  if (state <= 0 || state >= Catalogue::kStates || reason < 0 || reason >= Catalogue::kReasons) {
+    return;
+  }
+  // States that cannot fail have only the counter without a reason.
+  prometheus::Counter* counter = catalogue_->transitions[state][reason];
+  (counter != nullptr ? counter : catalogue_->transitions[state][0])->Increment();
+}
+
+void Metrics::OnQueueWait(double seconds) {
+  catalogue_->queue_wait.Observe(std::max(seconds, 0.0));
+}
+
+void Metrics::OnAttemptStarted() {
+  catalogue_->attempts_started.Increment();
+}
+
+void Metrics::OnAttemptEnded(v1::Job::State state, v1::FailureReason::Kind reason) {
+  if (state > 0 && state < Catalogue::kStates && catalogue_->ended_by_state[state] != nullptr) {
+    catalogue_->ended_by_state[state]->Increment();
+    return;
+  }
+  const bool known = reason > 0 && reason < Catalogue::kReasons;
+  catalogue_->ended_by_reason[known ? reason : v1::FailureReason::INTERNAL]->Increment();
+}
+
+void Metrics::OnReport(int64_t steps,
+                       int64_t examples,
+                       absl::Span<const float> step_seconds,
+                       int64_t points) {
+  catalogue_->steps.Increment(static_cast<double>(steps));
+  catalogue_->examples.Increment(static_cast<double>(examples));
+  catalogue_->points.Increment(static_cast<double>(points));
+  if (step_seconds.empty()) {
+    return;
+  }
+  // Sorted into buckets here, so that the histogram's lock is taken once per report.
+  const std::vector<double>& bounds = StepDurationBuckets();
+  std::vector<double> increments(bounds.size() + 1, 0.0);
+  double sum = 0;
+  for (const float value : step_seconds) {
+    // The negated comparison also catches NaN, which would spoil the sum for ever.
+    const double seconds = !(value > 0) ? 0.0 : static_cast<double>(value);
+    const auto bucket = std::lower_bound(bounds.begin(), bounds.end(), seconds);
+    increments[bucket - bounds.begin()] += 1;
+    sum += seconds;
+  }
+  catalogue_->step_duration.ObserveMultiple(increments, sum);
+}
+
+void Metrics::OnReplayMismatch(int64_t points) {
+  catalogue_->replay_mismatches.Increment(static_cast<double>(points));
+}
+
+void Metrics::OnCommit(double seconds, int operations) {
+  catalogue_->commit_duration.Observe(seconds);
+  catalogue_->commit_operations.Increment(operations);
+}
+
+void Metrics::OnSlowReaderCutOff() {
+  catalogue_->streams_cut_off.Increment();
+}
+
+void Metrics::SetSampler(std::function<ServiceSample()> sampler) {
+  absl::MutexLock lock(&mu_);
+  sampler_ = std::move(sampler);
+}
+
+void Metrics::StopSampling() {
+  absl::MutexLock lock(&mu_);
+  sampler_ = nullptr;
+}
+
+std::string Metrics::Scrape() {
+  ServiceSample sample;
+  {
+    // Held during the call so that StopSampling can promise that none is running.
+    absl::MutexLock lock(&mu_);
+    if (sampler_) {
+      last_sample_ = sampler_();
+    }
+    sample = last_sample_;
+  }
+  std::vector<prometheus::MetricFamily> families = registry_->Collect();
+  AppendTo(SampleFamilies(sample, version_), families);
+  AppendTo(ProcessFamilies(), families);
+  return prometheus::TextSerializer().Serialize(families);
+}
+
+}  // namespace normlab::server

@@ -1,0 +1,264 @@
+// The ways in which an attempt ends: by its own outcome, by its process's exit, by cancellation, by
+// time.
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+#include "server/domain/errors.h"
+#include "server/domain/names.h"
+#include "server/domain/states.h"
+#include "server/domain/transitions.h"
+#include "server/scheduler/controller_impl.h"
+#include "server/scheduler/failures.h"
+
+#include "spdlog/spdlog.h"
+
+namespace normlab::server {
+namespace {
+
+constexpr absl::Duration kStoreRetryDelay = absl::Seconds(1);
+constexpr absl::Duration kFirstBackOff = absl::Seconds(1);
+constexpr absl::Duration kLongestBackOff = absl::Seconds(60);
+
+const v1::Attempt* FindAttempt(const v1::Job& job, int32_t number) {
+  for (const v1::Attempt& attempt : job.attempts()) {
+    if (attempt.number() == number) {
+      return &attempt;
+    }
+  }
+  return nullptr;
+}
+
+// How long a job waits after its last attempts failed by their own fault: 1 s, doubling to a
+// minute. Nothing after the service itself lost an attempt.
+absl::Duration BackOffAfter(const v1::Job& job) {
+  int failures = 0;
+  for (auto it = job.attempts().rbegin(); it != job.attempts().rend(); ++it) {
+    if (!it->has_failure() || !UsesUpRetry(it->failure().reason())) {
+      break;
+    }
+    ++failures;
+  }
+  if (failures == 0) {
+    return absl::ZeroDuration();
+  }
+  constexpr int kMostDoublings = 6;
+  return std::min(kFirstBackOff * (1 << std::min(failures - 1, kMostDoublings)), kLongestBackOff);
+}
+
+}  // namespace
+
+void ControllerImpl::OnExit(const ProcessExit& exit) {
+  LiveAttempt* attempt = Find(exit.attempt);
+  if (attempt == nullptr || stopping_) {
+    return;
+  }
+  attempt->has_process = false;
+  attempt->exit = exit;
+  attempt->cancel_deadline = absl::InfiniteDuration();
+  attempt->time_limit_deadline = absl::InfiniteDuration();
+  switch (attempt->phase) {
+    case Phase::kEnded:
+      Remove(attempt->key);
+      return;
+    case Phase::kEnding:
+      return;  // goes when the loss is committed
+    case Phase::kStarting:
+    case Phase::kAdopting:
+    case Phase::kRunning:
+    case Phase::kKilled:
+      if (attempt->session == nullptr) {
+        FinishExit(*attempt);
+        return;
+      }
+      // Its last reports, the outcome perhaps, may still be in the server: the end of the session
+      // says that they are stored.
+      attempt->phase = Phase::kDraining;
+      attempt->phase_deadline = Monotonic() + options_.drain_grace;
+      return;
+    case Phase::kBeginning:
+    case Phase::kPreparing:
+    case Phase::kDraining:
+      return;  // had no process, or its exit was told already
+  }
+}
+
+void ControllerImpl::FinishExit(LiveAttempt& attempt) {
+  if (attempt.failure.has_value()) {
+    Lose(attempt, *attempt.failure);
+    return;
+  }
+  const bool adopted_in_vain = attempt.phase == Phase::kAdopting;
+  Lose(attempt, adopted_in_vain
+                    ? ServerLostFailure("the worker outlived the earlier server, but ended before "
+                                        "it said hello to this one")
+                    : ExitFailure(*attempt.exit, attempt.said_hello,
+                                  attempt.reservation.memory_bytes, LogPath(attempt.key)));
+}
+
+void ControllerImpl::OnPhaseDeadline(LiveAttempt& attempt) {
+  switch (attempt.phase) {
+    case Phase::kStarting:
+      Kill(attempt, HelloTimeoutFailure(options_.hello_timeout, LogPath(attempt.key)));
+      return;
+    case Phase::kAdopting:
+      Kill(attempt,
+           ServerLostFailure(
+               "the worker outlived the earlier server, but did not come back to this one"));
+      return;
+    case Phase::kKilled:
+      // The process hangs in the kernel. Its attempt ends all the same; the reservation stays until
+      // it is gone.
+      spdlog::warn("the process of {} attempt {} does not die", attempt.job.name(),
+                   attempt.key.number);
+      Lose(attempt, *attempt.failure);
+      return;
+    case Phase::kDraining:
+      FinishExit(attempt);
+      return;
+    case Phase::kEnding:
+      Lose(attempt, *attempt.failure);  // the store could not write it before
+      return;
+    case Phase::kEnded:
+      spdlog::warn("{} attempt {} is over, but its process stays; killing it", attempt.job.name(),
+                   attempt.key.number);
+      executor_.Kill(attempt.key).IgnoreError();
+      attempt.phase_deadline = Monotonic() + options_.exit_grace;
+      return;
+    case Phase::kBeginning:
+    case Phase::kPreparing:
+    case Phase::kRunning:
+      return;  // have none
+  }
+}
+
+void ControllerImpl::RequestCancel(LiveAttempt& attempt) {
+  if (attempt.cancel_requested) {
+    return;
+  }
+  attempt.cancel_requested = true;
+  switch (attempt.phase) {
+    case Phase::kPreparing:
+      Lose(attempt, CancelledBeforeStartFailure());
+      return;
+    case Phase::kStarting:
+      if (attempt.session == nullptr) {
+        Kill(attempt, CancelledBeforeStartFailure());
+      }
+      return;  // else told to stop as soon as its hello is committed
+    case Phase::kRunning:
+      attempt.cancel_deadline = Monotonic() + options_.cancel_grace;
+      if (attempt.session != nullptr) {
+        attempt.session->Stop(v1::StopRequest::CANCEL);
+      }
+      return;  // one that is reconnecting is told when it is back
+    default:
+      return;  // seen when its row is committed, or when it says hello; or it is ending anyway
+  }
+}
+
+void ControllerImpl::Kill(LiveAttempt& attempt, v1::Failure failure) {
+  const bool alive = attempt.phase == Phase::kStarting || attempt.phase == Phase::kAdopting ||
+                     attempt.phase == Phase::kRunning;
+  if (!alive) {
+    return;
+  }
+  spdlog::warn("{} attempt {}: killing the worker: {}", attempt.job.name(), attempt.key.number,
+               failure.message());
+  attempt.failure = std::move(failure);
+  attempt.phase = Phase::kKilled;
+  attempt.phase_deadline = Monotonic() + options_.exit_grace;
+  if (const absl::Status killed = executor_.Kill(attempt.key); !killed.ok()) {
+    spdlog::error("{} attempt {}: {}", attempt.job.name(), attempt.key.number,
+                  std::string(killed.message()));
+  }
+}
+
+void ControllerImpl::Lose(LiveAttempt& attempt, v1::Failure failure) {
+  attempt.phase = Phase::kEnding;
+  attempt.phase_deadline = absl::InfiniteDuration();
+  attempt.failure = failure;
+  Update(
+      attempt.key.job_id,
+      [number = attempt.key.number, failure = std::move(failure), now = WallClock()](
+          v1::Job& stored, std::vector<v1::Segment>& records) {
+        return LoseAttempt(stored, number, failure, now, records);
+      },
+      std::nullopt,
+      [this, key = attempt.key](JobResult result) { OnLost(key, std::move(result)); });
+}
+
+void ControllerImpl::OnLost(const AttemptKey& key, JobResult result) {
+  LiveAttempt* attempt = Find(key);
+  if (attempt == nullptr || attempt->phase != Phase::kEnding || stopping_) {
+    return;
+  }
+  if (absl::IsFailedPrecondition(result.status()) || absl::IsNotFound(result.status())) {
+    // Its outcome was stored first, which is what counts.
+    result = store_.GetJob(key.job_id);
+    if (absl::IsNotFound(result.status())) {
+      Remove(key);
+      return;
+    }
+    if (result.ok() && IsCurrentAttempt(*result, key.number)) {
+      result = absl::InternalError("the store refuses the end of a live attempt");
+    }
+  }
+  if (!result.ok()) {
+    spdlog::error("cannot store the end of {} attempt {}: {}; trying again", attempt->job.name(),
+                  key.number, std::string(result.status().message()));
+    attempt->phase_deadline = Monotonic() + kStoreRetryDelay;
+    return;
+  }
+  if (attempt->session != nullptr) {
+    attempt->session->Close(AttemptSuperseded(*result, key.number));
+  }
+  Ended(*attempt, *result);
+}
+
+void ControllerImpl::OnAttemptFinished(const v1::Job& job) {
+  const absl::StatusOr<std::string> id = ParseJobName(job.name());
+  const auto live = id.ok() ? live_.find(*id) : live_.end();
+  if (live == live_.end() || live->second->phase == Phase::kEnded || stopping_) {
+    return;
+  }
+  LiveAttempt& attempt = *live->second;
+  const v1::Attempt* finished = FindAttempt(job, attempt.key.number);
+  if (finished != nullptr && finished->state() == v1::Attempt::ENDED) {
+    Ended(attempt, job);
+  }
+}
+
+void ControllerImpl::Ended(LiveAttempt& attempt, const v1::Job& job) {
+  const v1::Attempt* ended = FindAttempt(job, attempt.key.number);
+  const v1::FailureReason::Kind reason =
+      ended != nullptr ? ended->failure().reason() : v1::FailureReason::FAILURE_REASON_UNSPECIFIED;
+  spdlog::info(
+      "{} {}: attempt {} ended{}{}", job.name(), StateName(job.state()), attempt.key.number,
+      reason == v1::FailureReason::FAILURE_REASON_UNSPECIFIED ? "" : " with ",
+      reason == v1::FailureReason::FAILURE_REASON_UNSPECIFIED ? "" : FailureReasonName(reason));
+  const bool cancelled = job.state() == v1::Job::CANCELLED;
+  observer_.OnAttemptEnded(IsTerminal(job.state()) ? job.state() : v1::Job::FAILED,
+                           cancelled ? v1::FailureReason::FAILURE_REASON_UNSPECIFIED : reason);
+  observer_.OnTransition(job.state(),
+                         cancelled ? v1::FailureReason::FAILURE_REASON_UNSPECIFIED : reason);
+  attempt.phase = Phase::kEnded;
+  attempt.phase_deadline = Monotonic() + options_.exit_grace;
+  attempt.cancel_deadline = absl::InfiniteDuration();
+  attempt.time_limit_deadline = absl::InfiniteDuration();
+  attempt.session = nullptr;
+  if (job.state() == v1::Job::QUEUED) {
+    AddWaiting(job, BackOffAfter(job));
+  }
+  if (!attempt.has_process) {
+    Remove(attempt.key);
+  }
+}
+
+void ControllerImpl::Remove(const AttemptKey& key) {
+  live_.erase(key.job_id);
+  must_schedule_ = true;
+}
+
+}  // namespace normlab::server

@@ -1,0 +1,105 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/functional/any_invocable.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+
+#include "common/clock.h"
+#include "server/executor/executor.h"
+#include "server/executor/helper.h"
+#include "server/monitor/observer.h"
+#include "server/store/store.h"
+
+#include "normlab/v1/worker.pb.h"
+
+namespace normlab::server {
+
+// What the controller can ask of a connected worker. Thread-safe.
+class WorkerSession {
+ public:
+  virtual ~WorkerSession() = default;
+  // Asks the worker to end after its current step. Does not block.
+  virtual void Stop(v1::StopRequest::Kind kind) = 0;
+  // Cuts the connection: the worker is not the job's current attempt any more, or the server is
+  // going down.
+  virtual void Close(absl::Status reason) = 0;
+};
+
+struct ControllerOptions {
+  std::vector<int> cores;    // cores that jobs may use
+  int64_t memory_bytes = 0;  // memory that jobs may reserve
+  bool pin = true;
+  std::string work_dir;       // attempts live in <work_dir>/jobs/<id>/attempt-<n>
+  std::string worker_target;  // gRPC target of the worker listener
+  absl::Duration hello_timeout = absl::Seconds(30);  // of a started worker
+  absl::Duration adoption_grace = absl::Seconds(5);  // for workers that outlived the server
+  absl::Duration cancel_grace = absl::Seconds(30);   // between Stop and Kill
+  absl::Duration orphan_timeout = absl::Hours(24);
+  std::vector<std::string> data_roots;  // for the helper, when it looks at a job's data again
+  std::string cache_dir;                // decoded data sets; empty: <work_dir>/cache
+  absl::Duration data_timeout =
+      absl::Minutes(10);  // for that look (the first one decodes the data set)
+  absl::Duration drain_grace =
+      absl::Seconds(1);  // for the last reports of a process that has exited
+  absl::Duration exit_grace = absl::Seconds(10);  // for a worker whose outcome is stored to be gone
+  // How long the thread may sleep at a time. For clocks that stand still: whoever advances them
+  // cannot wake it.
+  absl::Duration max_sleep = absl::InfiniteDuration();
+  const common::Clock* clock = &common::Clock::Real();
+};
+
+// Makes the world follow the store: starts the attempts that the policy picks, ends those that are
+// cancelled or over their time, turns exits of processes into state changes, takes up after a
+// restart. One thread of its own does all of it; everything here only posts to that thread, and is
+// thread-safe.
+class Controller {
+ public:
+  // Store, executor, helper and observer must outlive it.
+  static std::unique_ptr<Controller> Create(ControllerOptions options,
+                                            Store& store,
+                                            Executor& executor,
+                                            Helper& helper,
+                                            Observer& observer = Observer::None());
+
+  virtual ~Controller() = default;
+
+  // Loads unfinished jobs, adopts or re-queues attempts of an earlier server, and starts
+  // scheduling.
+  virtual absl::Status Start() = 0;
+
+  // A job was created, or its durable wishes (cancel_request_time) changed.
+  virtual void JobChanged(const v1::Job& job) = 0;
+
+  // A worker said hello. Checks the secret's hash, the fence (the attempt is the job's current one)
+  // and the protocol version; on success the attempt becomes RUNNING (durably) and `done` gets the
+  // number of the last stored report. UNAUTHENTICATED; FAILED_PRECONDITION: superseded or ended
+  // attempt. `session` stays registered until Disconnected.
+  virtual void Connected(const v1::Hello& hello,
+                         std::shared_ptr<WorkerSession> session,
+                         absl::AnyInvocable<void(absl::StatusOr<v1::Welcome>) &&> done) = 0;
+  // The session is over and every report it carried is answered by the store.
+  virtual void Disconnected(const AttemptKey& attempt, const WorkerSession* session) = 0;
+  // A report with the attempt's outcome was stored; `job` is as it is after that. Before the
+  // session's Disconnected.
+  virtual void AttemptFinished(const v1::Job& job) { (void)job; }
+
+  // Starts no more attempts, closes the sessions (UNAVAILABLE) and ends the thread. Running workers
+  // are left alone: they outlive the server and reconnect to the next one.
+  virtual void Stop() = 0;
+
+  struct Load {
+    int queued = 0;
+    int running = 0;  // starting or running
+    int free_cores = 0;
+    int64_t free_memory_bytes = 0;
+  };
+  virtual Load GetLoad() = 0;
+};
+
+}  // namespace normlab::server

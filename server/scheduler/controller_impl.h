@@ -1,0 +1,138 @@
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+
+#include "server/scheduler/controller.h"
+#include "server/scheduler/live_attempt.h"
+#include "server/scheduler/mailbox.h"
+#include "server/scheduler/policy.h"
+
+namespace normlab::server {
+
+// The controller's thread and what it knows. Members are implemented by topic: controller.cc
+// (thread, queue, policy), recovery.cc, attempt_start.cc, attempt_end.cc, sessions.cc.
+//
+// The store is the truth; what is held here is a view of it that every answer of the store
+// corrects. All writes go through pure transitions inside the store's transactions, so an action
+// decided on an outdated view is refused there and the view is read anew.
+class ControllerImpl final : public Controller {
+ public:
+  ControllerImpl(ControllerOptions options,
+                 Store& store,
+                 Executor& executor,
+                 Helper& helper,
+                 Observer& observer);
+  ~ControllerImpl() override;
+
+  absl::Status Start() override;
+  void JobChanged(const v1::Job& job) override;
+  void Connected(const v1::Hello& hello,
+                 std::shared_ptr<WorkerSession> session,
+                 absl::AnyInvocable<void(absl::StatusOr<v1::Welcome>) &&> done) override;
+  void Disconnected(const AttemptKey& attempt, const WorkerSession* session) override;
+  void AttemptFinished(const v1::Job& job) override;
+  void Stop() override;
+  Load GetLoad() override;
+
+ private:
+  using WelcomeCallback = absl::AnyInvocable<void(absl::StatusOr<v1::Welcome>) &&>;
+  using JobResult = absl::StatusOr<v1::Job>;
+
+  // A job in the queue.
+  struct WaitingJob {
+    QueuedJob queued;
+    absl::Time queued_since;                                // wall clock
+    absl::Duration not_before = -absl::InfiniteDuration();  // monotonic; back-off
+  };
+
+  // ---- controller.cc
+  void Run();
+  absl::Duration NextWakeUp() const;
+  void HandleDeadlines();
+  void Schedule();
+  void PublishLoad();
+  void AddWaiting(const v1::Job& job, absl::Duration delay);
+  // Reads the job from the store and makes the queue agree; puts `fallback` there, for a little
+  // later, when the store cannot tell.
+  void ReloadWaiting(const WaitingJob& fallback);
+  void OnJobChanged(const v1::Job& job);
+  absl::Duration Monotonic() const { return options_.clock->Monotonic(); }
+  absl::Time WallClock() const { return options_.clock->Now(); }
+  LiveAttempt* Find(const AttemptKey& key);
+  // Writes to the store and runs `then` with the answer on this thread.
+  void Update(const std::string& job_id,
+              Store::Mutator mutate,
+              std::optional<AttemptSecrets> secrets,
+              std::function<void(JobResult)> then);
+  // For a little later: something failed that is not the job's fault.
+  void Postpone(WaitingJob waiting);
+  std::string AttemptPath(const AttemptKey& key) const;
+  std::string LogPath(const AttemptKey& key) const;
+
+  // ---- recovery.cc
+  absl::Status Recover();
+  absl::Status RecoverAttempt(const v1::Job& job);
+
+  // ---- attempt_start.cc
+  void Begin(const StartAction& start);
+  void OnBegun(const AttemptKey& key, const WaitingJob& waiting, JobResult result);
+  void Prepare(LiveAttempt& attempt);
+  void OnPrepared(const AttemptKey& key, absl::StatusOr<v1::HelperResponse> response);
+  void Launch(LiveAttempt& attempt, const std::string& data_cache);
+
+  // ---- attempt_end.cc
+  void OnExit(const ProcessExit& exit);
+  void OnAttemptFinished(const v1::Job& job);
+  void OnPhaseDeadline(LiveAttempt& attempt);
+  void RequestCancel(LiveAttempt& attempt);
+  // Ends the process; its exit then makes the attempt lost, for `failure`.
+  void Kill(LiveAttempt& attempt, v1::Failure failure);
+  // Nothing more can come from the worker: commits the loss of the attempt.
+  void FinishExit(LiveAttempt& attempt);
+  void Lose(LiveAttempt& attempt, v1::Failure failure);
+  void OnLost(const AttemptKey& key, JobResult result);
+  // The store has the attempt as ended. Removes it unless its process lives.
+  void Ended(LiveAttempt& attempt, const v1::Job& job);
+  void Remove(const AttemptKey& key);
+
+  // ---- sessions.cc
+  void OnConnected(const v1::Hello& hello,
+                   std::shared_ptr<WorkerSession> session,
+                   WelcomeCallback done);
+  // OK when the hello is that of a live attempt.
+  absl::Status CheckHello(const v1::Hello& hello, const AttemptKey& key);
+  void OnMarkedRunning(const AttemptKey& key,
+                       const std::shared_ptr<WorkerSession>& session,
+                       JobResult result,
+                       WelcomeCallback done);
+  void OnDisconnected(const AttemptKey& key, const WorkerSession* session);
+
+  const ControllerOptions options_;
+  Store& store_;
+  Executor& executor_;
+  Helper& helper_;
+  Observer& observer_;
+  const std::shared_ptr<Mailbox> mailbox_ = std::make_shared<Mailbox>();
+
+  // Of the controller's thread (of Start's caller before there is one).
+  std::map<std::string, WaitingJob> waiting_;                 // by job id
+  std::map<std::string, std::unique_ptr<LiveAttempt>> live_;  // by job id: a job has one at most
+  HeadHistory history_;
+  bool must_schedule_ = false;
+  bool stopping_ = false;
+
+  absl::Mutex load_mu_;
+  Load load_ ABSL_GUARDED_BY(load_mu_);
+
+  std::thread thread_;
+};
+
+}  // namespace normlab::server

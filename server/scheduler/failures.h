@@ -1,0 +1,43 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+
+#include "server/executor/executor.h"
+
+#include "normlab/v1/job.pb.h"
+#include "normlab/v1/worker.pb.h"
+
+// What attempts are lost of, in words for people. Every message ends with what to do next. Pure,
+// but for reading logs.
+namespace normlab::server {
+
+// The most private memory a worker of that estimate may have.
+int64_t MemoryLimit(int64_t estimate_bytes);
+
+// Why an attempt ended whose process exited without an outcome: OUT_OF_MEMORY (with estimate and
+// limit), SERVER_LOST (somebody ended it in an orderly way), WORKER_START_FAILED (it never said
+// hello) or WORKER_CRASHED, with the last lines of its log.
+v1::Failure ExitFailure(const ProcessExit& exit,
+                        bool said_hello,
+                        int64_t estimate_bytes,
+                        const std::string& log_path);
+
+v1::Failure LaunchFailure(const absl::Status& status);
+v1::Failure HelloTimeoutFailure(absl::Duration timeout, const std::string& log_path);
+v1::Failure TimeLimitFailure(absl::Duration limit);
+v1::Failure ServerLostFailure(absl::string_view how);
+v1::Failure CancelledBeforeStartFailure();
+v1::Failure CancelIgnoredFailure(absl::Duration grace);
+// The helper could not look at the data, or found something wrong with it.
+v1::Failure DataFailure(const absl::Status& status);
+v1::Failure DataFailure(const v1::DataReport& report);
+
+// The last lines of a text file, at most `max_bytes`, as printable text; empty when there is none.
+std::string LogTail(const std::string& path, size_t max_bytes);
+
+}  // namespace normlab::server

@@ -1,0 +1,57 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+
+#include "server/scheduler/controller.h"
+#include "server/scheduler/policy.h"
+
+#include "normlab/v1/job.pb.h"
+
+namespace normlab::server {
+
+// Where an attempt stands in the controller's eyes.
+enum class Phase {
+  kBeginning,  // its row is being committed
+  kPreparing,  // the helper looks at its data set
+  kStarting,   // its process runs and has not said hello
+  kAdopting,   // its process outlived an earlier server and has not said hello to this one
+  kRunning,    // it said hello; may be reconnecting
+  kKilled,     // it was killed; its exit has not been told yet
+  kDraining,   // its process is gone; its last reports may still be on their way through the server
+  kEnding,     // its loss is being committed
+  kEnded,  // over in the store; its process may live for a moment yet, and holds the reservation
+};
+
+// An attempt that is not over, or whose process is not. Belongs to the controller's thread.
+struct LiveAttempt {
+  AttemptKey key;
+  Reservation reservation;
+  Phase phase = Phase::kBeginning;
+  // When the phase has lasted too long; monotonic.
+  absl::Duration phase_deadline = absl::InfiniteDuration();
+
+  std::string secret;  // until the launch
+  std::string secret_sha256;
+  std::string resume_folder;  // checkpoint to start from, relative to the work folder; empty: none
+  v1::Job job;                // as it was when the attempt began or was adopted
+  bool is_running = false;    // the store has it as RUNNING
+
+  bool has_process = false;
+  bool said_hello = false;
+  std::shared_ptr<WorkerSession> session;  // null while not connected
+
+  bool cancel_requested = false;
+  absl::Duration cancel_deadline = absl::InfiniteDuration();
+  absl::Duration time_limit_deadline = absl::InfiniteDuration();
+
+  std::optional<v1::Failure> failure;  // why the controller ended it; else its exit tells
+  std::optional<ProcessExit> exit;
+};
+
+}  // namespace normlab::server

@@ -1,0 +1,95 @@
+// What an earlier server left: its queue, and attempts that may have outlived it.
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+#include "common/status_macros.h"
+#include "server/domain/names.h"
+#include "server/domain/proto_time.h"
+#include "server/domain/states.h"
+#include "server/domain/transitions.h"
+#include "server/scheduler/controller_impl.h"
+#include "server/scheduler/failures.h"
+
+#include "spdlog/spdlog.h"
+
+namespace normlab::server {
+
+absl::Status ControllerImpl::Recover() {
+  NORMLAB_ASSIGN_OR_RETURN(const std::vector<v1::Job> jobs, store_.UnfinishedJobs());
+  for (const v1::Job& job : jobs) {
+    if (IsActive(job.state())) {
+      NORMLAB_RETURN_IF_ERROR(RecoverAttempt(job));
+      continue;
+    }
+    AddWaiting(job, absl::ZeroDuration());
+    const int cores = std::max(job.estimate().cores(), 1);
+    if (cores > static_cast<int>(options_.cores.size()) ||
+        job.estimate().memory_bytes() > options_.memory_bytes) {
+      // It fitted when it was accepted, so the server has shrunk. Whether for good only a person
+      // knows.
+      const std::string text = absl::StrCat(
+          "waits for a larger server: needs ", cores, " cores and ", job.estimate().memory_bytes(),
+          " bytes of memory, this one has ", options_.cores.size(), " and ", options_.memory_bytes,
+          ". Cancel it, or restart the server with more");
+      spdlog::warn("{} {}", job.name(), text);
+      NORMLAB_ASSIGN_OR_RETURN(const std::string id, ParseJobName(job.name()));
+      Update(
+          id,
+          [text, now = WallClock()](v1::Job&, std::vector<v1::Segment>& records) {
+            records.push_back(LogRecord(v1::LogLine::WARNING, text, 0, now));
+            return absl::OkStatus();
+          },
+          std::nullopt, [](const JobResult&) {});
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ControllerImpl::RecoverAttempt(const v1::Job& job) {
+  NORMLAB_ASSIGN_OR_RETURN(const std::string id, ParseJobName(job.name()));
+  const v1::Attempt* current = CurrentAttempt(job);
+  if (current == nullptr) {
+    return absl::DataLossError(
+        absl::StrCat(job.name(), " is ", StateName(job.state()),
+                     " without an attempt; restore the data folder from a backup"));
+  }
+  auto owned = std::make_unique<LiveAttempt>();
+  LiveAttempt& attempt = *owned;
+  attempt.key = {id, current->number()};
+  attempt.reservation = {{current->cores().begin(), current->cores().end()},
+                         current->memory_bytes()};
+  attempt.job = job;
+  attempt.is_running = job.state() == v1::Job::RUNNING;
+  attempt.cancel_requested = job.has_cancel_request_time();
+  live_[id] = std::move(owned);
+
+  NORMLAB_ASSIGN_OR_RETURN(const AttemptSecrets secrets, store_.GetAttemptSecrets(attempt.key));
+  attempt.secret_sha256 = secrets.secret_sha256;
+  // Without an identity the server died around the spawn. Should there be a worker, it is refused
+  // when it says hello, because its attempt is over, and exits.
+  const absl::Status adopted = secrets.process_identity.empty()
+                                   ? absl::NotFoundError("it had not been started")
+                                   : executor_.Adopt(attempt.key, secrets.process_identity);
+  if (!adopted.ok()) {
+    spdlog::info("{} attempt {} did not outlive the earlier server: {}", job.name(),
+                 attempt.key.number, std::string(adopted.message()));
+    Lose(attempt, ServerLostFailure("the server ended, and the worker with it"));
+    return absl::OkStatus();
+  }
+  spdlog::info("{} attempt {} outlived the earlier server; waiting for its hello", job.name(),
+               attempt.key.number);
+  attempt.has_process = true;
+  attempt.phase = Phase::kAdopting;
+  attempt.phase_deadline = Monotonic() + options_.adoption_grace;
+  if (job.resolved_spec().has_time_limit()) {
+    const google::protobuf::Duration& limit = job.resolved_spec().time_limit();
+    const absl::Duration ran =
+        std::max(WallClock() - FromTimestamp(current->start_time()), absl::ZeroDuration());
+    attempt.time_limit_deadline =
+        Monotonic() + absl::Seconds(limit.seconds()) + absl::Nanoseconds(limit.nanos()) - ran;
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace normlab::server

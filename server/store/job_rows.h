@@ -1,0 +1,74 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+#include "server/store/connection.h"
+#include "server/store/store.h"
+
+#include "normlab/v1/job.pb.h"
+#include "normlab/v1/records.pb.h"
+
+// Jobs as rows. All functions may throw SQLite::Exception; a row that cannot be decoded is
+// DATA_LOSS.
+namespace normlab::server {
+
+// How much of a job is read.
+enum class JobParts {
+  kSummary,  // without attempts and resolved_spec
+  kAll,
+};
+
+// The internal key of a job and what queries of its records need. NOT_FOUND.
+struct JobHead {
+  int64_t key = 0;
+  v1::Job::State state = v1::Job::STATE_UNSPECIFIED;
+  int64_t last_sequence = 0;
+};
+absl::StatusOr<JobHead> ReadJobHead(Connection& connection, const std::string& job_id);
+
+absl::StatusOr<v1::Job> ReadJobByKey(Connection& connection, int64_t key, JobParts parts);
+
+// Stores a new job (its name's id must be free) and answers its key.
+int64_t InsertJob(Connection& connection, const std::string& job_id, const v1::Job& job);
+// Replaces everything of a job but its progress and its records.
+void WriteJob(Connection& connection, int64_t key, const v1::Job& job);
+// Replaces progress and last_sequence.
+void WriteProgress(Connection& connection, int64_t key, const v1::Job& job);
+// Makes the label index say what job.labels() does.
+void WriteLabels(Connection& connection, int64_t key, const v1::Job& job);
+
+// NOT_FOUND.
+absl::StatusOr<AttemptSecrets> ReadAttemptSecrets(Connection& connection,
+                                                  int64_t job_key,
+                                                  int32_t number);
+void WriteAttemptSecrets(Connection& connection,
+                         int64_t job_key,
+                         int32_t number,
+                         const AttemptSecrets& secrets);
+
+// Where a series ends.
+struct SeriesTail {
+  v1::Series series;
+  int64_t points = 0;
+  int64_t nans = 0;
+  int64_t last_step = -1;
+  double last_value = 0;
+  bool changed = false;  // since it was read or written
+};
+// In the order of ids, which are 1, 2, ...
+std::vector<SeriesTail> ReadSeriesTails(Connection& connection, int64_t job_key);
+void WriteSeriesTail(Connection& connection, int64_t job_key, const SeriesTail& tail);
+
+// Parses a message out of a row; DATA_LOSS when it cannot be.
+absl::Status ParseRow(Connection& connection,
+                      absl::string_view bytes,
+                      google::protobuf::Message& message);
+
+int64_t CreateTimeMicros(const v1::Job& job);
+
+}  // namespace normlab::server

@@ -1,0 +1,241 @@
+#include "server/store/read_metrics.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <utility>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/strings/str_cat.h"
+
+#include "common/status_macros.h"
+#include "server/domain/errors.h"
+#include "server/domain/names.h"
+#include "server/store/downsample.h"
+#include "server/store/job_rows.h"
+
+namespace normlab::server {
+namespace {
+
+constexpr int64_t kSliceBytes = int64_t{1} << 20;
+// Points of one call of the sink.
+constexpr size_t kRunPoints = 4096;
+
+// What is known when the query begins; records up to last_sequence never change.
+struct Snapshot {
+  JobHead head;
+  std::vector<SeriesTail> series;  // those asked for, in the order of the answer
+};
+
+struct Range {
+  int64_t from_step = 0;
+  int64_t to_step = 0;
+  bool everything = false;
+};
+
+absl::StatusOr<Snapshot> TakeSnapshot(Connection& connection, const MetricQuery& query) {
+  ReadTransaction transaction(connection);
+  Snapshot snapshot;
+  NORMLAB_ASSIGN_OR_RETURN(snapshot.head, ReadJobHead(connection, query.job_id));
+  std::vector<SeriesTail> all = ReadSeriesTails(connection, snapshot.head.key);
+  if (query.series.empty()) {
+    snapshot.series = std::move(all);
+    return snapshot;
+  }
+  absl::flat_hash_map<std::string, const SeriesTail*> by_name;
+  std::vector<std::string> names;
+  for (const SeriesTail& tail : all) {
+    by_name[tail.series.name()] = &tail;
+    names.push_back(tail.series.name());
+  }
+  for (const std::string& name : query.series) {
+    const auto it = by_name.find(name);
+    if (it == by_name.end()) {
+      return SeriesNotFound(JobName(query.job_id), name, names);
+    }
+    if (it->second != nullptr) {
+      snapshot.series.push_back(*it->second);
+      it->second = nullptr;  // named twice: answered once
+    }
+  }
+  return snapshot;
+}
+
+// Calls visit(series id, point) for the points of the snapshot in the range, in the order of
+// records. visit returns false to stop.
+template <typename Visit>
+absl::Status Scan(ReadPool& pool, const Snapshot& snapshot, const Range& range, Visit&& visit) {
+  int64_t position = 0;
+  while (position < snapshot.head.last_sequence) {
+    std::vector<v1::RecordBatch> batches;
+    const absl::Status read = pool.Read([&](Connection& connection) -> absl::Status {
+      Query query(connection,
+                  "SELECT payload FROM records INDEXED BY records_by_sequence "
+                  "WHERE job_key = ? AND last_sequence > ? AND last_step >= ? AND first_step <= ? "
+                  "ORDER BY last_sequence",
+                  snapshot.head.key, position, range.from_step, range.to_step);
+      int64_t bytes = 0;
+      while (bytes < kSliceBytes && query.Step()) {
+        bytes += static_cast<int64_t>(query.Bytes(0).size());
+        NORMLAB_RETURN_IF_ERROR(ParseRow(connection, query.Bytes(0), batches.emplace_back()));
+      }
+      return absl::OkStatus();
+    });
+    NORMLAB_RETURN_IF_ERROR(read);
+    if (batches.empty()) {
+      break;
+    }
+    for (const v1::RecordBatch& batch : batches) {
+      int64_t sequence = batch.first_sequence();
+      for (const v1::Segment& segment : batch.segments()) {
+        if (!segment.has_metrics()) {
+          ++sequence;
+          continue;
+        }
+        const v1::MetricBlock& block = segment.metrics();
+        const int columns = block.series_size();
+        for (int row = 0; row < block.steps_size(); ++row, ++sequence) {
+          // Chunks may have been merged since the last slice, across its end or the snapshot's.
+          if (sequence <= position || sequence > snapshot.head.last_sequence ||
+              block.steps(row) < range.from_step || block.steps(row) > range.to_step) {
+            continue;
+          }
+          for (int column = 0; column < columns; ++column) {
+            if (!visit(block.series(column),
+                       MetricPoint{block.steps(row), block.values(row * columns + column)})) {
+              return absl::OkStatus();
+            }
+          }
+        }
+      }
+      position = sequence - 1;
+    }
+  }
+  return absl::OkStatus();
+}
+
+// Points of one series on their way to the sink.
+class Collector {
+ public:
+  Collector(const SeriesTail& tail, int32_t max_points, bool stream, const MetricSink& sink)
+      : name_(tail.series.name()),
+        downsampler_(tail.points, max_points, tail.nans > 0),
+        stream_(stream),
+        sink_(sink) {}
+
+  // False: the sink wants no more.
+  bool Add(const MetricPoint& point) {
+    downsampler_.Add(point, points_);
+    return !stream_ || points_.size() < kRunPoints || Send();
+  }
+  bool Finish() {
+    downsampler_.Finish(points_);
+    return Send();
+  }
+
+ private:
+  bool Send() {
+    std::vector<int64_t> steps;
+    std::vector<double> values;
+    for (size_t begin = 0; begin < points_.size(); begin += kRunPoints) {
+      const size_t end = std::min(points_.size(), begin + kRunPoints);
+      steps.clear();
+      values.clear();
+      for (size_t i = begin; i < end; ++i) {
+        steps.push_back(points_[i].step);
+        values.push_back(points_[i].value);
+      }
+      if (!sink_(name_, steps, values)) {
+        return false;
+      }
+    }
+    points_.clear();
+    return true;
+  }
+
+  const std::string name_;
+  Downsampler downsampler_;
+  const bool stream_;
+  const MetricSink& sink_;
+  std::vector<MetricPoint> points_;
+};
+
+// Makes points and nans of the asked series those inside the range.
+absl::Status CountInRange(ReadPool& pool, const Range& range, Snapshot& snapshot) {
+  absl::flat_hash_map<uint32_t, SeriesTail*> by_id;
+  for (SeriesTail& tail : snapshot.series) {
+    tail.points = 0;
+    tail.nans = 0;
+    by_id[tail.series.id()] = &tail;
+  }
+  return Scan(pool, snapshot, range, [&](uint32_t id, const MetricPoint& point) {
+    if (const auto it = by_id.find(id); it != by_id.end()) {
+      ++it->second->points;
+      it->second->nans += std::isnan(point.value) ? 1 : 0;
+    }
+    return true;
+  });
+}
+
+}  // namespace
+
+absl::Status ReadMetricPoints(ReadPool& pool,
+                              const MetricQuery& query,
+                              const MetricSink& sink,
+                              int64_t buffer_points) {
+  if (query.max_points < 0 || (query.max_points > 0 && query.max_points < kMinMaxPoints)) {
+    return InvalidArgument(
+        "max_points",
+        absl::StrCat("is ", query.max_points, "; give 0 for every point, or at least ",
+                     kMinMaxPoints, ": the first, the last, and what lies between"));
+  }
+  Range range;
+  range.from_step = query.from_step.value_or(0);
+  range.to_step = query.to_step.value_or(std::numeric_limits<int64_t>::max());
+  range.everything = range.from_step <= 0 && !query.to_step.has_value();
+  NORMLAB_ASSIGN_OR_RETURN(Snapshot snapshot, pool.Read([&](Connection& connection) {
+    return TakeSnapshot(connection, query);
+  }));
+  if (!range.everything && query.max_points > 0) {
+    NORMLAB_RETURN_IF_ERROR(CountInRange(pool, range, snapshot));
+  }
+  const std::vector<SeriesTail>& series = snapshot.series;
+  for (size_t begin = 0; begin < series.size();) {
+    // As many series as fit into memory are collected in one pass over the records; a larger one is
+    // sent while it is read.
+    int64_t points = 0;
+    size_t end = begin;
+    while (end < series.size()) {
+      const int64_t more = query.max_points > 0
+                               ? std::min<int64_t>(series[end].points, query.max_points)
+                               : series[end].points;
+      if (end > begin && points + more > buffer_points) {
+        break;
+      }
+      points += more;
+      ++end;
+    }
+    std::vector<Collector> collectors;
+    absl::flat_hash_map<uint32_t, size_t> by_id;
+    for (size_t i = begin; i < end; ++i) {
+      by_id[series[i].series.id()] = collectors.size();
+      collectors.emplace_back(series[i], query.max_points, /*stream=*/end - begin == 1, sink);
+    }
+    bool stopped = false;
+    NORMLAB_RETURN_IF_ERROR(Scan(pool, snapshot, range, [&](uint32_t id, const MetricPoint& point) {
+      const auto it = by_id.find(id);
+      stopped = it != by_id.end() && !collectors[it->second].Add(point);
+      return !stopped;
+    }));
+    for (Collector& collector : collectors) {
+      if (stopped || !collector.Finish()) {
+        return absl::OkStatus();
+      }
+    }
+    begin = end;
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace normlab::server

@@ -1,0 +1,213 @@
+#include "server/store/schema.h"
+
+#include <sys/stat.h>
+
+#include <iterator>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+#include "common/status_macros.h"
+#include "server/domain/errors.h"
+
+namespace normlab::server {
+namespace {
+
+// "NLAB": marks the file as ours.
+constexpr int64_t kApplicationId = 0x4e4c4142;
+// Larger files are not read through at every start.
+constexpr int64_t kMaxCheckedBytes = int64_t{64} << 20;
+constexpr int kCheckpointBusyTimeoutMs = 200;
+
+// Entry i brings version i to i + 1. Entries are never changed once released, only appended.
+constexpr const char* kMigrations[] = {
+    R"sql(
+-- Jobs by an internal key. `summary` is a serialized v1::Job without what changes often or is large;
+-- `details` one with only its resolved_spec and attempts.
+CREATE TABLE jobs (
+  key INTEGER PRIMARY KEY AUTOINCREMENT,
+  id TEXT NOT NULL UNIQUE,
+  owner TEXT NOT NULL,
+  state INTEGER NOT NULL,
+  create_time_us INTEGER NOT NULL,
+  summary BLOB NOT NULL,
+  details BLOB NOT NULL
+) STRICT;
+CREATE INDEX jobs_by_time ON jobs(create_time_us);
+CREATE INDEX jobs_by_state ON jobs(state, create_time_us);
+CREATE INDEX jobs_by_owner ON jobs(owner, create_time_us);
+CREATE INDEX jobs_by_owner_state ON jobs(owner, state, create_time_us);
+
+-- What every report changes, apart from the large row. `progress` is a v1::Progress.
+CREATE TABLE progress (
+  job_key INTEGER PRIMARY KEY REFERENCES jobs(key) ON DELETE CASCADE,
+  last_sequence INTEGER NOT NULL,
+  progress BLOB NOT NULL
+) STRICT;
+
+CREATE TABLE labels (
+  label TEXT NOT NULL,
+  value TEXT NOT NULL,
+  create_time_us INTEGER NOT NULL,
+  job_key INTEGER NOT NULL REFERENCES jobs(key) ON DELETE CASCADE,
+  PRIMARY KEY (label, value, create_time_us, job_key)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX labels_by_job ON labels(job_key);
+
+CREATE TABLE requests (
+  owner TEXT NOT NULL,
+  request_id TEXT NOT NULL,
+  body_sha256 BLOB NOT NULL,
+  job_key INTEGER NOT NULL REFERENCES jobs(key) ON DELETE CASCADE,
+  create_time_us INTEGER NOT NULL,
+  PRIMARY KEY (owner, request_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX requests_by_job ON requests(job_key);
+
+-- What no client may see of an attempt.
+CREATE TABLE attempts (
+  job_key INTEGER NOT NULL REFERENCES jobs(key) ON DELETE CASCADE,
+  number INTEGER NOT NULL,
+  secret_sha256 BLOB NOT NULL,
+  process_identity TEXT NOT NULL,
+  checkpoint_folder TEXT NOT NULL,
+  last_report INTEGER NOT NULL,
+  PRIMARY KEY (job_key, number)
+) STRICT, WITHOUT ROWID;
+
+-- The job's table of series, with where each one ends.
+CREATE TABLE series (
+  job_key INTEGER NOT NULL REFERENCES jobs(key) ON DELETE CASCADE,
+  id INTEGER NOT NULL,
+  name TEXT NOT NULL,
+  points INTEGER NOT NULL,
+  nans INTEGER NOT NULL,
+  last_step INTEGER NOT NULL,
+  last_value BLOB NOT NULL,
+  PRIMARY KEY (job_key, id)
+) STRICT, WITHOUT ROWID;
+
+-- The series ids that an attempt's reports use, in terms of the job's.
+CREATE TABLE attempt_series (
+  job_key INTEGER NOT NULL REFERENCES jobs(key) ON DELETE CASCADE,
+  attempt INTEGER NOT NULL,
+  local_id INTEGER NOT NULL,
+  series_id INTEGER NOT NULL,
+  PRIMARY KEY (job_key, attempt, local_id)
+) STRICT, WITHOUT ROWID;
+
+-- Chunks of records: `payload` is a v1::RecordBatch with the job's series ids. Steps are the least
+-- and the greatest of the chunk's points, NULL when it has none. The small chunks at a job's end
+-- (sealed = 0) are merged; sequences never change.
+CREATE TABLE records (
+  chunk INTEGER PRIMARY KEY,
+  job_key INTEGER NOT NULL REFERENCES jobs(key) ON DELETE CASCADE,
+  last_sequence INTEGER NOT NULL,
+  first_sequence INTEGER NOT NULL,
+  first_step INTEGER,
+  last_step INTEGER,
+  sealed INTEGER NOT NULL,
+  payload BLOB NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX records_by_sequence ON records(job_key, last_sequence);
+CREATE INDEX records_by_step ON records(job_key, last_step, first_step);
+
+-- Written and emptied again to see whether the disk has room.
+CREATE TABLE probe (
+  id INTEGER PRIMARY KEY,
+  filler BLOB NOT NULL
+) STRICT;
+)sql",
+};
+
+int64_t PragmaValue(Connection& connection, const char* sql) {
+  return connection.database().execAndGet(sql).getInt64();
+}
+
+absl::Status CheckAndMigrate(Connection& connection) {
+  const std::string& path = connection.path();
+  const int64_t version = PragmaValue(connection, "PRAGMA user_version");
+  const int64_t application = PragmaValue(connection, "PRAGMA application_id");
+  const int64_t tables = PragmaValue(connection, "SELECT count(*) FROM sqlite_schema");
+  const bool empty = version == 0 && application == 0 && tables == 0;
+  if (!empty && application != kApplicationId) {
+    return UnsupportedDatabase(
+        path, "it was made by another program; choose another folder with --data_dir");
+  }
+  if (version > SchemaVersion()) {
+    return UnsupportedDatabase(
+        path, absl::StrCat("it has schema version ", version,
+                           " and this normlabd knows versions up to ", SchemaVersion(),
+                           "; run the newer normlabd that made it, or choose another --data_dir"));
+  }
+  for (int64_t from = version; from < SchemaVersion(); ++from) {
+    SQLite::Transaction transaction(connection.database(), SQLite::TransactionBehavior::IMMEDIATE);
+    connection.Execute(kMigrations[from]);
+    connection.Execute(absl::StrCat("PRAGMA application_id = ", kApplicationId).c_str());
+    connection.Execute(absl::StrCat("PRAGMA user_version = ", from + 1).c_str());
+    transaction.commit();
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckIntegrity(Connection& connection) {
+  struct stat file = {};
+  if (stat(connection.path().c_str(), &file) != 0 || file.st_size > kMaxCheckedBytes) {
+    return absl::OkStatus();
+  }
+  const std::string verdict = connection.database().execAndGet("PRAGMA quick_check(1)").getString();
+  return verdict == "ok" ? absl::OkStatus() : CorruptDatabase(connection.path(), verdict);
+}
+
+}  // namespace
+
+int SchemaVersion() {
+  return static_cast<int>(std::size(kMigrations));
+}
+
+absl::StatusOr<std::unique_ptr<Connection>> OpenForWriting(const std::string& path,
+                                                           int64_t max_bytes) {
+  return CatchSqlite(path, [&]() -> absl::StatusOr<std::unique_ptr<Connection>> {
+    auto connection = std::make_unique<Connection>(path, Connection::Mode::kCreate, kBusyTimeoutMs);
+    // Has to come before the first page is written.
+    connection->Execute("PRAGMA auto_vacuum = INCREMENTAL");
+    const std::string mode =
+        connection->database().execAndGet("PRAGMA journal_mode = WAL").getString();
+    if (mode != "wal") {
+      return UnsupportedDatabase(
+          path,
+          "its file system does not support write-ahead logging (shared memory maps); choose "
+          "a folder on a local disk with --data_dir");
+    }
+    connection->Execute(
+        "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA wal_autocheckpoint = 0;"
+        "PRAGMA journal_size_limit = 67108864; PRAGMA temp_store = MEMORY;"
+        "PRAGMA cache_size = -16384");
+    NORMLAB_RETURN_IF_ERROR(CheckIntegrity(*connection));
+    NORMLAB_RETURN_IF_ERROR(CheckAndMigrate(*connection));
+    if (max_bytes > 0) {
+      const int64_t page_size = PragmaValue(*connection, "PRAGMA page_size");
+      connection->database().execAndGet(
+          absl::StrCat("PRAGMA max_page_count = ", max_bytes / page_size));
+    }
+    return connection;
+  });
+}
+
+std::unique_ptr<Connection> OpenForReading(const std::string& path) {
+  auto connection = std::make_unique<Connection>(path, Connection::Mode::kReadOnly, kBusyTimeoutMs);
+  connection->Execute(
+      "PRAGMA query_only = ON; PRAGMA cache_size = -4096; PRAGMA temp_store = MEMORY");
+  return connection;
+}
+
+std::unique_ptr<Connection> OpenForCheckpoints(const std::string& path) {
+  auto connection =
+      std::make_unique<Connection>(path, Connection::Mode::kReadWrite, kCheckpointBusyTimeoutMs);
+  connection->Execute(
+      "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0;"
+      "PRAGMA journal_size_limit = 67108864");
+  return connection;
+}
+
+}  // namespace normlab::server

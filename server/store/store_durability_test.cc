@@ -1,0 +1,272 @@
+#include <sys/resource.h>
+
+#include <csignal>
+#include <filesystem>
+#include <fstream>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+#include "server/domain/errors.h"
+#include "server/store/schema.h"
+#include "server/store/store.h"
+#include "server/store/testing/harness.h"
+
+namespace normlab::server {
+namespace {
+
+using testing::AllPoints;
+using testing::AppendAndWait;
+using testing::CreateAndWait;
+using ::testing::HasSubstr;
+using testing::Reporter;
+using testing::StartAttempt;
+using testing::TempFolder;
+using testing::TestId;
+using testing::TestJob;
+
+std::vector<double> Values(int count, double first) {
+  std::vector<double> values(count);
+  for (int i = 0; i < count; ++i) {
+    values[i] = first + i * 0.37;
+  }
+  return values;
+}
+
+std::vector<int64_t> Steps(int count, int64_t first) {
+  std::vector<int64_t> steps(count);
+  for (int i = 0; i < count; ++i) {
+    steps[i] = first + i;
+  }
+  return steps;
+}
+
+TEST(StoreDurabilityTest, EverythingAcknowledgedIsThereAfterACrash) {
+  TempFolder folder;
+  TempFolder crashed;
+  auto store = Store::Open({.data_dir = folder.path()});
+  ASSERT_TRUE(store.ok()) << store.status();
+  ASSERT_TRUE(CreateAndWait(**store, TestJob(TestId(1)), "r", "h").ok());
+  const AttemptKey attempt = StartAttempt(**store, TestId(1));
+  Reporter reporter;
+  reporter.Define(1, "loss");
+  for (int i = 0; i < 40; ++i) {
+    ASSERT_TRUE(AppendAndWait(**store, attempt,
+                              reporter.Block({1}, Steps(23, 23 * i), Values(23, i)).Take())
+                    .ok());
+  }
+  const std::string job = (*store)->GetJob(TestId(1))->SerializeAsString();
+  const auto points = AllPoints(**store, TestId(1));
+  ASSERT_EQ(points.size(), 40u * 23);
+  // The files as a crash leaves them: the log not checkpointed, the store still open. (The -shm
+  // file is only an index of the log and may be missing.)
+  std::filesystem::copy(folder.path() + "/normlab.db", crashed.path() + "/normlab.db");
+  std::filesystem::copy(folder.path() + "/normlab.db-wal", crashed.path() + "/normlab.db-wal");
+  auto reopened = Store::Open({.data_dir = crashed.path()});
+  ASSERT_TRUE(reopened.ok()) << reopened.status();
+  EXPECT_EQ((*reopened)->GetJob(TestId(1))->SerializeAsString().size(), job.size());
+  EXPECT_EQ(AllPoints(**reopened, TestId(1)), points);
+  EXPECT_EQ((*reopened)->GetAttemptSecrets(attempt)->last_report, 40);
+  EXPECT_FALSE(CreateAndWait(**reopened, TestJob(TestId(2)), "r", "h")->created);
+  // The worker goes on where it was, without defining its series again.
+  EXPECT_TRUE(AppendAndWait(**reopened, attempt,
+                            reporter.Block({1}, Steps(5, 23 * 40), Values(5, 7)).Take())
+                  .ok());
+  EXPECT_EQ(AllPoints(**reopened, TestId(1)).size(), 40u * 23 + 5);
+}
+
+TEST(StoreDurabilityTest, ATornLogLosesOnlyItsEnd) {
+  TempFolder folder;
+  TempFolder crashed;
+  auto store = Store::Open({.data_dir = folder.path()});
+  ASSERT_TRUE(store.ok());
+  for (int i = 0; i < 30; ++i) {
+    ASSERT_TRUE(CreateAndWait(**store, TestJob(TestId(i))).ok());
+  }
+  std::filesystem::copy(folder.path() + "/normlab.db", crashed.path() + "/normlab.db");
+  std::filesystem::copy(folder.path() + "/normlab.db-wal", crashed.path() + "/normlab.db-wal");
+  const std::string log = crashed.path() + "/normlab.db-wal";
+  std::filesystem::resize_file(log, std::filesystem::file_size(log) - 100);
+  auto reopened = Store::Open({.data_dir = crashed.path()});
+  ASSERT_TRUE(reopened.ok()) << reopened.status();
+  EXPECT_EQ((*reopened)->ListJobs({}, 100, "")->jobs.size(), 29u);
+}
+
+TEST(StoreDurabilityTest, DamagedFilesAreDataLossWithARemedy) {
+  TempFolder folder;
+  const std::string path = folder.path() + "/normlab.db";
+  {
+    auto store = Store::Open({.data_dir = folder.path()});
+    ASSERT_TRUE(store.ok());
+    for (int i = 0; i < 200; ++i) {
+      ASSERT_TRUE(CreateAndWait(**store, TestJob(TestId(i))).ok());
+    }
+  }
+  const auto size = std::filesystem::file_size(path);
+  {
+    std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+    for (uintmax_t page = 8; page * 4096 < size; page += 2) {
+      file.seekp(static_cast<std::streamoff>(page * 4096));
+      file << std::string(4096, '\xA5');
+    }
+  }
+  const auto damaged = Store::Open({.data_dir = folder.path()});
+  ASSERT_FALSE(damaged.ok());
+  EXPECT_EQ(damaged.status().code(), absl::StatusCode::kDataLoss) << damaged.status();
+  EXPECT_THAT(std::string(damaged.status().message()), HasSubstr("backup"));
+  std::ofstream(path, std::ios::binary | std::ios::trunc)
+      << "This is no database at all, only text.";
+  const auto text = Store::Open({.data_dir = folder.path()});
+  ASSERT_FALSE(text.ok());
+  EXPECT_EQ(text.status().code(), absl::StatusCode::kDataLoss) << text.status();
+}
+
+TEST(StoreDurabilityTest, NewerAndForeignDatabasesAreRefusedUntouched) {
+  TempFolder folder;
+  const std::string path = folder.path() + "/normlab.db";
+  {
+    ASSERT_TRUE(Store::Open({.data_dir = folder.path()}).ok());
+    Connection connection(path, Connection::Mode::kReadWrite, 1000);
+    connection.Execute("PRAGMA user_version = 99");
+  }
+  const auto newer = Store::Open({.data_dir = folder.path()});
+  EXPECT_EQ(newer.status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(newer.status().message()), HasSubstr("99"));
+  std::filesystem::remove(path);
+  {
+    Connection connection(path, Connection::Mode::kCreate, 1000);
+    connection.Execute("CREATE TABLE precious(x); INSERT INTO precious VALUES (1)");
+  }
+  const auto foreign = Store::Open({.data_dir = folder.path()});
+  EXPECT_EQ(foreign.status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(ReasonOf(foreign.status()), reason::kUnsupportedDatabase);
+}
+
+TEST(StoreDurabilityTest, SettingsThatDurabilityRestsOn) {
+  TempFolder folder;
+  auto connection = OpenForWriting(folder.path() + "/normlab.db", 0);
+  ASSERT_TRUE(connection.ok()) << connection.status();
+  const auto pragma = [&](const char* name) {
+    return (*connection)->database().execAndGet(absl::StrCat("PRAGMA ", name)).getString();
+  };
+  EXPECT_EQ(pragma("journal_mode"), "wal");
+  EXPECT_EQ(pragma("synchronous"), "2");  // FULL
+  EXPECT_EQ(pragma("auto_vacuum"), "2");  // INCREMENTAL
+  EXPECT_EQ(pragma("foreign_keys"), "1");
+  EXPECT_EQ(pragma("wal_autocheckpoint"), "0");
+  EXPECT_EQ(pragma("user_version"), std::to_string(SchemaVersion()));
+}
+
+TEST(StoreDurabilityTest, AFullDatabaseRefusesWritesAndServesReads) {
+  TempFolder folder;
+  auto opened = Store::Open({.data_dir = folder.path(), .max_database_bytes = 600 << 10});
+  ASSERT_TRUE(opened.ok()) << opened.status();
+  Store& store = **opened;
+  ASSERT_TRUE(CreateAndWait(store, TestJob(TestId(1))).ok());
+  const AttemptKey attempt = StartAttempt(store, TestId(1));
+  Reporter reporter;
+  reporter.Define(1, "loss");
+  absl::Status full;
+  int stored = 0;
+  v1::WorkerReport refused;
+  for (int i = 0; i < 1000 && full.ok(); ++i) {
+    refused = reporter.Block({1}, Steps(2000, 2000 * i), Values(2000, i)).Take();
+    full = AppendAndWait(store, attempt, refused).status();
+    stored += full.ok();
+  }
+  EXPECT_EQ(full.code(), absl::StatusCode::kResourceExhausted) << full;
+  EXPECT_EQ(ReasonOf(full), reason::kStorageFull);
+  EXPECT_THAT(std::string(full.message()), HasSubstr("full"));
+  EXPECT_GT(stored, 3);
+  EXPECT_EQ(AllPoints(store, TestId(1)).size(), 2000u * stored);
+  EXPECT_EQ(store.GetAttemptSecrets(attempt)->last_report, stored);
+  // Nothing in memory believes in the refused report either.
+  EXPECT_EQ(AppendAndWait(store, attempt, refused).status().code(),
+            absl::StatusCode::kResourceExhausted);
+  store.Close();
+  // With more room the same report goes through.
+  auto roomier = Store::Open({.data_dir = folder.path()});
+  ASSERT_TRUE(roomier.ok());
+  EXPECT_TRUE(AppendAndWait(**roomier, attempt, refused).ok());
+  EXPECT_EQ(AllPoints(**roomier, TestId(1)).size(), 2000u * (stored + 1));
+}
+
+// Files may grow to `bytes` only, for this process, while this lives.
+class FileSizeLimit {
+ public:
+  explicit FileSizeLimit(rlim_t bytes) {
+    std::signal(SIGXFSZ, SIG_IGN);
+    getrlimit(RLIMIT_FSIZE, &before_);
+    rlimit limit = before_;
+    limit.rlim_cur = bytes;
+    EXPECT_EQ(setrlimit(RLIMIT_FSIZE, &limit), 0);
+  }
+  ~FileSizeLimit() { setrlimit(RLIMIT_FSIZE, &before_); }
+
+ private:
+  rlimit before_ = {};
+};
+
+TEST(StoreDurabilityTest, RecoversByItselfOnceTheDiskDoes) {
+  TempFolder folder;
+  auto opened = Store::Open({.data_dir = folder.path()});
+  ASSERT_TRUE(opened.ok()) << opened.status();
+  Store& store = **opened;
+  for (int i = 0; i < 20; ++i) {
+    ASSERT_TRUE(CreateAndWait(store, TestJob(TestId(i))).ok());
+  }
+  EXPECT_TRUE(store.Health().ok());
+  {
+    // Below what the log has already: not one more frame can be written.
+    FileSizeLimit limit(8192);
+    const absl::Status failed = CreateAndWait(store, TestJob(TestId(50))).status();
+    EXPECT_EQ(failed.code(), absl::StatusCode::kUnavailable) << failed;
+    EXPECT_EQ(ReasonOf(failed), reason::kStorageUnavailable);
+    EXPECT_FALSE(store.Health().ok());
+    EXPECT_EQ(store.ListJobs({}, 100, "")->jobs.size(), 20u);
+    EXPECT_TRUE(store.GetJob(TestId(3)).ok());
+    EXPECT_EQ(store.CountByState(),
+              (std::vector<std::pair<v1::Job::State, int64_t>>{{v1::Job::QUEUED, 20}}));
+  }
+  // The probe notices without any write of ours.
+  const absl::Time deadline = absl::Now() + absl::Seconds(20);
+  while (!store.Health().ok() && absl::Now() < deadline) {
+    std::this_thread::yield();
+  }
+  EXPECT_TRUE(store.Health().ok()) << store.Health();
+  EXPECT_TRUE(CreateAndWait(store, TestJob(TestId(50))).ok());
+  EXPECT_EQ(store.ListJobs({}, 100, "")->jobs.size(), 21u);
+}
+
+TEST(StoreDurabilityTest, TheLogIsCheckpointedWhileWritesGoOn) {
+  TempFolder folder;
+  auto opened = Store::Open({.data_dir = folder.path()});
+  ASSERT_TRUE(opened.ok()) << opened.status();
+  Store& store = **opened;
+  ASSERT_TRUE(CreateAndWait(store, TestJob(TestId(1))).ok());
+  const AttemptKey attempt = StartAttempt(store, TestId(1));
+  Reporter reporter;
+  reporter.Define(1, "loss");
+  constexpr int kReports = 600;
+  constexpr int kRows = 5'000;
+  const absl::Time start = absl::Now();
+  for (int i = 0; i < kReports; ++i) {
+    ASSERT_TRUE(AppendAndWait(store, attempt,
+                              reporter.Block({1}, Steps(kRows, kRows * i), Values(kRows, i)).Take())
+                    .ok());
+  }
+  std::printf("%.0f points/s in reports of %d, one after the other\n",
+              kReports * kRows / absl::ToDoubleSeconds(absl::Now() - start), kRows);
+  // About 40 MB were written; the log was started over and over at some 16 MB.
+  EXPECT_LT(std::filesystem::file_size(folder.path() + "/normlab.db-wal"), 25u << 20);
+  EXPECT_GT(std::filesystem::file_size(folder.path() + "/normlab.db"), 15u << 20);
+  store.Close();
+  EXPECT_FALSE(std::filesystem::exists(folder.path() + "/normlab.db-wal") &&
+               std::filesystem::file_size(folder.path() + "/normlab.db-wal") > 0);
+}
+
+}  // namespace
+}  // namespace normlab::server

@@ -1,0 +1,328 @@
+#include <atomic>
+#include <future>
+#include <map>
+#include <set>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+#include "server/domain/errors.h"
+#include "server/domain/proto_time.h"
+#include "server/domain/transitions.h"
+#include "server/store/list_jobs.h"
+#include "server/store/schema.h"
+#include "server/store/store.h"
+#include "server/store/testing/harness.h"
+
+namespace normlab::server {
+namespace {
+
+using testing::CreateAndWait;
+using testing::StartAttempt;
+using testing::TempFolder;
+using testing::TestId;
+using testing::TestJob;
+
+class StoreJobsTest : public ::testing::Test {
+ protected:
+  StoreJobsTest() { Open(); }
+
+  void Open() {
+    store_.reset();
+    auto store = Store::Open({.data_dir = folder_.path(), .clock = &clock_});
+    ASSERT_TRUE(store.ok()) << store.status();
+    store_ = *std::move(store);
+  }
+
+  // Creates a job one second after the one before.
+  void Create(int number,
+              const std::string& owner,
+              const std::map<std::string, std::string>& labels) {
+    v1::Job job = TestJob(TestId(number), owner);
+    for (const auto& [label, value] : labels) {
+      (*job.mutable_labels())[label] = value;
+    }
+    clock_.Advance(absl::Seconds(1));
+    ASSERT_TRUE(CreateAndWait(*store_, job).ok());
+  }
+
+  // Ids of all pages, in order.
+  std::vector<std::string> List(const JobFilter& filter, int page_size) {
+    std::vector<std::string> names;
+    std::string token;
+    do {
+      const auto page = store_->ListJobs(filter, page_size, token);
+      EXPECT_TRUE(page.ok()) << page.status();
+      if (!page.ok()) {
+        break;
+      }
+      EXPECT_LE(page->jobs.size(), static_cast<size_t>(page_size));
+      for (const v1::Job& job : page->jobs) {
+        EXPECT_TRUE(job.has_spec());
+        EXPECT_FALSE(job.has_resolved_spec());
+        EXPECT_EQ(job.attempts_size(), 0);
+        names.push_back(job.name().substr(5));
+      }
+      token = page->next_page_token;
+    } while (!token.empty());
+    return names;
+  }
+
+  TempFolder folder_;
+  common::FakeClock clock_;
+  std::unique_ptr<Store> store_;
+};
+
+TEST_F(StoreJobsTest, CreatedJobIsReadBackWhole) {
+  v1::Job job = TestJob(TestId(1));
+  (*job.mutable_labels())["study"] = "explosion";
+  job.mutable_progress()->set_total_steps(938);
+  const auto created = CreateAndWait(*store_, job, "r1", "hash");
+  ASSERT_TRUE(created.ok()) << created.status();
+  EXPECT_TRUE(created->created);
+  EXPECT_EQ(created->job.state(), v1::Job::QUEUED);
+  EXPECT_EQ(created->job.last_sequence(), 1);
+  Open();
+  const auto read = store_->GetJob(TestId(1));
+  ASSERT_TRUE(read.ok()) << read.status();
+  EXPECT_EQ(read->ShortDebugString(), created->job.ShortDebugString());
+  EXPECT_EQ(read->progress().total_steps(), 938);
+  EXPECT_EQ(FromTimestamp(read->create_time()), clock_.Now());
+  const v1::RecordBatch records = testing::AllRecords(*store_, TestId(1));
+  ASSERT_EQ(records.segments_size(), 1);
+  EXPECT_EQ(records.segments(0).state().state(), v1::Job::QUEUED);
+}
+
+TEST_F(StoreJobsTest, RequestIdMakesARetryHarmless) {
+  ASSERT_TRUE(CreateAndWait(*store_, TestJob(TestId(1)), "r", "hash-a").ok());
+  Open();
+  const auto again = CreateAndWait(*store_, TestJob(TestId(2)), "r", "hash-a");
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_FALSE(again->created);
+  EXPECT_EQ(again->job.name(), "jobs/" + TestId(1));
+  EXPECT_EQ(store_->GetJob(TestId(2)).status().code(), absl::StatusCode::kNotFound);
+
+  const auto other = CreateAndWait(*store_, TestJob(TestId(3)), "r", "hash-b");
+  EXPECT_EQ(other.status().code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_EQ(ReasonOf(other.status()), reason::kRequestIdReused);
+  EXPECT_THAT(std::string(other.status().message()), ::testing::HasSubstr(TestId(1)));
+  // Another owner's request_id is another one.
+  EXPECT_TRUE(CreateAndWait(*store_, TestJob(TestId(4), "other"), "r", "hash-b")->created);
+  // And without one every call makes a job; an id is used once.
+  EXPECT_TRUE(CreateAndWait(*store_, TestJob(TestId(5)))->created);
+  EXPECT_EQ(ReasonOf(CreateAndWait(*store_, TestJob(TestId(5))).status()), reason::kJobIdTaken);
+}
+
+TEST_F(StoreJobsTest, ConcurrentRetriesMakeOneJob) {
+  std::atomic<int> made = 0;
+  std::atomic<int> answered = 0;
+  std::vector<std::future<void>> calls;
+  for (int i = 0; i < 16; ++i) {
+    calls.push_back(std::async(std::launch::async, [&, i] {
+      const auto result = CreateAndWait(*store_, TestJob(TestId(i)), "same", "hash");
+      ASSERT_TRUE(result.ok());
+      made += result->created;
+      ++answered;
+    }));
+  }
+  calls.clear();
+  EXPECT_EQ(answered, 16);
+  EXPECT_EQ(made, 1);
+  EXPECT_EQ(List({}, 100).size(), 1u);
+}
+
+TEST_F(StoreJobsTest, ListPagesEveryCombinationOfFiltersNewestFirst) {
+  const char* owners[] = {"ann", "ben", "cy"};
+  struct Row {
+    std::string id, owner, study;
+    bool odd;
+    absl::Time created;
+    v1::Job::State state;
+  };
+  std::vector<Row> rows;
+  for (int i = 0; i < 41; ++i) {
+    const std::string study = i % 5 == 0 ? "a" : "b";
+    std::map<std::string, std::string> labels = {{"study", study}};
+    if (i % 2 == 1) {
+      labels["odd"] = "yes";
+    }
+    Create(i, owners[i % 3], labels);
+    rows.insert(rows.begin(), {TestId(i), owners[i % 3], study, i % 2 == 1, clock_.Now(),
+                               i % 7 == 0 ? v1::Job::CANCELLED : v1::Job::QUEUED});
+    if (i % 7 == 0) {
+      ASSERT_TRUE(store_
+                      ->UpdateJobAndWait(TestId(i),
+                                         [&](v1::Job& job, auto& records) {
+                                           return RequestCancel(job, clock_.Now(), records);
+                                         })
+                      .ok());
+    }
+  }
+  for (int mask = 0; mask < 64; ++mask) {
+    JobFilter filter;
+    if (mask & 1)
+      filter.state = v1::Job::CANCELLED;
+    if (mask & 2)
+      filter.owner = "ben";
+    if (mask & 4)
+      filter.labels.emplace_back("study", "b");
+    if (mask & 8)
+      filter.labels.emplace_back("odd", "yes");
+    if (mask & 16)
+      filter.created_at_or_after = rows[30].created;
+    if (mask & 32)
+      filter.created_before = rows[4].created;
+    std::vector<std::string> expected;
+    for (const Row& row : rows) {
+      if ((!(mask & 1) || row.state == v1::Job::CANCELLED) && (!(mask & 2) || row.owner == "ben") &&
+          (!(mask & 4) || row.study == "b") && (!(mask & 8) || row.odd) &&
+          (!(mask & 16) || row.created >= rows[30].created) &&
+          (!(mask & 32) || row.created < rows[4].created)) {
+        expected.push_back(row.id);
+      }
+    }
+    for (const int page_size : {1, 3, 1000}) {
+      EXPECT_EQ(List(filter, page_size), expected) << mask << " by " << page_size;
+    }
+  }
+}
+
+TEST_F(StoreJobsTest, JobsOfTheSameInstantArePagedToo) {
+  for (int i = 0; i < 7; ++i) {
+    ASSERT_TRUE(CreateAndWait(*store_, TestJob(TestId(i))).ok());
+  }
+  const std::vector<std::string> ids = List({}, 2);
+  EXPECT_EQ(std::set<std::string>(ids.begin(), ids.end()).size(), 7u);
+  EXPECT_EQ(ids.size(), 7u);
+  EXPECT_EQ(ids.front(), TestId(6));
+}
+
+TEST_F(StoreJobsTest, PageTokenIsBoundToItsFilter) {
+  for (int i = 0; i < 3; ++i) {
+    Create(i, "ann", {{"a", "1"}, {"b", "2"}});
+  }
+  JobFilter filter;
+  filter.labels = {{"a", "1"}, {"b", "2"}};
+  const auto page = store_->ListJobs(filter, 1, "");
+  ASSERT_TRUE(page.ok());
+  ASSERT_FALSE(page->next_page_token.empty());
+  JobFilter same;
+  same.labels = {{"b", "2"}, {"a", "1"}};
+  EXPECT_TRUE(store_->ListJobs(same, 1, page->next_page_token).ok());
+  JobFilter other;
+  other.labels = {{"a", "1"}};
+  for (const auto& [bad_filter, token] :
+       {std::pair<JobFilter, std::string>{other, page->next_page_token},
+        {filter, "nonsense"},
+        {filter, page->next_page_token + "x"}}) {
+    EXPECT_EQ(ReasonOf(store_->ListJobs(bad_filter, 1, token).status()), reason::kInvalidPageToken);
+  }
+}
+
+TEST_F(StoreJobsTest, AListCallExaminesABoundedNumberOfRows) {
+  for (int i = 0; i < 20; ++i) {
+    Create(i, "ann", {{"common", "x"}, {"rare", i == 0 ? "yes" : "no"}});
+  }
+  std::unique_ptr<Connection> connection = OpenForReading(folder_.path() + "/normlab.db");
+  JobFilter filter;
+  filter.labels = {{"common", "x"}, {"rare", "yes"}};
+  std::string token;
+  std::vector<std::string> found;
+  int calls = 0;
+  do {
+    const auto page = ListJobPage(*connection, filter, 10, token, /*max_examined=*/6);
+    ASSERT_TRUE(page.ok()) << page.status();
+    for (const v1::Job& job : page->jobs) {
+      found.push_back(job.name());
+    }
+    token = page->next_page_token;
+    ++calls;
+  } while (!token.empty());
+  EXPECT_EQ(calls, 4);
+  EXPECT_EQ(found, std::vector<std::string>{"jobs/" + TestId(0)});
+}
+
+TEST_F(StoreJobsTest, ChangedLabelsAreFoundAndOldOnesNot) {
+  Create(1, "ann", {{"a", "old"}});
+  ASSERT_TRUE(store_
+                  ->UpdateJobAndWait(TestId(1),
+                                     [](v1::Job& job, auto&) {
+                                       (*job.mutable_labels())["a"] = "new";
+                                       return absl::OkStatus();
+                                     })
+                  .ok());
+  JobFilter filter;
+  filter.labels = {{"a", "new"}};
+  EXPECT_EQ(List(filter, 5).size(), 1u);
+  filter.labels = {{"a", "old"}};
+  EXPECT_EQ(List(filter, 5).size(), 0u);
+}
+
+TEST_F(StoreJobsTest, CountsByStateAreExactAcrossARestart) {
+  for (int i = 0; i < 5; ++i) {
+    Create(i, "ann", {});
+  }
+  StartAttempt(*store_, TestId(0));
+  ASSERT_TRUE(store_
+                  ->UpdateJobAndWait(TestId(1),
+                                     [&](v1::Job& job, auto& records) {
+                                       return RequestCancel(job, clock_.Now(), records);
+                                     })
+                  .ok());
+  // A refused change counts nothing.
+  EXPECT_FALSE(store_
+                   ->UpdateJobAndWait(TestId(1),
+                                      [&](v1::Job& job, auto& records) {
+                                        return BeginAttempt(job, {0}, 1, 0, clock_.Now(), records);
+                                      })
+                   .ok());
+  const std::vector<std::pair<v1::Job::State, int64_t>> expected = {
+      {v1::Job::QUEUED, 3}, {v1::Job::RUNNING, 1}, {v1::Job::CANCELLED, 1}};
+  EXPECT_EQ(store_->CountByState(), expected);
+  Open();
+  EXPECT_EQ(store_->CountByState(), expected);
+  const auto unfinished = store_->UnfinishedJobs();
+  ASSERT_TRUE(unfinished.ok());
+  ASSERT_EQ(unfinished->size(), 4u);
+  EXPECT_EQ(unfinished->front().name(), "jobs/" + TestId(0));
+  EXPECT_EQ(unfinished->front().attempts_size(), 1);
+}
+
+TEST_F(StoreJobsTest, SecretsOfAReportAreNotUndoneByALaterUpdate) {
+  Create(1, "ann", {});
+  const AttemptKey attempt = StartAttempt(*store_, TestId(1));
+  ASSERT_TRUE(testing::AppendAndWait(*store_, attempt, testing::Reporter().Log("x").Take()).ok());
+  AttemptSecrets identity;
+  identity.process_identity = "boot/ns/1/2";
+  ASSERT_TRUE(store_
+                  ->UpdateJobAndWait(
+                      TestId(1), [](v1::Job&, auto&) { return absl::OkStatus(); }, identity)
+                  .ok());
+  Open();
+  const auto secrets = store_->GetAttemptSecrets(attempt);
+  ASSERT_TRUE(secrets.ok()) << secrets.status();
+  EXPECT_EQ(secrets->process_identity, "boot/ns/1/2");
+  EXPECT_EQ(secrets->secret_sha256, std::string(32, '\x07'));
+  EXPECT_EQ(secrets->last_report, 1);
+  EXPECT_EQ(store_->GetAttemptSecrets({TestId(1), 2}).status().code(), absl::StatusCode::kNotFound);
+}
+
+TEST_F(StoreJobsTest, NothingFollowsTheTerminalRecord) {
+  Create(1, "ann", {});
+  const auto cancel = [&](v1::Job& job, std::vector<v1::Segment>& records) {
+    return RequestCancel(job, clock_.Now(), records);
+  };
+  ASSERT_TRUE(store_->UpdateJobAndWait(TestId(1), cancel).ok());
+  ASSERT_TRUE(store_->UpdateJobAndWait(TestId(1), cancel).ok());
+  const auto late = store_->UpdateJobAndWait(TestId(1), [](v1::Job&, auto& records) {
+    records.push_back(LogRecord(v1::LogLine::INFO, "late", 0, absl::UnixEpoch()));
+    return absl::OkStatus();
+  });
+  EXPECT_EQ(late.status().code(), absl::StatusCode::kInternal);
+  EXPECT_EQ(store_->GetJob(TestId(1))->last_sequence(), 2);
+}
+
+}  // namespace
+}  // namespace normlab::server

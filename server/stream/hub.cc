@@ -1,0 +1,99 @@
+#include "server/stream/hub.h"
+
+#include <algorithm>
+#include <thread>
+#include <utility>
+
+namespace normlab::server {
+
+// Shared by the subscription and by the calls under way, so that whoever is last frees it.
+struct Hub::Entry {
+  explicit Entry(std::function<void()> callback) : on_news(std::move(callback)) {}
+
+  void Call() ABSL_LOCKS_EXCLUDED(mu) {
+    {
+      absl::MutexLock lock(&mu);
+      if (ended) {
+        return;
+      }
+      running.push_back(std::this_thread::get_id());
+    }
+    on_news();
+    absl::MutexLock lock(&mu);
+    running.erase(std::find(running.begin(), running.end(), std::this_thread::get_id()));
+  }
+
+  void End() ABSL_LOCKS_EXCLUDED(mu) {
+    absl::MutexLock lock(&mu);
+    ended = true;
+    // Calls of this very thread are further down its stack and cannot be waited for. (The condition
+    // itself may be evaluated by other threads.)
+    const auto others_are_done = [this, self = std::this_thread::get_id()]() {
+      mu.AssertHeld();
+      return std::all_of(running.begin(), running.end(),
+                         [&](std::thread::id id) { return id == self; });
+    };
+    mu.Await(absl::Condition(&others_are_done));
+  }
+
+  const std::function<void()> on_news;
+  absl::Mutex mu;
+  bool ended ABSL_GUARDED_BY(mu) = false;
+  std::vector<std::thread::id> running ABSL_GUARDED_BY(mu);
+};
+
+Hub::Subscription::Subscription(Hub& hub, std::string job_id, std::shared_ptr<Entry> entry)
+    : hub_(hub), job_id_(std::move(job_id)), entry_(std::move(entry)) {}
+
+Hub::Subscription::~Subscription() {
+  hub_.Remove(job_id_, entry_.get());
+  entry_->End();
+}
+
+std::unique_ptr<Hub::Subscription> Hub::Subscribe(const std::string& job_id,
+                                                  std::function<void()> on_news) {
+  auto entry = std::make_shared<Entry>(std::move(on_news));
+  {
+    absl::MutexLock lock(&mu_);
+    entries_[job_id].push_back(entry);
+    ++subscriber_count_;
+  }
+  return std::make_unique<Subscription>(*this, job_id, std::move(entry));
+}
+
+void Hub::Published(const std::string& job_id, int64_t /*last_sequence*/, bool /*terminal*/) {
+  std::vector<std::shared_ptr<Entry>> to_call;
+  {
+    absl::MutexLock lock(&mu_);
+    const auto it = entries_.find(job_id);
+    if (it == entries_.end()) {
+      return;
+    }
+    to_call = it->second;
+  }
+  for (const std::shared_ptr<Entry>& entry : to_call) {
+    entry->Call();
+  }
+}
+
+int64_t Hub::subscriber_count() const {
+  absl::MutexLock lock(&mu_);
+  return subscriber_count_;
+}
+
+void Hub::Remove(const std::string& job_id, const Entry* entry) {
+  absl::MutexLock lock(&mu_);
+  const auto it = entries_.find(job_id);
+  if (it == entries_.end()) {
+    return;
+  }
+  it->second.erase(std::remove_if(it->second.begin(), it->second.end(),
+                                  [&](const auto& other) { return other.get() == entry; }),
+                   it->second.end());
+  if (it->second.empty()) {
+    entries_.erase(it);
+  }
+  --subscriber_count_;
+}
+
+}  // namespace normlab::server
