@@ -1,0 +1,338 @@
+#include "client/cli/command_line.h"
+
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <sstream>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "gmock/gmock.h"
+#include "google/protobuf/util/json_util.h"
+#include "gtest/gtest.h"
+
+#include "client/lib/testing/fake_jobs_service.h"
+
+#include "nlohmann/json.hpp"
+
+namespace normlab::client {
+namespace {
+
+using nlohmann::json;
+using normlab::v1::Job;
+using testing::AllOf;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::Not;
+using testing::SizeIs;
+using testing::StartsWith;
+
+struct Outcome {
+  int exit_code = -1;
+  std::string out;
+  std::string err;
+};
+
+std::string ReadBack(std::FILE* file) {
+  std::string text;
+  std::rewind(file);
+  for (int c = std::fgetc(file); c != EOF; c = std::fgetc(file)) {
+    text.push_back(static_cast<char>(c));
+  }
+  std::fclose(file);
+  return text;
+}
+
+Outcome RunWith(const std::vector<std::string>& arguments, const std::string& input = "") {
+  std::istringstream in(input);
+  std::FILE* out = std::tmpfile();
+  std::FILE* err = std::tmpfile();
+  Outcome outcome;
+  outcome.exit_code = RunCommandLine(arguments, in, out, err);
+  outcome.out = ReadBack(out);
+  outcome.err = ReadBack(err);
+  return outcome;
+}
+
+std::vector<std::string> Lines(const std::string& text) {
+  std::vector<std::string> lines = absl::StrSplit(text, '\n');
+  EXPECT_EQ(lines.back(), "") << "output must end with a line break: " << text;
+  lines.pop_back();
+  return lines;
+}
+
+Job NamedJob(const std::string& name, Job::State state) {
+  Job job;
+  job.set_name(name);
+  job.set_state(state);
+  job.mutable_progress()->set_total_steps(9);
+  job.mutable_progress()->set_total_epochs(3);
+  if (state == Job::SUCCEEDED) {
+    (*job.mutable_result()->mutable_final_metrics())["test/accuracy"] = 0.8725;
+    job.mutable_result()->set_steps(9);
+  }
+  if (state == Job::FAILED) {
+    job.mutable_failure()->set_reason(normlab::v1::FailureReason::OUT_OF_MEMORY);
+    job.mutable_failure()->set_message("needed more than was estimated");
+  }
+  return job;
+}
+
+// States, a log line, training points at steps 0..4 and one evaluation at step 3.
+std::vector<FakeRecord> History(Job::State end) {
+  return {FakeState(Job::QUEUED),
+          FakeState(Job::RUNNING),
+          FakeLog("hello\x1b[31m"),
+          FakePoints{.step = 0, .elapsed_us = 10, .values = {{"train/loss", 0.1}}},
+          FakePoints{.step = 1, .elapsed_us = 20, .values = {{"train/loss", 1.0 / 3}}},
+          FakePoints{.step = 2, .elapsed_us = 30, .values = {{"train/loss", std::nan("")}}},
+          FakePoints{.step = 3, .values = {{"test/loss", 2.5e-7}, {"test/accuracy", 0.5}}},
+          FakePoints{.step = 3, .elapsed_us = 40, .values = {{"train/loss", INFINITY}}},
+          FakePoints{.step = 4, .elapsed_us = 50, .values = {{"train/loss", -0.0}}},
+          FakeState(end, "the end")};
+}
+
+class CommandLineTest : public testing::Test {
+ protected:
+  CommandLineTest() {
+    for (const auto& [id, state] :
+         std::vector<std::pair<std::string, Job::State>>{{"ok", Job::SUCCEEDED},
+                                                         {"failed", Job::FAILED},
+                                                         {"cancelled", Job::CANCELLED},
+                                                         {"diverged", Job::DIVERGED}}) {
+      server_.AddJob(NamedJob(absl::StrCat("jobs/", id), state), History(state));
+    }
+  }
+
+  Outcome Call(std::vector<std::string> arguments, const std::string& input = "") {
+    arguments.insert(arguments.end(), {"--server", server_.address(), "--retry-for", "5s"});
+    return RunWith(arguments, input);
+  }
+
+  FakeServer server_;
+};
+
+TEST_F(CommandLineTest, WatchExitCodeSaysHowTheJobEnded) {
+  EXPECT_EQ(Call({"watch", "ok"}).exit_code, 0);
+  EXPECT_EQ(Call({"watch", "jobs/failed"}).exit_code, 1);
+  EXPECT_EQ(Call({"watch", "cancelled"}).exit_code, 5);
+  EXPECT_EQ(Call({"watch", "diverged", "--output", "json"}).exit_code, 6);
+  EXPECT_EQ(Call({"watch", "missing"}).exit_code, 4);
+  EXPECT_EQ(Call({"watch", "ok", "--after", "99"}).exit_code, 4);
+  EXPECT_EQ(Call({"watch", "ok", "--after", "-1"}).exit_code, 2);
+  EXPECT_EQ(Call({"watch"}).exit_code, 2);
+  EXPECT_EQ(Call({"wach", "ok"}).exit_code, 2);
+  EXPECT_EQ(RunWith({"get", "x", "--server", "127.0.0.1:1", "--retry-for", "0s"}).exit_code, 3);
+  EXPECT_EQ(RunWith({"--help"}).exit_code, 0);
+}
+
+TEST_F(CommandLineTest, WatchInAPipePrintsPlainLines) {
+  const Outcome outcome = Call({"watch", "ok"});
+  EXPECT_THAT(outcome.err, IsEmpty());
+  EXPECT_THAT(outcome.out, Not(HasSubstr("\x1b")));
+  const std::vector<std::string> lines = Lines(outcome.out);
+  ASSERT_THAT(lines, SizeIs(testing::Ge(7)));
+  EXPECT_THAT(lines[0], HasSubstr(" QUEUED"));
+  EXPECT_THAT(lines[1], HasSubstr(" RUNNING"));
+  EXPECT_THAT(lines[2], HasSubstr("INFO  hello?[31m"));
+  EXPECT_THAT(lines[3], StartsWith("step 1/9  epoch 1/3  train/loss 0.1"));
+  EXPECT_EQ(lines[4], "evaluation at step 3: test/loss 2.5e-07  test/accuracy 50.00%");
+  EXPECT_THAT(lines[5], StartsWith("step 5/9  epoch 2/3  train/loss -0"));  // the last one, always
+  EXPECT_THAT(lines[6], HasSubstr(" SUCCEEDED: the end"));
+  EXPECT_EQ(lines.back(), "test accuracy: 87.25%");
+  const Outcome failed = Call({"watch", "failed"});
+  EXPECT_THAT(failed.out, HasSubstr("OUT_OF_MEMORY: needed more than was estimated"));
+}
+
+TEST_F(CommandLineTest, WatchJsonPrintsEveryRecordOnALine) {
+  server_.DropStreams({2, 0, 3});
+  const Outcome outcome = Call({"watch", "jobs/ok", "--output", "json"});
+  const std::vector<std::string> lines = Lines(outcome.out);
+  ASSERT_THAT(lines, SizeIs(10));
+  for (size_t i = 0; i < lines.size(); ++i) {
+    const json record = json::parse(lines[i]);
+    EXPECT_EQ(record["sequence"], std::to_string(i + 1));
+    EXPECT_EQ(record.size(), 2U);
+  }
+  EXPECT_EQ(lines[1], R"({"sequence":"2","state":{"state":"RUNNING"}})");
+  EXPECT_EQ(
+      lines[4],
+      R"({"sequence":"5","metrics":{"step":"1","elapsedUs":"20","values":{"train/loss":0.3333333333333333}}})");
+  EXPECT_EQ(
+      lines[5],
+      R"({"sequence":"6","metrics":{"step":"2","elapsedUs":"30","values":{"train/loss":"NaN"}}})");
+  EXPECT_EQ(json::parse(lines[2])["log"]["text"], "hello\x1b[31m");
+  EXPECT_EQ(json::parse(lines[9])["state"]["message"], "the end");
+  const Outcome rest = Call({"watch", "ok", "--output", "json", "--after", "8"});
+  EXPECT_THAT(Lines(rest.out), ElementsAre(lines[8], lines[9]));
+}
+
+TEST_F(CommandLineTest, MetricsCsvIsExact) {
+  EXPECT_EQ(Call({"metrics", "ok"}).out,
+            "step,train/loss,test/loss,test/accuracy\n"
+            "0,0.1,,\n"
+            "1,0.3333333333333333,,\n"
+            "2,NaN,,\n"
+            "3,Infinity,2.5e-07,0.5\n"
+            "4,-0,,\n");
+  EXPECT_EQ(
+      Call({"metrics", "ok", "--series", "test/loss,train/loss", "--from", "3", "--to", "3"}).out,
+      "step,test/loss,train/loss\n"
+      "3,2.5e-07,Infinity\n");
+  // A series without points in the range is an empty column, not a missing one.
+  EXPECT_EQ(
+      Call({"metrics", "ok", "--series", "test/loss", "--series", "train/loss", "--to", "0"}).out,
+      "step,test/loss,train/loss\n0,,0.1\n");
+  EXPECT_EQ(Call({"metrics", "ok", "--series", "nope"}).exit_code, 4);
+}
+
+TEST_F(CommandLineTest, MetricsJson) {
+  EXPECT_EQ(Call({"metrics", "ok", "--format", "jsonl", "--from", "2", "--to", "3"}).out,
+            "{\"step\":\"2\",\"values\":{\"train/loss\":\"NaN\"}}\n"
+            "{\"step\":\"3\",\"values\":{\"train/loss\":\"Infinity\",\"test/loss\":2.5e-07,"
+            "\"test/accuracy\":0.5}}\n");
+  const json document = json::parse(Call({"metrics", "ok", "--output", "json"}).out);
+  ASSERT_EQ(document["series"].size(), 3U);
+  EXPECT_EQ(document["series"][0]["name"], "train/loss");
+  EXPECT_EQ(document["series"][0]["steps"], json({"0", "1", "2", "3", "4"}));
+  EXPECT_EQ(document["series"][0]["values"][1], 1.0 / 3);
+  EXPECT_EQ(Call({"metrics", "ok", "--series", "test/loss", "--to", "0", "--format", "json"}).out,
+            "{\"series\":[\n{\"name\":\"test/loss\",\"steps\":[],\"values\":[]}\n]}\n");
+}
+
+TEST_F(CommandLineTest, MetricsFollowEqualsMetrics) {
+  server_.DropStreams({5});
+  const Outcome follow = Call({"metrics", "ok", "--follow", "--series", "train/loss,test/loss"});
+  EXPECT_EQ(follow.exit_code, 0);
+  EXPECT_EQ(follow.out, Call({"metrics", "ok", "--series", "train/loss,test/loss"}).out);
+  EXPECT_EQ(Call({"metrics", "ok", "--follow", "--format", "jsonl", "--from", "4"}).out,
+            "{\"step\":\"4\",\"values\":{\"train/loss\":-0}}\n");
+  EXPECT_EQ(Call({"metrics", "ok", "--follow"}).out, Call({"metrics", "ok"}).out);
+  EXPECT_EQ(Call({"metrics", "nope", "--follow"}).out, "");  // not even a header
+  EXPECT_EQ(Call({"metrics", "ok", "--follow", "--format", "json"}).exit_code, 2);
+  EXPECT_EQ(Call({"metrics", "ok", "--follow", "--chart"}).exit_code, 2);
+}
+
+TEST_F(CommandLineTest, MetricsChartDrawsTheLoss) {
+  const Outcome outcome = Call({"metrics", "ok", "--chart"});
+  EXPECT_THAT(outcome.out,
+              AllOf(StartsWith("train/loss\n"), HasSubstr("0.3333"), HasSubstr("step 0")));
+}
+
+TEST_F(CommandLineTest, SubmitPrintsTheJobAndRetriesWithOneId) {
+  server_.FailCalls(2, grpc::Status(grpc::StatusCode::UNAVAILABLE, "restarting"));
+  const Outcome outcome = Call(
+      {"submit", "-", "--output", "json", "--set", "epochs=2", "--label", "a=b=c", "--name", "x y"},
+      "{model: {mlp: {}}, data: {mnist: {}}}");
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_EQ(json::parse(outcome.out)["name"], "jobs/new5");
+  const std::vector<normlab::v1::CreateJobRequest> requests = server_.create_requests();
+  ASSERT_THAT(requests, SizeIs(3));
+  EXPECT_EQ(requests[0].request_id(), requests[2].request_id());
+  EXPECT_EQ(requests[2].job().spec().labels().at("a"), "b=c");
+  EXPECT_EQ(requests[2].job().spec().display_name(), "x y");
+  EXPECT_EQ(requests[2].job().spec().epochs(), 2);
+  EXPECT_EQ(Call({"submit", "-q", "--model", "mlp", "--data", "mnist", "--request-id", "same"}).out,
+            "jobs/new6\n");
+  EXPECT_EQ(Call({"submit", "-q", "--model", "mlp", "--data", "mnist", "--request-id", "same"}).out,
+            "jobs/new6\n");
+}
+
+TEST_F(CommandLineTest, SubmitWaitWatchesToTheEnd) {
+  const Outcome text = Call({"submit", "--model", "cnn", "--data", "mnist", "--wait"});
+  EXPECT_EQ(text.exit_code, 0) << text.err;
+  EXPECT_THAT(text.out, HasSubstr("SUCCEEDED"));
+  const Outcome outcome =
+      Call({"submit", "--model", "cnn", "--data", "mnist", "--wait", "--output", "json"});
+  EXPECT_EQ(json::parse(outcome.out)["state"], "SUCCEEDED");  // one document
+}
+
+TEST_F(CommandLineTest, InvalidSpecsNameTheirPlace) {
+  const std::string path = absl::StrCat(testing::TempDir(), "/normlab_cli_test_spec.yaml");
+  std::ofstream(path) << "model:\n  mlp: {}\nbatch_size: -3\nsed: 4\n";
+  Outcome outcome = Call({"submit", path});
+  EXPECT_EQ(outcome.exit_code, 4);
+  EXPECT_THAT(outcome.err,
+              HasSubstr(absl::StrCat(path, ":4:1: sed: unknown field; did you mean seed?\n")));
+  EXPECT_THAT(server_.create_requests(), IsEmpty());
+  // What only the server knows is shown at its line as well.
+  std::ofstream(path) << "model:\n  mlp: {}\nbatch_size: -3\n";
+  outcome = Call({"validate", path});
+  EXPECT_EQ(outcome.exit_code, 4);
+  EXPECT_THAT(outcome.err, HasSubstr(absl::StrCat(path, ":3:13: batch_size: is negative")));
+  const json error = json::parse(Call({"submit", path, "--output", "json"}).err)["error"];
+  EXPECT_EQ(error["status"], "INVALID_ARGUMENT");
+  EXPECT_EQ(error["details"][0]["fieldViolations"][0]["field"], "batch_size");
+  std::remove(path.c_str());
+  EXPECT_EQ(Call({"submit", path}).exit_code, 4);
+  EXPECT_EQ(Call({"submit"}).exit_code, 2);
+  outcome = Call({"validate", "--model", "mlp", "--data", "mnist", "--set", "batch_size=7"});
+  EXPECT_EQ(outcome.err, "The spec is valid: 1 core, 1.0 MiB, 0 parameters.\n");
+  EXPECT_EQ(json::parse(outcome.out)["batch_size"], 7);  // a spec file again
+  EXPECT_EQ(Call({"validate", "-", "--local"}, outcome.out).out, outcome.out);
+}
+
+TEST_F(CommandLineTest, ErrorsAreJsonWhenAskedFor) {
+  const json refused = json::parse(Call({"get", "nope", "--output", "json"}).err)["error"];
+  EXPECT_EQ(refused["status"], "NOT_FOUND");
+  EXPECT_THAT(refused["message"].get<std::string>(), HasSubstr("normlab list"));
+  EXPECT_EQ(json::parse(RunWith({"get", "--output=json"}).err)["error"]["status"],
+            "INVALID_ARGUMENT");
+}
+
+TEST_F(CommandLineTest, ListPagesThroughAll) {
+  const json page = json::parse(Call({"list", "--page-size", "3", "--output", "json"}).out);
+  EXPECT_EQ(page["jobs"].size(), 3U);
+  EXPECT_NE(page["nextPageToken"], "");
+  normlab::v1::ListJobsResponse parsed;
+  const Outcome all = Call({"list", "--page-size", "1", "--all", "--output", "json"});
+  ASSERT_TRUE(google::protobuf::util::JsonStringToMessage(all.out, &parsed).ok()) << all.out;
+  EXPECT_EQ(parsed.jobs_size(), 4);
+  const std::vector<std::string> lines = Lines(Call({"list", "--all", "--page-size", "2"}).out);
+  ASSERT_THAT(lines, SizeIs(5));
+  EXPECT_THAT(lines[0], StartsWith("NAME"));
+  EXPECT_THAT(lines[4], AllOf(StartsWith("jobs/ok"), HasSubstr("87.25%")));
+}
+
+TEST_F(CommandLineTest, GetCancelLogsAndVersion) {
+  EXPECT_THAT(Call({"get", "failed"}).out, HasSubstr("OUT_OF_MEMORY"));
+  EXPECT_EQ(json::parse(Call({"get", "ok", "--output", "json"}).out)["result"]["steps"], "9");
+  EXPECT_EQ(Call({"cancel", "ok"}).exit_code, 4);
+  server_.AddJob(NamedJob("jobs/live", Job::RUNNING), {FakeState(Job::RUNNING)});
+  EXPECT_EQ(json::parse(Call({"cancel", "live", "--output", "json"}).out)["state"], "CANCELLED");
+  EXPECT_THAT(Call({"logs", "ok", "--follow"}).out, HasSubstr("INFO  hello?[31m\n"));
+  EXPECT_EQ(
+      Call({"logs", "ok", "--output", "json"}).out,
+      "{\"sequence\":\"3\",\"line\":{\"severity\":\"INFO\",\"text\":\"hello\\u001b[31m\"}}\n");
+  EXPECT_EQ(Call({"logs", "ok", "--after", "3"}).out, "");
+  EXPECT_THAT(Call({"version"}).out, HasSubstr("normlabd 9.8.7"));
+  const json version = json::parse(Call({"version", "--output", "json"}).out);
+  EXPECT_EQ(version["server"]["version"], "9.8.7");
+  EXPECT_EQ(RunWith({"version", "--server", "127.0.0.1:1"}).exit_code, 0);
+}
+
+TEST_F(CommandLineTest, ServerComesFromTheEnvironment) {
+  ASSERT_EQ(setenv("NORMLAB_SERVER", server_.address().c_str(), 1), 0);
+  EXPECT_EQ(RunWith({"get", "ok"}).exit_code, 0);
+  ASSERT_EQ(unsetenv("NORMLAB_SERVER"), 0);
+}
+
+TEST_F(CommandLineTest, EveryCommandHasHelpWithExamples) {
+  for (const char* command :
+       {"submit", "validate", "watch", "logs", "list", "get", "cancel", "metrics"}) {
+    const Outcome outcome = RunWith({command, "--help"});
+    EXPECT_EQ(outcome.exit_code, 0);
+    EXPECT_THAT(outcome.out, AllOf(HasSubstr("Examples:"), HasSubstr("normlab --help"))) << command;
+    for (const std::string& line : Lines(outcome.out)) {
+      EXPECT_LE(line.size(), 105U) << line;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace normlab::client

@@ -1,0 +1,21 @@
+#pragma once
+
+#include "client/cli/context.h"
+
+#include "CLI/App.hpp"
+
+namespace normlab::client {
+
+// Each adds one subcommand to `app`; when the command line names it, `selected` is set to what runs
+// it. `selected` must outlive the parsing.
+void AddSubmitCommand(CLI::App& app, Command& selected);
+void AddValidateCommand(CLI::App& app, Command& selected);
+void AddWatchCommand(CLI::App& app, Command& selected);
+void AddLogsCommand(CLI::App& app, Command& selected);
+void AddListCommand(CLI::App& app, Command& selected);
+void AddGetCommand(CLI::App& app, Command& selected);
+void AddCancelCommand(CLI::App& app, Command& selected);
+void AddMetricsCommand(CLI::App& app, Command& selected);
+void AddVersionCommand(CLI::App& app, Command& selected);
+
+}  // namespace normlab::client

@@ -1,0 +1,93 @@
+#include "client/cli/context.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "google/protobuf/util/json_util.h"
+
+#include "client/cli/exit_code.h"
+#include "client/lib/number_format.h"
+#include "client/lib/rpc_error.h"
+
+namespace normlab::client {
+
+std::string ToJson(const google::protobuf::Message& message, bool pretty) {
+  google::protobuf::util::JsonPrintOptions options;
+  options.add_whitespace = pretty;
+  std::string json;
+  // It fails only for an Any of an unknown type; what was printed up to there would not be JSON.
+  if (!google::protobuf::util::MessageToJsonString(message, &json, options).ok()) {
+    return pretty ? "{}\n" : "{}";
+  }
+  return json;
+}
+
+ClientOptions CommandContext::MakeClientOptions(std::stop_token stop) const {
+  ClientOptions options;
+  options.server = options_.server;
+  options.stop = std::move(stop);
+  absl::Duration duration;
+  if (absl::ParseDuration(options_.timeout, &duration)) {
+    options.timeout = duration;
+  }
+  if (absl::ParseDuration(options_.retry_for, &duration)) {
+    options.retry.give_up_after = duration;
+    options.reconnect_for = duration;
+  }
+  return options;
+}
+
+void CommandContext::PrintJson(const google::protobuf::Message& message) {
+  out_.Write(ToJson(message, true));
+}
+
+void CommandContext::PrintJsonError(const absl::Status& status) {
+  google::rpc::Status rpc_status = ToRpcStatus(status);
+  std::string body = ToJson(rpc_status, false);
+  if (body == "{}") {
+    rpc_status.clear_details();
+    body = ToJson(rpc_status, false);
+  }
+  // {"code":5,...} gets the name of its code in front, as Google's HTTP errors have it.
+  err_.Write(absl::StrCat("{\"error\":{\"status\":", FormatJsonString(CodeName(status.code())), ",",
+                          absl::string_view(body).substr(1), "}\n"));
+}
+
+int CommandContext::Fail(const absl::Status& status) {
+  if (!out_.status().ok()) {
+    return kExitBrokenPipe;  // the main program reports what stopped the output
+  }
+  out_.Flush();
+  if (json()) {
+    PrintJsonError(status);
+  } else {
+    err_.Write(
+        absl::StrCat(err_.Paint(Color::kRed, "error: "), Printable(DescribeError(status)), "\n"));
+  }
+  return ExitCodeForStatus(status);
+}
+
+int CommandContext::FailUsage(const std::string& message) {
+  if (json()) {
+    PrintJsonError(absl::InvalidArgumentError(message));
+  } else {
+    err_.Write(absl::StrCat(err_.Paint(Color::kRed, "error: "), message, "\n"));
+  }
+  return kExitUsage;
+}
+
+int CommandContext::FailSpec(const std::vector<SpecViolation>& violations,
+                             const std::string& summary) {
+  if (json()) {
+    PrintJsonError(ViolationsToStatus(violations));
+    return kExitRefused;
+  }
+  for (const SpecViolation& violation : violations) {
+    err_.Write(absl::StrCat(Printable(violation.ToString()), "\n"));
+  }
+  err_.Write(absl::StrCat(err_.Paint(Color::kRed, "error: "), Printable(summary), "\n"));
+  return kExitRefused;
+}
+
+}  // namespace normlab::client

@@ -1,0 +1,181 @@
+#include "client/lib/client.h"
+
+#include <array>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "grpcpp/create_channel.h"
+#include "grpcpp/support/channel_arguments.h"
+
+#include "client/lib/rpc_error.h"
+#include "common/ids.h"
+
+namespace normlab::client {
+namespace {
+
+using normlab::v1::Job;
+
+constexpr int kMaxMessageBytes = 64 << 20;
+// Error details travel in trailers, for which gRPC allows 8 KiB by default: too few for a long list
+// of violations.
+constexpr int kMaxMetadataBytes = 64 << 10;
+constexpr int kFirstReconnectMs = 100;
+constexpr int kMaxReconnectMs = 1000;
+// How long one attempt to connect may take. gRPC names it MIN_RECONNECT_BACKOFF, but it delays
+// nothing after an attempt that was refused.
+constexpr int kConnectTimeoutMs = 5000;
+
+bool IsLocal(absl::string_view server) {
+  for (const absl::string_view prefix : {"127.", "localhost", "[::1]", "unix:", "ipv4:127."}) {
+    if (absl::StartsWith(server, prefix)) {
+      return true;
+    }
+  }
+  return false;
+}
+
+std::shared_ptr<grpc::Channel> MakeChannel(const ClientOptions& options) {
+  grpc::ChannelArguments arguments;
+  arguments.SetMaxReceiveMessageSize(kMaxMessageBytes);
+  arguments.SetMaxSendMessageSize(kMaxMessageBytes);
+  arguments.SetInt(GRPC_ARG_MAX_METADATA_SIZE, kMaxMetadataBytes);
+  // gRPC's own waits between connection attempts grow to two minutes.
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, kFirstReconnectMs);
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, kConnectTimeoutMs);
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, kMaxReconnectMs);
+  // Repeating is ours: it honours RetryInfo and tells the user.
+  arguments.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);
+  if (IsLocal(options.server)) {
+    arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);  // no proxy reaches our loopback
+  }
+  return grpc::CreateCustomChannel(
+      options.server,
+      options.credentials != nullptr ? options.credentials : grpc::InsecureChannelCredentials(),
+      arguments);
+}
+
+}  // namespace
+
+std::string JobName(absl::string_view id_or_name) {
+  return absl::StartsWith(id_or_name, "jobs/") ? std::string(id_or_name)
+                                               : absl::StrCat("jobs/", id_or_name);
+}
+
+std::string NewRequestId() {
+  std::string bytes = common::RandomBytes(16);
+  bytes[6] =
+      static_cast<char>((static_cast<unsigned char>(bytes[6]) & 0x0FU) | 0x40U);  // version 4
+  bytes[8] = static_cast<char>((static_cast<unsigned char>(bytes[8]) & 0x3FU) | 0x80U);  // RFC 4122
+  const std::string hex = absl::BytesToHexString(bytes);
+  return absl::StrCat(hex.substr(0, 8), "-", hex.substr(8, 4), "-", hex.substr(12, 4), "-",
+                      hex.substr(16, 4), "-", hex.substr(20));
+}
+
+absl::Status WatchHandler::OnBatchEnd() {
+  return absl::OkStatus();
+}
+
+absl::Status WatchHandler::OnHeartbeat(const normlab::v1::Heartbeat& /*heartbeat*/) {
+  return absl::OkStatus();
+}
+
+void WatchHandler::OnTick() {}
+
+void WatchHandler::OnReconnect(const absl::Status& /*reason*/,
+                               absl::Duration /*delay*/,
+                               int /*attempt*/) {}
+
+Client::Client(ClientOptions options) : options_(std::move(options)) {
+  const std::shared_ptr<grpc::Channel> channel = MakeChannel(options_);
+  jobs_ = normlab::v1::Jobs::NewStub(channel);
+  server_ = normlab::v1::Server::NewStub(channel);
+}
+
+absl::Status Client::Explain(const absl::Status& status) const {
+  google::rpc::Status explained = ToRpcStatus(status);
+  if (options_.stop.stop_requested()) {
+    return absl::CancelledError("stopped");
+  }
+  if (absl::IsUnavailable(status) && explained.details().empty()) {
+    explained.set_message(absl::StrCat(
+        "no answer from a server at ", options_.server, " (", std::string(status.message()),
+        "); start normlabd, or give its address with --server HOST:PORT or NORMLAB_SERVER"));
+  } else if (absl::IsDeadlineExceeded(status)) {
+    explained.set_message(absl::StrCat("the server at ", options_.server, " did not answer within ",
+                                       absl::FormatDuration(options_.timeout),
+                                       "; it may be busy, so try again or raise --timeout"));
+  } else if (absl::IsUnimplemented(status) && explained.details().empty()) {
+    explained.set_message(absl::StrCat(
+        "what answers at ", options_.server, " is no Normlab server of this version (",
+        std::string(status.message()), "); check --server and compare with normlab version"));
+  }
+  return FromRpcStatus(explained);
+}
+
+template <typename Response>
+absl::StatusOr<Response> Client::Call(
+    const std::function<grpc::Status(grpc::ClientContext*, Response*)>& method) {
+  Backoff backoff(options_.retry);
+  while (true) {
+    grpc::ClientContext context;
+    context.set_deadline(absl::ToChronoTime(absl::Now() + options_.timeout));
+    auto cancel = [&context] { context.TryCancel(); };
+    const std::stop_callback<decltype(cancel)> on_stop(options_.stop, cancel);
+    Response response;
+    const absl::Status status = FromGrpcStatus(method(&context, &response));
+    if (status.ok()) {
+      return response;
+    }
+    if (!IsTransient(status) || !backoff.Wait(status, options_.stop)) {
+      return Explain(status);
+    }
+  }
+}
+
+absl::StatusOr<Job> Client::CreateJob(const normlab::v1::JobSpec& spec,
+                                      const CreateJobOptions& options) {
+  normlab::v1::CreateJobRequest request;
+  *request.mutable_job()->mutable_spec() = spec;
+  request.set_request_id(options.request_id.empty() ? NewRequestId() : options.request_id);
+  request.set_validate_only(options.validate_only);
+  return Call<Job>([&](grpc::ClientContext* context, Job* job) {
+    return jobs_->CreateJob(context, request, job);
+  });
+}
+
+absl::StatusOr<Job> Client::GetJob(absl::string_view name) {
+  normlab::v1::GetJobRequest request;
+  request.set_name(JobName(name));
+  return Call<Job>(
+      [&](grpc::ClientContext* context, Job* job) { return jobs_->GetJob(context, request, job); });
+}
+
+absl::StatusOr<normlab::v1::ListJobsResponse> Client::ListJobs(
+    const normlab::v1::ListJobsRequest& request) {
+  return Call<normlab::v1::ListJobsResponse>(
+      [&](grpc::ClientContext* context, normlab::v1::ListJobsResponse* response) {
+        return jobs_->ListJobs(context, request, response);
+      });
+}
+
+absl::StatusOr<Job> Client::CancelJob(absl::string_view name) {
+  normlab::v1::CancelJobRequest request;
+  request.set_name(JobName(name));
+  return Call<Job>([&](grpc::ClientContext* context, Job* job) {
+    return jobs_->CancelJob(context, request, job);
+  });
+}
+
+absl::StatusOr<normlab::v1::ServerInfo> Client::GetServerInfo() {
+  const normlab::v1::GetServerInfoRequest request;
+  return Call<normlab::v1::ServerInfo>(
+      [&](grpc::ClientContext* context, normlab::v1::ServerInfo* info) {
+        return server_->GetServerInfo(context, request, info);
+      });
+}
+
+}  // namespace normlab::client

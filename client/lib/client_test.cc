@@ -1,0 +1,415 @@
+#include "client/lib/client.h"
+
+#include <cmath>
+#include <cstdlib>
+#include <future>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+#include "client/lib/number_format.h"
+#include "client/lib/rpc_error.h"
+#include "client/lib/testing/fake_jobs_service.h"
+
+namespace normlab::client {
+namespace {
+
+using normlab::v1::Job;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::SizeIs;
+
+ClientOptions FastOptions(const std::string& server) {
+  ClientOptions options;
+  options.server = server;
+  options.timeout = absl::Seconds(20);
+  options.retry.initial_delay = absl::Milliseconds(1);
+  options.retry.max_delay = absl::Milliseconds(20);
+  options.retry.give_up_after = absl::Seconds(5);
+  return options;
+}
+
+Job NamedJob(const std::string& name, Job::State state) {
+  Job job;
+  job.set_name(name);
+  job.set_state(state);
+  return job;
+}
+
+// QUEUED, RUNNING, `steps` training points with an evaluation after every 5th and a log line after
+// every 4th, then the terminal state.
+std::vector<FakeRecord> History(int steps, Job::State end) {
+  std::vector<FakeRecord> records = {FakeState(Job::QUEUED), FakeState(Job::RUNNING)};
+  for (int step = 0; step < steps; ++step) {
+    records.emplace_back(
+        FakePoints{.step = step,
+                   .elapsed_us = 1000 * (step + 1),
+                   .values = {{"train/loss", 1.0 / (step + 3)}, {"train/accuracy", step / 100.0}}});
+    if (step % 5 == 4) {
+      records.emplace_back(
+          FakePoints{.step = step + 1, .values = {{"test/loss", 2.0 / (step + 3)}}});
+    }
+    if (step % 4 == 3) {
+      records.push_back(FakeLog(absl::StrCat("line ", step)));
+    }
+  }
+  if (end != Job::STATE_UNSPECIFIED) {
+    records.push_back(FakeState(end));
+  }
+  return records;
+}
+
+// Everything that a watch hands on, as text.
+class Recorder : public WatchHandler {
+ public:
+  absl::Status OnMetrics(const MetricRecord& record) override {
+    std::string line = absl::StrCat(record.sequence, " step ", record.step);
+    for (size_t i = 0; i < record.series.size(); ++i) {
+      absl::StrAppend(&line, " ", *record.series[i], "=", FormatDouble(record.values[i]));
+    }
+    return Add(std::move(line));
+  }
+  absl::Status OnState(int64_t sequence, const normlab::v1::StateChange& change) override {
+    return Add(absl::StrCat(sequence, " state ", Job::State_Name(change.state())));
+  }
+  absl::Status OnLog(int64_t sequence, const normlab::v1::LogLine& line) override {
+    return Add(absl::StrCat(sequence, " log ", line.text()));
+  }
+  absl::Status OnHeartbeat(const normlab::v1::Heartbeat& /*heartbeat*/) override {
+    ++heartbeats;
+    return absl::OkStatus();
+  }
+  void OnReconnect(const absl::Status& /*reason*/,
+                   absl::Duration /*delay*/,
+                   int /*attempt*/) override {
+    ++reconnects;
+  }
+
+  std::vector<std::string> lines;
+  int heartbeats = 0;
+  int reconnects = 0;
+  size_t stop_after = SIZE_MAX;
+  std::stop_source stop;
+
+ private:
+  absl::Status Add(std::string line) {
+    lines.push_back(std::move(line));
+    if (lines.size() == stop_after) {
+      stop.request_stop();
+    }
+    return absl::OkStatus();
+  }
+};
+
+TEST(ClientTest, RepeatsUnavailableCallsWithOneRequestId) {
+  FakeServer server;
+  Client client(FastOptions(server.address()));
+  server.FailCalls(3, grpc::Status(grpc::StatusCode::UNAVAILABLE, "restarting"));
+  const absl::StatusOr<Job> job = client.CreateJob({}, {});
+  ASSERT_TRUE(job.ok()) << job.status();
+  const std::vector<normlab::v1::CreateJobRequest> requests = server.create_requests();
+  ASSERT_THAT(requests, SizeIs(4));
+  EXPECT_THAT(requests[0].request_id(), SizeIs(36));
+  std::set<std::string> ids;
+  for (const normlab::v1::CreateJobRequest& request : requests) {
+    ids.insert(request.request_id());
+  }
+  EXPECT_THAT(ids, SizeIs(1));
+  // Another call is another job; the same id of the user's own is not.
+  const absl::StatusOr<Job> second = client.CreateJob({}, {.request_id = "mine"});
+  const absl::StatusOr<Job> third = client.CreateJob({}, {.request_id = "mine"});
+  ASSERT_TRUE(second.ok() && third.ok());
+  EXPECT_NE(second->name(), job->name());
+  EXPECT_EQ(second->name(), third->name());
+}
+
+TEST(ClientTest, DoesNotRepeatRefusals) {
+  FakeServer server;
+  Client client(FastOptions(server.address()));
+  EXPECT_EQ(client.GetJob("nope").status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(server.calls(), 1);
+  normlab::v1::JobSpec spec;
+  spec.set_batch_size(-3);
+  const absl::Status refused = client.CreateJob(spec, {}).status();
+  EXPECT_EQ(refused.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(DescribeError(refused),
+            "the spec has 1 problem; correct it and submit it again\n"
+            "  batch_size: is negative; use 1 or more");
+}
+
+TEST(ClientTest, GivesUpOnAnAbsentServerWithAHint) {
+  std::string address;
+  {
+    const FakeServer gone;
+    address = gone.address();
+  }
+  ClientOptions options = FastOptions(address);
+  options.retry.give_up_after = absl::Milliseconds(50);
+  Client client(options);
+  const absl::Status status = client.GetJob("x").status();
+  EXPECT_TRUE(absl::IsUnavailable(status));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("start normlabd"));
+}
+
+TEST(ClientTest, HonoursRetryInfo) {
+  google::rpc::RetryInfo info;
+  info.mutable_retry_delay()->set_seconds(2);
+  google::rpc::Status details;
+  details.set_code(grpc::StatusCode::UNAVAILABLE);
+  details.set_message("draining");
+  details.add_details()->PackFrom(info);
+  const absl::Status status = FromGrpcStatus(
+      grpc::Status(grpc::StatusCode::UNAVAILABLE, "draining", details.SerializeAsString()));
+  EXPECT_EQ(RetryDelay(status), absl::Seconds(2));
+  EXPECT_EQ(Backoff(RetryOptions()).NextDelay(status), absl::Seconds(2));
+  EXPECT_EQ(Backoff(RetryOptions()).NextDelay(absl::UnavailableError("")), absl::Milliseconds(100));
+  // It does not sleep beyond the time it may take.
+  Backoff backoff(RetryOptions{.give_up_after = absl::Seconds(1)});
+  EXPECT_FALSE(backoff.Wait(status, {}));
+  EXPECT_THAT(DescribeError(status), HasSubstr("try again in 2s"));
+}
+
+TEST(WatchTest, DeliversEveryRecordOnceAcrossDrops) {
+  const std::vector<FakeRecord> history = History(23, Job::SUCCEEDED);
+  FakeServer server;
+  server.AddJob(NamedJob("jobs/a", Job::SUCCEEDED), history);
+  Client client(FastOptions(server.address()));
+  Recorder whole;
+  const WatchResult undisturbed = client.WatchJob("a", 0, whole);
+  ASSERT_TRUE(undisturbed.status.ok()) << undisturbed.status;
+  EXPECT_EQ(undisturbed.last_sequence, static_cast<int64_t>(history.size()));
+  EXPECT_EQ(undisturbed.state, Job::SUCCEEDED);
+  ASSERT_THAT(whole.lines, SizeIs(history.size()));
+  EXPECT_EQ(whole.lines[0], "1 state QUEUED");
+  EXPECT_EQ(whole.lines[2], "3 step 0 train/loss=0.3333333333333333 train/accuracy=0");
+  EXPECT_EQ(whole.reconnects, 0);
+  EXPECT_GE(whole.heartbeats, 1);
+
+  server.DropStreams({0, 1, 4, 0, 7, 3});  // ends inside blocks, before and after anything
+  Recorder broken;
+  const WatchResult result = client.WatchJob("jobs/a", 0, broken);
+  ASSERT_TRUE(result.status.ok()) << result.status;
+  EXPECT_EQ(broken.lines, whole.lines);
+  EXPECT_EQ(broken.reconnects, 6);
+  EXPECT_THAT(server.watch_positions(), ElementsAre(0, 0, 0, 1, 5, 5, 12, 15));
+}
+
+TEST(WatchTest, GoesOnWithARestartedServer) {
+  const std::vector<FakeRecord> history = History(23, Job::SUCCEEDED);
+  // Ends the server in the middle of the stream, and starts another at its port when the client
+  // has noticed.
+  class Restarter : public Recorder {
+   public:
+    explicit Restarter(const std::vector<FakeRecord>& history)
+        : history_(history), server_(std::make_unique<FakeServer>()) {
+      server_->AddJob(NamedJob("jobs/a", Job::RUNNING), {history.begin(), history.begin() + 9});
+    }
+    absl::Status OnBatchEnd() override {
+      if (lines.size() == 9 && server_ != nullptr) {
+        port_ = server_->port();
+        server_.reset();
+      }
+      return absl::OkStatus();
+    }
+    void OnReconnect(const absl::Status& reason, absl::Duration delay, int attempt) override {
+      EXPECT_EQ(attempt, reconnects + 1);
+      Recorder::OnReconnect(reason, delay, attempt);
+      if (server_ == nullptr) {
+        server_ = std::make_unique<FakeServer>(port_);
+        server_->AddJob(NamedJob("jobs/a", Job::SUCCEEDED), history_);
+      }
+    }
+    std::string address() const { return server_->address(); }
+
+   private:
+    const std::vector<FakeRecord>& history_;
+    std::unique_ptr<FakeServer> server_;
+    int port_ = 0;
+  };
+  Restarter restarted(history);
+  Client client(FastOptions(restarted.address()));
+  const absl::Time start = absl::Now();
+  const WatchResult result = client.WatchJob("a", 0, restarted);
+  ASSERT_TRUE(result.status.ok()) << result.status;
+  EXPECT_EQ(result.state, Job::SUCCEEDED);
+  // gRPC's own waits between connections would have grown beyond this.
+  EXPECT_LT(absl::Now() - start, absl::Seconds(15));
+  FakeServer server;
+  server.AddJob(NamedJob("jobs/a", Job::SUCCEEDED), history);
+  Client other(FastOptions(server.address()));
+  Recorder whole;
+  ASSERT_TRUE(other.WatchJob("a", 0, whole).status.ok());
+  EXPECT_EQ(restarted.lines, whole.lines);
+}
+
+TEST(WatchTest, ResumesInsideABlockAfterAnySequence) {
+  const std::vector<FakeRecord> history = History(7, Job::DIVERGED);
+  FakeServer server;
+  server.AddJob(NamedJob("jobs/a", Job::DIVERGED), history);
+  Client client(FastOptions(server.address()));
+  Recorder whole;
+  ASSERT_TRUE(client.WatchJob("a", 0, whole).status.ok());
+  for (size_t after = 1; after <= history.size(); ++after) {
+    Recorder rest;
+    const WatchResult result = client.WatchJob("a", static_cast<int64_t>(after), rest);
+    ASSERT_TRUE(result.status.ok()) << result.status;
+    EXPECT_EQ(result.state, Job::DIVERGED);
+    EXPECT_EQ(rest.lines,
+              std::vector<std::string>(whole.lines.begin() + static_cast<ptrdiff_t>(after),
+                                       whole.lines.end()));
+  }
+  Recorder none;
+  EXPECT_TRUE(absl::IsOutOfRange(client.WatchJob("a", 99, none).status));
+}
+
+TEST(WatchTest, FollowsALiveJobAndStopsOnRequest) {
+  FakeServer server;
+  server.AddJob(NamedJob("jobs/a", Job::RUNNING), History(3, Job::STATE_UNSPECIFIED));
+  Recorder recorder;
+  recorder.stop_after = 6;  // five are there already
+  ClientOptions options = FastOptions(server.address());
+  options.stop = recorder.stop.get_token();
+  Client client(options);
+  auto result = std::async(std::launch::async, [&] { return client.WatchJob("a", 0, recorder); });
+  server.AppendRecord("jobs/a", FakeLog("live"));
+  const WatchResult stopped = result.get();
+  EXPECT_TRUE(absl::IsCancelled(stopped.status)) << stopped.status;
+  EXPECT_EQ(stopped.last_sequence, 6);
+  EXPECT_EQ(stopped.state, Job::STATE_UNSPECIFIED);
+  EXPECT_EQ(recorder.lines.back(), "6 log live");
+
+  // A stop while nothing comes ends the waiting read.
+  std::stop_source stop;
+  options.stop = stop.get_token();
+  Client waiting(options);
+  Recorder rest;
+  auto second = std::async(std::launch::async, [&] { return waiting.WatchJob("a", 6, rest); });
+  stop.request_stop();
+  EXPECT_TRUE(absl::IsCancelled(second.get().status));
+}
+
+TEST(WatchTest, DetectsGapsAndRepetitions) {
+  for (const bool repeat : {false, true}) {
+    FakeServer server;
+    server.AddJob(NamedJob("jobs/a", Job::SUCCEEDED), History(23, Job::SUCCEEDED));
+    server.BreakSequence(15, repeat);
+    Client client(FastOptions(server.address()));
+    Recorder recorder;
+    const WatchResult result = client.WatchJob("a", 0, recorder);
+    EXPECT_TRUE(absl::IsInternal(result.status)) << result.status;
+    EXPECT_THAT(std::string(result.status.message()), HasSubstr("was expected and"));
+    EXPECT_LT(result.last_sequence, 15);
+    EXPECT_THAT(recorder.lines, SizeIs(result.last_sequence));
+  }
+}
+
+TEST(WatchTest, LeavesAFrozenStream) {
+  FakeServer server;
+  server.AddJob(NamedJob("jobs/a", Job::FAILED), History(3, Job::FAILED));
+  server.FreezeNextStream();
+  ClientOptions options = FastOptions(server.address());
+  options.idle_timeout = absl::Milliseconds(300);
+  Client client(options);
+  Recorder recorder;
+  const WatchResult result = client.WatchJob("a", 0, recorder);
+  EXPECT_TRUE(result.status.ok()) << result.status;
+  EXPECT_EQ(result.state, Job::FAILED);
+  EXPECT_EQ(recorder.reconnects, 1);
+}
+
+TEST(RecordDecoderTest, RefusesBrokenBatches) {
+  Recorder recorder;
+  normlab::v1::RecordBatch batch;
+  batch.set_first_sequence(1);
+  normlab::v1::MetricBlock& block = *batch.add_segments()->mutable_metrics();
+  block.add_series(4);
+  block.add_steps(0);
+  block.add_values(1.5);
+  EXPECT_THAT(std::string(RecordDecoder(0).Decode(batch, recorder).message()),
+              HasSubstr("series 4 is used undefined"));
+  batch.add_new_series()->set_id(4);
+  block.add_values(2.5);
+  EXPECT_TRUE(absl::IsInternal(RecordDecoder(0).Decode(batch, recorder)));
+  block.add_steps(1);
+  EXPECT_TRUE(RecordDecoder(0).Decode(batch, recorder).ok());
+  EXPECT_TRUE(absl::IsInternal(RecordDecoder(1).Decode(batch, recorder)));
+  RecordDecoder decoder(0);
+  ASSERT_TRUE(decoder.Decode(batch, recorder).ok());
+  EXPECT_EQ(decoder.last_sequence(), 2);
+  normlab::v1::Heartbeat heartbeat;
+  heartbeat.set_sequence(2);
+  EXPECT_TRUE(decoder.Check(heartbeat).ok());
+  heartbeat.set_sequence(3);
+  EXPECT_TRUE(absl::IsInternal(decoder.Check(heartbeat)));
+  normlab::v1::RecordBatch renamed;
+  renamed.add_new_series()->set_id(4);
+  renamed.mutable_new_series(0)->set_name("other");
+  EXPECT_TRUE(absl::IsInternal(decoder.Decode(renamed, recorder)));
+}
+
+TEST(ReadTest, MetricsComeOnceAcrossDrops) {
+  FakeServer server;
+  server.AddJob(NamedJob("jobs/a", Job::SUCCEEDED), History(11, Job::SUCCEEDED));
+  server.DropStreams({2, 0, 5});
+  Client client(FastOptions(server.address()));
+  normlab::v1::ReadMetricsRequest request;
+  request.set_name("a");
+  std::map<std::string, std::vector<int64_t>> steps;
+  const absl::Status status =
+      client.ReadMetrics(request, [&](const normlab::v1::ReadMetricsResponse& part) {
+        steps[part.series()].insert(steps[part.series()].end(), part.steps().begin(),
+                                    part.steps().end());
+        return absl::OkStatus();
+      });
+  ASSERT_TRUE(status.ok()) << status;
+  EXPECT_THAT(steps["train/loss"], ElementsAre(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10));
+  EXPECT_THAT(steps["train/accuracy"], SizeIs(11));
+  EXPECT_THAT(steps["test/loss"], ElementsAre(5, 10));
+}
+
+TEST(ReadTest, LogsComeOnceAcrossDropsAndFollow) {
+  FakeServer server;
+  server.AddJob(NamedJob("jobs/a", Job::RUNNING), History(14, Job::STATE_UNSPECIFIED));
+  server.DropStreams({1, 0, 1});
+  Client client(FastOptions(server.address()));
+  normlab::v1::ReadLogsRequest request;
+  request.set_name("jobs/a");
+  request.set_follow(true);
+  std::vector<std::string> lines;
+  const absl::Status status =
+      client.ReadLogs(request, [&](const normlab::v1::ReadLogsResponse& response) {
+        lines.push_back(response.line().text());
+        if (lines.size() == 3) {
+          server.AppendRecord("jobs/a", FakeLog("live"));
+          server.AppendRecord("jobs/a", FakeState(Job::SUCCEEDED));
+        }
+        return absl::OkStatus();
+      });
+  ASSERT_TRUE(status.ok()) << status;
+  EXPECT_THAT(lines, ElementsAre("line 3", "line 7", "line 11", "live"));
+}
+
+TEST(NumberFormatTest, DoublesReadBackExactly) {
+  for (const double value : {0.1, 1.0 / 3, 1e300, 5e-324, -0.0, 123456789.0, 0.1 + 0.2}) {
+    EXPECT_EQ(std::strtod(FormatDouble(value).c_str(), nullptr), value) << FormatDouble(value);
+  }
+  EXPECT_EQ(FormatDouble(0.1), "0.1");
+  EXPECT_EQ(FormatJsonDouble(std::nan("")), "\"NaN\"");
+  EXPECT_EQ(FormatJsonDouble(-INFINITY), "\"-Infinity\"");
+  EXPECT_EQ(FormatSeconds(3725.4), "1:02:05");
+  EXPECT_EQ(FormatSeconds(NAN), "?");
+  EXPECT_EQ(FormatJsonString("a\"\n\xFF"), "\"a\\\"\\n\xEF\xBF\xBD\"");
+}
+
+}  // namespace
+}  // namespace normlab::client

@@ -1,0 +1,393 @@
+#include "client/lib/testing/fake_jobs_service.h"
+
+#include <algorithm>
+#include <chrono>
+#include <set>
+
+#include "absl/strings/str_cat.h"
+#include "google/rpc/error_details.pb.h"
+#include "google/rpc/status.pb.h"
+#include "grpcpp/security/server_credentials.h"
+#include "grpcpp/server_builder.h"
+
+#include "client/lib/record_decoder.h"
+
+namespace normlab::client {
+namespace {
+
+using normlab::v1::Job;
+
+// How often a waiting handler looks whether its client is still there.
+constexpr std::chrono::milliseconds kPoll(5);
+// Batches of different sizes from stream to stream, so that resumption falls inside former batches.
+constexpr int64_t kBatchSizes[] = {7, 1, 3, 5, 2, 11};
+
+// INVALID_ARGUMENT as the real server answers it.
+grpc::Status BadField(const std::string& field, const std::string& description) {
+  google::rpc::BadRequest bad_request;
+  google::rpc::BadRequest::FieldViolation& violation = *bad_request.add_field_violations();
+  violation.set_field(field);
+  violation.set_description(description);
+  google::rpc::Status status;
+  status.set_code(grpc::StatusCode::INVALID_ARGUMENT);
+  status.set_message("the spec has 1 problem; correct it and submit it again");
+  status.add_details()->PackFrom(bad_request);
+  return grpc::Status(grpc::StatusCode::INVALID_ARGUMENT, status.message(),
+                      status.SerializeAsString());
+}
+
+}  // namespace
+
+class FakeServer::Info : public normlab::v1::Server::Service {
+  grpc::Status GetServerInfo(grpc::ServerContext* /*context*/,
+                             const normlab::v1::GetServerInfoRequest* /*request*/,
+                             normlab::v1::ServerInfo* response) override {
+    response->set_version("9.8.7");
+    response->set_cores(2);
+    return grpc::Status::OK;
+  }
+};
+
+bool FakeServer::StoredJob::IsOver() const {
+  const auto* last =
+      records.empty() ? nullptr : std::get_if<normlab::v1::StateChange>(&records.back());
+  return last != nullptr && IsTerminal(last->state());
+}
+
+FakeServer::FakeServer(int port) : info_(std::make_unique<Info>()) {
+  grpc::ServerBuilder builder;
+  builder.AddListeningPort(absl::StrCat("127.0.0.1:", port), grpc::InsecureServerCredentials(),
+                           &port_);
+  builder.RegisterService(this);
+  builder.RegisterService(info_.get());
+  server_ = builder.BuildAndStart();
+}
+
+FakeServer::~FakeServer() {
+  {
+    const std::lock_guard<std::mutex> lock(mu_);
+    stopping_ = true;
+  }
+  changed_.notify_all();
+  server_->Shutdown(std::chrono::system_clock::now());
+  server_->Wait();
+}
+
+std::string FakeServer::address() const {
+  return absl::StrCat("127.0.0.1:", port_);
+}
+
+void FakeServer::AddJob(Job job, std::vector<FakeRecord> records) {
+  const std::lock_guard<std::mutex> lock(mu_);
+  job.set_last_sequence(static_cast<int64_t>(records.size()));
+  const std::string name = job.name();
+  jobs_[name] = StoredJob{.job = std::move(job), .records = std::move(records)};
+}
+
+void FakeServer::AppendRecord(const std::string& name, FakeRecord record) {
+  {
+    const std::lock_guard<std::mutex> lock(mu_);
+    StoredJob& stored = jobs_.at(name);
+    if (const auto* change = std::get_if<normlab::v1::StateChange>(&record)) {
+      stored.job.set_state(change->state());
+    }
+    stored.records.push_back(std::move(record));
+    stored.job.set_last_sequence(static_cast<int64_t>(stored.records.size()));
+  }
+  changed_.notify_all();
+}
+
+void FakeServer::FailCalls(int count, grpc::Status status) {
+  const std::lock_guard<std::mutex> lock(mu_);
+  failures_ = count;
+  failure_ = std::move(status);
+}
+
+void FakeServer::DropStreams(std::vector<int64_t> after) {
+  const std::lock_guard<std::mutex> lock(mu_);
+  drops_ = std::move(after);
+}
+
+void FakeServer::BreakSequence(int64_t sequence, bool repeat) {
+  const std::lock_guard<std::mutex> lock(mu_);
+  broken_sequence_ = sequence;
+  repeat_broken_ = repeat;
+}
+
+void FakeServer::FreezeNextStream() {
+  const std::lock_guard<std::mutex> lock(mu_);
+  freeze_ = true;
+}
+
+std::vector<normlab::v1::CreateJobRequest> FakeServer::create_requests() const {
+  const std::lock_guard<std::mutex> lock(mu_);
+  return create_requests_;
+}
+
+std::vector<int64_t> FakeServer::watch_positions() const {
+  const std::lock_guard<std::mutex> lock(mu_);
+  return watch_positions_;
+}
+
+int FakeServer::calls() const {
+  const std::lock_guard<std::mutex> lock(mu_);
+  return calls_;
+}
+
+grpc::Status FakeServer::EnterCall() {
+  const std::lock_guard<std::mutex> lock(mu_);
+  ++calls_;
+  if (failures_ > 0) {
+    --failures_;
+    return failure_;
+  }
+  return grpc::Status::OK;
+}
+
+int64_t FakeServer::NextDrop() {
+  const std::lock_guard<std::mutex> lock(mu_);
+  if (drops_.empty()) {
+    return -1;
+  }
+  const int64_t drop = drops_.front();
+  drops_.erase(drops_.begin());
+  return drop;
+}
+
+grpc::Status FakeServer::Find(const std::string& name, StoredJob** job) {
+  const auto found = jobs_.find(name);
+  if (found == jobs_.end()) {
+    return grpc::Status(grpc::StatusCode::NOT_FOUND,
+                        absl::StrCat("there is no ", name, "; see normlab list"));
+  }
+  *job = &found->second;
+  return grpc::Status::OK;
+}
+
+grpc::Status FakeServer::CreateJob(grpc::ServerContext* /*context*/,
+                                   const normlab::v1::CreateJobRequest* request,
+                                   Job* response) {
+  {
+    const std::lock_guard<std::mutex> lock(mu_);
+    create_requests_.push_back(*request);
+  }
+  if (grpc::Status fault = EnterCall(); !fault.ok()) {
+    return fault;
+  }
+  if (request->job().spec().batch_size() < 0) {
+    return BadField("batch_size", "is negative; use 1 or more");
+  }
+  const std::lock_guard<std::mutex> lock(mu_);
+  *response->mutable_spec() = request->job().spec();
+  if (request->validate_only()) {
+    response->mutable_estimate()->set_cores(1);
+    response->mutable_estimate()->set_memory_bytes(1 << 20);
+    return grpc::Status::OK;
+  }
+  const auto [known, is_new] =
+      request_ids_.emplace(request->request_id(), absl::StrCat("jobs/new", jobs_.size() + 1));
+  if (is_new) {
+    response->set_name(known->second);
+    response->set_state(Job::SUCCEEDED);
+    response->set_display_name(request->job().spec().display_name());
+    response->set_last_sequence(3);
+    jobs_[known->second] = StoredJob{
+        .job = *response,
+        .records = {FakeState(Job::QUEUED), FakeState(Job::RUNNING), FakeState(Job::SUCCEEDED)}};
+  } else {
+    *response = jobs_.at(known->second).job;
+  }
+  return grpc::Status::OK;
+}
+
+grpc::Status FakeServer::GetJob(grpc::ServerContext* /*context*/,
+                                const normlab::v1::GetJobRequest* request,
+                                Job* response) {
+  if (grpc::Status fault = EnterCall(); !fault.ok()) {
+    return fault;
+  }
+  const std::lock_guard<std::mutex> lock(mu_);
+  StoredJob* stored = nullptr;
+  grpc::Status status = Find(request->name(), &stored);
+  if (status.ok()) {
+    *response = stored->job;
+  }
+  return status;
+}
+
+grpc::Status FakeServer::ListJobs(grpc::ServerContext* /*context*/,
+                                  const normlab::v1::ListJobsRequest* request,
+                                  normlab::v1::ListJobsResponse* response) {
+  if (grpc::Status fault = EnterCall(); !fault.ok()) {
+    return fault;
+  }
+  const std::lock_guard<std::mutex> lock(mu_);
+  const int page_size = request->page_size() == 0 ? 50 : request->page_size();
+  for (auto next = jobs_.upper_bound(request->page_token()); next != jobs_.end(); ++next) {
+    if (response->jobs_size() == page_size) {
+      response->set_next_page_token(response->jobs(page_size - 1).name());
+      break;
+    }
+    *response->add_jobs() = next->second.job;
+  }
+  return grpc::Status::OK;
+}
+
+grpc::Status FakeServer::CancelJob(grpc::ServerContext* /*context*/,
+                                   const normlab::v1::CancelJobRequest* request,
+                                   Job* response) {
+  if (grpc::Status fault = EnterCall(); !fault.ok()) {
+    return fault;
+  }
+  {
+    const std::lock_guard<std::mutex> lock(mu_);
+    StoredJob* stored = nullptr;
+    if (grpc::Status status = Find(request->name(), &stored); !status.ok()) {
+      return status;
+    }
+    if (stored->IsOver()) {
+      return grpc::Status(grpc::StatusCode::FAILED_PRECONDITION,
+                          absl::StrCat(request->name(), " is over already"));
+    }
+  }
+  AppendRecord(request->name(), FakeState(Job::CANCELLED));
+  const std::lock_guard<std::mutex> lock(mu_);
+  *response = jobs_.at(request->name()).job;
+  return grpc::Status::OK;
+}
+
+grpc::Status FakeServer::WatchJob(grpc::ServerContext* context,
+                                  const normlab::v1::WatchJobRequest* request,
+                                  grpc::ServerWriter<normlab::v1::WatchJobResponse>* writer) {
+  const int64_t drop = NextDrop();
+  std::unique_lock<std::mutex> lock(mu_);
+  watch_positions_.push_back(request->after_sequence());
+  StoredJob* stored = nullptr;
+  if (grpc::Status status = Find(request->name(), &stored); !status.ok()) {
+    return status;
+  }
+  int64_t position = request->after_sequence();
+  if (position > static_cast<int64_t>(stored->records.size())) {
+    return grpc::Status(grpc::StatusCode::OUT_OF_RANGE,
+                        absl::StrCat("the last record is ", stored->records.size()));
+  }
+  if (freeze_) {
+    freeze_ = false;
+    while (!context->IsCancelled() && !stopping_) {
+      changed_.wait_for(lock, kPoll);
+    }
+    return grpc::Status::CANCELLED;
+  }
+  normlab::v1::WatchJobResponse heartbeat;
+  heartbeat.mutable_heartbeat()->set_sequence(position);
+  heartbeat.mutable_heartbeat()->mutable_progress()->CopyFrom(stored->job.progress());
+  writer->Write(heartbeat);
+  const int64_t size = kBatchSizes[watch_positions_.size() % std::size(kBatchSizes)];
+  int64_t sent = 0;
+  while (!context->IsCancelled() && !stopping_) {
+    if (drop >= 0 && sent >= drop) {
+      return grpc::Status(grpc::StatusCode::UNAVAILABLE, "the fake drops this stream");
+    }
+    const int64_t left = static_cast<int64_t>(stored->records.size()) - position;
+    if (left == 0) {
+      if (stored->IsOver()) {
+        return grpc::Status::OK;
+      }
+      changed_.wait_for(lock, kPoll);
+      continue;
+    }
+    const int64_t count = std::min({left, size, drop >= 0 ? drop - sent : left});
+    normlab::v1::WatchJobResponse response;
+    int64_t from = position;
+    if (broken_sequence_ > position && broken_sequence_ <= position + count) {
+      from += repeat_broken_ ? -1 : 1;
+    }
+    FillBatch(stored->records, from, count, response.mutable_records());
+    position += count;
+    sent += count;
+    lock.unlock();
+    const bool written = writer->Write(response);
+    lock.lock();
+    if (!written) {
+      break;
+    }
+  }
+  return stopping_ ? grpc::Status(grpc::StatusCode::UNAVAILABLE, "shutting down")
+                   : grpc::Status::CANCELLED;
+}
+
+grpc::Status FakeServer::ReadMetrics(grpc::ServerContext* /*context*/,
+                                     const normlab::v1::ReadMetricsRequest* request,
+                                     grpc::ServerWriter<normlab::v1::ReadMetricsResponse>* writer) {
+  int64_t drop = NextDrop();
+  const std::lock_guard<std::mutex> lock(mu_);
+  StoredJob* stored = nullptr;
+  if (grpc::Status status = Find(request->name(), &stored); !status.ok()) {
+    return status;
+  }
+  std::set<std::string> known;
+  for (const FakeRecord& record : stored->records) {
+    if (const auto* points = std::get_if<FakePoints>(&record)) {
+      for (const auto& [name, value] : points->values) {
+        known.insert(name);
+      }
+    }
+  }
+  for (const std::string& name : request->series()) {
+    if (known.count(name) == 0) {
+      return grpc::Status(grpc::StatusCode::NOT_FOUND, absl::StrCat("there is no series ", name));
+    }
+  }
+  const std::vector<normlab::v1::ReadMetricsResponse> series =
+      SelectPoints(stored->records, *request);
+  constexpr int kPointsPerMessage = 3;
+  for (const normlab::v1::ReadMetricsResponse& all : series) {
+    for (int begin = 0; begin < all.steps_size(); begin += kPointsPerMessage) {
+      if (drop-- == 0) {
+        return grpc::Status(grpc::StatusCode::UNAVAILABLE, "the fake drops this stream");
+      }
+      normlab::v1::ReadMetricsResponse part;
+      part.set_series(all.series());
+      for (int i = begin; i < std::min(begin + kPointsPerMessage, all.steps_size()); ++i) {
+        part.add_steps(all.steps(i));
+        part.add_values(all.values(i));
+      }
+      writer->Write(part);
+    }
+  }
+  return grpc::Status::OK;
+}
+
+grpc::Status FakeServer::ReadLogs(grpc::ServerContext* context,
+                                  const normlab::v1::ReadLogsRequest* request,
+                                  grpc::ServerWriter<normlab::v1::ReadLogsResponse>* writer) {
+  int64_t drop = NextDrop();
+  std::unique_lock<std::mutex> lock(mu_);
+  StoredJob* stored = nullptr;
+  if (grpc::Status status = Find(request->name(), &stored); !status.ok()) {
+    return status;
+  }
+  int64_t position = request->after_sequence();
+  while (!context->IsCancelled() && !stopping_) {
+    if (position == static_cast<int64_t>(stored->records.size())) {
+      if (stored->IsOver() || !request->follow()) {
+        return grpc::Status::OK;
+      }
+      changed_.wait_for(lock, kPoll);
+      continue;
+    }
+    const FakeRecord& record = stored->records[static_cast<size_t>(position++)];
+    if (const auto* line = std::get_if<normlab::v1::LogLine>(&record)) {
+      if (drop-- == 0) {
+        return grpc::Status(grpc::StatusCode::UNAVAILABLE, "the fake drops this stream");
+      }
+      normlab::v1::ReadLogsResponse response;
+      response.set_sequence(position);
+      *response.mutable_line() = *line;
+      writer->Write(response);
+    }
+  }
+  return grpc::Status::CANCELLED;
+}
+
+}  // namespace normlab::client
