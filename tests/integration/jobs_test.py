@@ -46,7 +46,7 @@ class JobsTest(ServerTest):
         job = self.server.submit(tiny_spec(epochs=3, steps=None), '--wait')
         metrics = self.server.metrics(job['name'])
         self.assertEqual([s for s, _ in metrics['train/loss']], list(range(90)))
-        self.assertEqual([s for s, _ in metrics['test/accuracy']], [30, 60, 90])
+        self.assertEqual([s for s, _ in metrics['test/accuracy']], [0, 30, 60, 90])
 
     def test_metrics_formats_ranges_and_thinning(self):
         job = self.server.submit(tiny_spec(steps=500), '--wait')
