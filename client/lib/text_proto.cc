@@ -1,8 +1,7 @@
 #include "client/lib/text_proto.h"
 
-#include <regex>
-
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "google/protobuf/descriptor.h"
 #include "google/protobuf/io/tokenizer.h"
 #include "google/protobuf/text_format.h"
@@ -22,15 +21,14 @@ constexpr int kMaxDepth = 64;
 
 // A hint for what protobuf's parser says, which names the message but not the field that was meant.
 std::string HintFor(const std::string& message) {
-  static const std::regex& unknown_field =
-      *new std::regex("Message type \"([\\w.]+)\" has no field named \"(\\w+)\".*");
-  std::smatch match;
-  if (std::regex_match(message, match, unknown_field)) {
+  // Message type "normlab.v1.Mlp" has no field named "hiden".
+  const std::vector<std::string> parts = absl::StrSplit(message, '"');
+  if (parts.size() == 5 && parts[2] == " has no field named ") {
     const Descriptor* descriptor =
-        google::protobuf::DescriptorPool::generated_pool()->FindMessageTypeByName(match[1]);
+        google::protobuf::DescriptorPool::generated_pool()->FindMessageTypeByName(parts[1]);
     if (descriptor != nullptr) {
-      return absl::StrCat("unknown field ", match[2].str(), "; ",
-                          NameHint(match[2].str(), FieldNames(*descriptor)));
+      return absl::StrCat("unknown field ", parts[3], "; ",
+                          NameHint(parts[3], FieldNames(*descriptor)));
     }
   }
   return absl::StrCat(message, message.empty() || message.back() != '.' ? ";" : "",

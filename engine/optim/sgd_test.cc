@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include <google/protobuf/text_format.h>
 #include <gtest/gtest.h>
 
@@ -30,7 +31,7 @@ void ExpectMatchesDouble(SgdOptions options, double learning_rate, int64_t count
   std::vector<double> w_double(w.begin(), w.end());
   std::vector<double> v_double(count);
   for (int step = 0; step < steps; ++step) {
-    const std::vector<float> g = Normals(("g" + std::to_string(step)).c_str(), count);
+    const std::vector<float> g = Normals(absl::StrCat("g", step).c_str(), count);
     const std::vector<float> g_before = g;
     (*sgd)->Step(learning_rate, g, absl::MakeSpan(w));
     EXPECT_EQ(g, g_before);

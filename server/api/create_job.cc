@@ -90,6 +90,20 @@ class CreateJobCall : public std::enable_shared_from_this<CreateJobCall> {
       std::move(done_)(Overloaded(kOverloadRetry));
       return;
     }
+    if (!request_id_.empty() && !validate_only_) {
+      // A retry gets the first answer whatever has changed since: the data may be gone, or the
+      // machine smaller.
+      absl::StatusOr<std::optional<v1::Job>> earlier =
+          backend_.store.FindRequest(caller_.owner, request_id_, HashOf(spec_));
+      if (!earlier.ok()) {
+        Finish(earlier.status());
+        return;
+      }
+      if (earlier->has_value()) {
+        Finish(**std::move(earlier));
+        return;
+      }
+    }
     violations_ = engine::Validate(spec_);
     const bool data_is_clear =
         spec_.has_data() && spec_.data().source_case() != 0 && !Concerns(violations_, "data");

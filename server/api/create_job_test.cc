@@ -212,6 +212,10 @@ TEST_F(CreateJobTest, RequestIdMakesARetryHarmless) {
   EXPECT_EQ(StoredJobs(), 1);
   EXPECT_EQ(controller_.changed().size(), 1u);
 
+  // Even when the job could not be accepted any more.
+  LoseData();
+  EXPECT_EQ(MustCreate(ValidSpec(), "id-1").name(), first.name());
+
   v1::JobSpec other = ValidSpec();
   other.set_seed(9);
   const grpc::Status status = Create(CreateRequest(other, "id-1"));

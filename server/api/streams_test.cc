@@ -95,16 +95,6 @@ class StreamsTest : public ApiTest {
     }
     return true;
   }
-
-  std::string FinishedJob(int reports, int steps_per_report) {
-    const std::string name = MustCreate().name();
-    StartAttempt(name);
-    for (int i = 0; i < reports; ++i) {
-      Report(name, i + 1, int64_t{i} * steps_per_report, steps_per_report);
-    }
-    ReportSuccess(name, reports + 1);
-    return name;
-  }
 };
 
 TEST_F(StreamsTest, WatchGivesEverythingAndEndsAfterTheTerminalRecord) {
@@ -351,100 +341,6 @@ TEST_F(StreamsTest, ReadLogsGivesLinesAndFollowsToTheEnd) {
   ASSERT_GE(followed.size(), 2u);
   EXPECT_EQ(followed[0].first, "two");
   EXPECT_EQ(followed[1].first, "three");
-}
-
-class ReadMetricsTest : public StreamsTest {
- protected:
-  struct Points {
-    std::vector<int64_t> steps;
-    std::vector<double> values;
-    std::vector<std::string> series;  // of each message
-    grpc::Status status;
-  };
-  Points Read(const v1::ReadMetricsRequest& request) {
-    grpc::ClientContext context;
-    auto reader = jobs_->ReadMetrics(&context, request);
-    v1::ReadMetricsResponse response;
-    Points points;
-    while (reader->Read(&response)) {
-      EXPECT_EQ(response.steps_size(), response.values_size());
-      points.series.push_back(response.series());
-      points.steps.insert(points.steps.end(), response.steps().begin(), response.steps().end());
-      points.values.insert(points.values.end(), response.values().begin(), response.values().end());
-    }
-    points.status = reader->Finish();
-    return points;
-  }
-};
-
-TEST_F(ReadMetricsTest, GivesEveryPointOfALongSeriesInOrder) {
-  Serve();
-  // More than two messages and pages of 16,384 points.
-  constexpr int kReports = 9;
-  constexpr int kSteps = 5001;
-  const std::string name = FinishedJob(kReports, kSteps);
-  v1::ReadMetricsRequest request;
-  request.set_name(name);
-  const Points points = Read(request);
-  ASSERT_TRUE(points.status.ok()) << points.status.error_message();
-  ASSERT_EQ(points.steps.size(), size_t{kReports} * kSteps);
-  EXPECT_GE(points.series.size(), 3u);
-  for (size_t i = 0; i < points.steps.size(); ++i) {
-    ASSERT_EQ(points.steps[i], static_cast<int64_t>(i));
-    ASSERT_EQ(points.values[i], static_cast<double>(i) + 0.25);
-  }
-}
-
-TEST_F(ReadMetricsTest, RangesAreInclusive) {
-  Serve();
-  const std::string name = FinishedJob(3, 7);
-  v1::ReadMetricsRequest request;
-  request.set_name(name);
-  request.add_series("train/loss");
-  request.add_series("train/loss");  // once is enough
-  request.set_from_step(5);
-  request.set_to_step(9);
-  EXPECT_THAT(Read(request).steps, ElementsAre(5, 6, 7, 8, 9));
-  request.set_from_step(100);
-  request.clear_to_step();
-  const Points none = Read(request);
-  EXPECT_TRUE(none.status.ok());
-  EXPECT_TRUE(none.steps.empty());
-}
-
-TEST_F(ReadMetricsTest, MaxPointsDownsamples) {
-  Serve();
-  const std::string name = FinishedJob(3, 700);
-  v1::ReadMetricsRequest request;
-  request.set_name(name);
-  request.set_max_points(50);
-  const Points points = Read(request);
-  ASSERT_TRUE(points.status.ok()) << points.status.error_message();
-  EXPECT_LE(points.steps.size(), 50u);
-  EXPECT_GE(points.steps.size(), 10u);
-  EXPECT_EQ(points.steps.front(), 0);
-  EXPECT_EQ(points.steps.back(), 2099);
-}
-
-TEST_F(ReadMetricsTest, RefusesWhatIsNotThere) {
-  Serve();
-  const std::string name = FinishedJob(1, 3);
-  v1::ReadMetricsRequest request;
-  request.set_name(name);
-  request.add_series("train/los");
-  const grpc::Status unknown = Read(request).status;
-  EXPECT_EQ(unknown.error_code(), grpc::StatusCode::NOT_FOUND);
-  EXPECT_THAT(unknown.error_message(), HasSubstr("train/loss"));
-  request.clear_series();
-  request.set_max_points(-1);
-  EXPECT_THAT(ViolatedFields(Read(request).status), ElementsAre("max_points"));
-  request.set_max_points(0);
-  request.set_from_step(2);
-  request.set_to_step(1);
-  EXPECT_THAT(ViolatedFields(Read(request).status), ElementsAre("to_step"));
-  request.clear_to_step();
-  request.set_name("jobs/00000000000000000000");
-  EXPECT_EQ(Read(request).status.error_code(), grpc::StatusCode::NOT_FOUND);
 }
 
 }  // namespace

@@ -5,4 +5,5 @@ normlab_library(server_worker_service
   PRIVATE normlab::server_api normlab::server_domain absl::status absl::statusor absl::synchronization spdlog::spdlog)
 normlab_test(server_worker_service_test
   SOURCES worker_service_test.cc
-  DEPS normlab::server_worker_service normlab::server_scheduler_testing normlab::server_domain)
+  DEPS normlab::server_worker_service normlab::server_scheduler_testing normlab::server_domain
+  LABELS unit concurrency)

@@ -103,6 +103,11 @@ class GatedStore final : public Store {
   void SetCommitObserver(CommitObserver observer) override {
     real_.SetCommitObserver(std::move(observer));
   }
+  absl::StatusOr<std::optional<v1::Job>> FindRequest(const std::string& owner,
+                                                     const std::string& request_id,
+                                                     const std::string& request_sha256) override {
+    return real_.FindRequest(owner, request_id, request_sha256);
+  }
   absl::StatusOr<v1::Job> GetJob(const std::string& job_id) override {
     return real_.GetJob(job_id);
   }

@@ -1,15 +1,10 @@
 #include "server/app/server.h"
 
-#include <httplib.h>
-#include <signal.h>
-#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <atomic>
-#include <chrono>
 #include <cstdio>
-#include <filesystem>
+#include <cstdlib>
 #include <fstream>
 #include <memory>
 #include <string>
@@ -19,186 +14,17 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
-#include "absl/synchronization/notification.h"
-#include "absl/time/clock.h"
 #include <gmock/gmock.h>
-#include <grpcpp/create_channel.h>
 #include <grpcpp/generic/generic_stub.h>
 #include <gtest/gtest.h>
 
 #include "common/atomic_file.h"
-#include "common/subprocess.h"
-#include "server/executor/fake_executor.h"
-#include "server/executor/fake_helper.h"
-
-#include "normlab/v1/jobs.grpc.pb.h"
-#include "normlab/v1/worker.grpc.pb.h"
+#include "server/app/testing/server_test_fixture.h"
 
 namespace normlab::server {
 namespace {
 
 using ::testing::HasSubstr;
-
-// Only a bug waits so long.
-constexpr absl::Duration kDeadline = absl::Seconds(60);
-
-template <typename Condition>
-bool Eventually(Condition condition) {
-  const absl::Time deadline = absl::Now() + kDeadline;
-  while (!condition()) {
-    if (absl::Now() > deadline) {
-      return false;
-    }
-    absl::SleepFor(absl::Milliseconds(1));
-  }
-  return true;
-}
-
-// A helper that answers nothing until it is destroyed.
-class HangingHelper final : public Helper {
- public:
-  explicit HangingHelper(std::shared_ptr<absl::Notification> asked) : asked_(std::move(asked)) {}
-  ~HangingHelper() override {
-    for (auto& callback : waiting_) {
-      std::move(callback)(absl::UnavailableError("the helper is shutting down"));
-    }
-  }
-  void Call(v1::HelperRequest /*request*/, absl::Duration /*timeout*/, Callback done) override {
-    waiting_.push_back(std::move(done));
-    asked_->Notify();
-  }
-
- private:
-  std::shared_ptr<absl::Notification> asked_;
-  std::vector<Callback> waiting_;
-};
-
-class ServerTest : public ::testing::Test {
- protected:
-  ServerTest() {
-    std::string pattern = absl::StrCat(::testing::TempDir(), "/server.XXXXXX");
-    EXPECT_NE(mkdtemp(pattern.data()), nullptr);
-    folder_ = pattern;
-    options_.data_dir = folder_ + "/data";
-    options_.work_dir = folder_ + "/data/work";
-    options_.listen = {.host = "127.0.0.1", .port = 0, .loopback = true};
-    options_.http_listen = options_.listen;
-    options_.cores = {0, 1};
-    options_.memory_bytes = int64_t{4} << 30;
-    options_.pin = false;
-    options_.worker_binary = "/bin/true";
-    options_.port_file = folder_ + "/ports";
-  }
-  ~ServerTest() override {
-    server_.reset();
-    std::filesystem::remove_all(folder_);
-  }
-
-  void StartServer() {
-    auto helper = std::make_unique<FakeHelper>();
-    helper->SetHandler([](const v1::HelperRequest& request) {
-      v1::HelperResponse response;
-      response.set_id(request.id());
-      if (request.has_engine_info()) {
-        response.mutable_engine_info()->set_isa("FAKE");
-        return response;
-      }
-      v1::DataReport& data = *response.mutable_data();
-      data.set_data_cache("/cache/data");
-      data.set_train_examples(60000);
-      data.set_test_examples(10000);
-      data.set_channels(1);
-      data.set_height(28);
-      data.set_width(28);
-      data.set_classes(10);
-      return response;
-    });
-    auto executor = std::make_unique<FakeExecutor>();
-    executor_ = executor.get();
-    auto server = Server::Start(options_, {std::move(helper), std::move(executor)});
-    ASSERT_TRUE(server.ok()) << server.status();
-    server_ = *std::move(server);
-    channel_ = grpc::CreateChannel(server_->grpc_address(), grpc::InsecureChannelCredentials());
-    jobs_ = v1::Jobs::NewStub(channel_);
-  }
-
-  static v1::CreateJobRequest CreateRequest() {
-    v1::CreateJobRequest request;
-    v1::JobSpec& spec = *request.mutable_job()->mutable_spec();
-    spec.mutable_model()->mutable_mlp()->add_hidden(7);
-    spec.mutable_data()->mutable_fashion_mnist();
-    spec.set_steps(3);
-    return request;
-  }
-  std::string MustCreate() {
-    grpc::ClientContext context;
-    v1::Job job;
-    const grpc::Status status = jobs_->CreateJob(&context, CreateRequest(), &job);
-    EXPECT_TRUE(status.ok()) << status.error_message();
-    return job.name();
-  }
-  v1::Job Get(const std::string& name) {
-    grpc::ClientContext context;
-    v1::GetJobRequest request;
-    request.set_name(name);
-    v1::Job job;
-    EXPECT_TRUE(jobs_->GetJob(&context, request, &job).ok());
-    return job;
-  }
-  std::string Http(const std::string& path) {
-    const std::vector<std::string> parts = absl::StrSplit(server_->http_address(), ':');
-    httplib::Client client(parts[0], std::stoi(parts[1]));
-    const auto response = client.Get(path);
-    return response ? absl::StrCat(response->status, " ", response->body) : "no answer";
-  }
-  // Does what a worker does: hello, one report of three steps, the outcome.
-  static grpc::Status PlayWorker(const v1::WorkerAssignment& assignment) {
-    auto stub = v1::Worker::NewStub(
-        grpc::CreateChannel(assignment.server(), grpc::InsecureChannelCredentials()));
-    grpc::ClientContext context;
-    auto stream = stub->Report(&context);
-    v1::WorkerMessage message;
-    v1::Hello& hello = *message.mutable_hello();
-    hello.set_protocol_version(1);
-    hello.set_job(assignment.job());
-    hello.set_attempt(assignment.attempt());
-    hello.set_secret(assignment.secret());
-    stream->Write(message);
-    v1::ServerMessage answer;
-    if (!stream->Read(&answer)) {
-      return stream->Finish();
-    }
-    EXPECT_TRUE(answer.has_welcome());
-    v1::WorkerReport& report = *message.mutable_report();
-    report.set_number(1);
-    report.add_new_series()->set_id(1);
-    report.mutable_new_series(0)->set_name("train/loss");
-    v1::MetricBlock& block = *report.add_segments()->mutable_metrics();
-    block.add_series(1);
-    for (int step = 0; step < 3; ++step) {
-      block.add_steps(step);
-      block.add_values(1.0 / (step + 1));
-      block.add_elapsed_us(step);
-      report.add_step_seconds(1e-3F);
-    }
-    report.set_examples(192);
-    report.mutable_outcome()->set_state(v1::Job::SUCCEEDED);
-    report.mutable_outcome()->mutable_result()->set_steps(3);
-    stream->Write(message);
-    EXPECT_TRUE(stream->Read(&answer));
-    EXPECT_EQ(answer.ack().report(), 1);
-    stream->WritesDone();
-    return stream->Finish();
-  }
-
-  ServerOptions options_;
-  std::string folder_;
-  std::unique_ptr<Server> server_;
-  FakeExecutor* executor_ = nullptr;
-  std::shared_ptr<grpc::Channel> channel_;
-  std::unique_ptr<v1::Jobs::Stub> jobs_;
-};
 
 TEST_F(ServerTest, RunsAJobFromSubmissionToSuccess) {
   StartServer();
@@ -417,91 +243,6 @@ TEST_F(ServerTest, ATakenPortIsAClearError) {
   ASSERT_FALSE(second.ok());
   EXPECT_THAT(std::string(second.status().message()), HasSubstr("Address already in use"));
   EXPECT_THAT(std::string(second.status().message()), HasSubstr("--listen"));
-}
-
-// The program itself.
-class NormlabdTest : public ServerTest {
- protected:
-  common::Subprocess Run(std::vector<std::string> flags) {
-    std::vector<std::string> argv = {NORMLABD_BINARY,
-                                     "--data_dir=" + options_.data_dir,
-                                     "--listen=127.0.0.1:0",
-                                     "--http_listen=127.0.0.1:0",
-                                     "--worker_binary=/bin/true",
-                                     "--port_file=" + options_.port_file};
-    argv.insert(argv.end(), flags.begin(), flags.end());
-    std::vector<std::string> environment;
-    for (const char* name : {"PATH", "LD_LIBRARY_PATH", "ASAN_OPTIONS", "TSAN_OPTIONS",
-                             "UBSAN_OPTIONS", "LSAN_OPTIONS"}) {
-      if (const char* value = getenv(name)) {
-        environment.push_back(absl::StrCat(name, "=", value));
-      }
-    }
-    auto process = common::Subprocess::Start(
-        {.argv = argv, .environment = environment, .output_path = folder_ + "/log"});
-    EXPECT_TRUE(process.ok()) << process.status();
-    return *std::move(process);
-  }
-  static std::string Ending(const common::Subprocess& process) {
-    EXPECT_TRUE(Eventually([&] { return process.HasEnded(); }));
-    const auto exit = process.Reap();
-    return exit.ok() ? exit->ToString() : exit.status().ToString();
-  }
-  bool WaitUntilReady() {
-    return Eventually([&] { return std::filesystem::exists(options_.port_file); });
-  }
-  std::string Log() { return common::ReadFile(folder_ + "/log").value_or(""); }
-};
-
-TEST_F(NormlabdTest, EndsCleanlyOnSigtermAndSigint) {
-  for (const int signal : {SIGTERM, SIGINT}) {
-    std::filesystem::remove(options_.port_file);
-    const common::Subprocess process = Run({});
-    ASSERT_TRUE(WaitUntilReady()) << Log();
-    ASSERT_TRUE(process.Signal(signal).ok());
-    EXPECT_EQ(Ending(process), "exit code 0") << Log();
-  }
-  EXPECT_THAT(Log(), HasSubstr("is ready"));
-  EXPECT_THAT(Log(), HasSubstr("stopped"));
-}
-
-TEST_F(NormlabdTest, ASecondOneIsRefusedAndAKilledOneLeavesNoLock) {
-  const common::Subprocess first = Run({});
-  ASSERT_TRUE(WaitUntilReady()) << Log();
-  EXPECT_EQ(Ending(Run({})), "exit code 1");
-  EXPECT_THAT(Log(), HasSubstr(absl::StrCat("process ", first.pid())));
-  ASSERT_TRUE(first.Signal(SIGKILL).ok());
-  Ending(first);
-  std::filesystem::remove(options_.port_file);
-  const common::Subprocess next = Run({});
-  ASSERT_TRUE(WaitUntilReady()) << Log();
-  ASSERT_TRUE(next.Signal(SIGTERM).ok());
-  EXPECT_EQ(Ending(next), "exit code 0") << Log();
-}
-
-// Two signals at once must not end it uncleanly either.
-TEST_F(NormlabdTest, ASecondSignalDuringTheShutdownIsHarmless) {
-  const common::Subprocess process = Run({});
-  ASSERT_TRUE(WaitUntilReady()) << Log();
-  ASSERT_TRUE(process.Signal(SIGTERM).ok());
-  ASSERT_TRUE(process.Signal(SIGINT).ok());
-  EXPECT_EQ(Ending(process), "exit code 0") << Log();
-}
-
-TEST_F(NormlabdTest, RefusesAnOpenAddressWithAdvice) {
-  EXPECT_EQ(Ending(Run({"--listen=0.0.0.0:0"})), "exit code 2");
-  EXPECT_THAT(Log(), HasSubstr("ssh -L"));
-  EXPECT_EQ(Ending(Run({"stray"})), "exit code 2");
-  EXPECT_EQ(Ending(Run({"--log_level=loud"})), "exit code 2");
-  EXPECT_EQ(Ending(Run({"--memory=lots"})), "exit code 1");
-}
-
-TEST_F(NormlabdTest, HelpAndVersionNeedNothing) {
-  EXPECT_EQ(Ending(Run({"--help"})), "exit code 0");
-  EXPECT_THAT(Log(), HasSubstr("What jobs may use"));
-  EXPECT_EQ(Ending(Run({"--version"})), "exit code 0");
-  EXPECT_THAT(Log(), HasSubstr("normlabd 0."));
-  EXPECT_FALSE(std::filesystem::exists(options_.data_dir));
 }
 
 }  // namespace

@@ -34,7 +34,7 @@ using ::testing::SizeIs;
 class FolderTest : public ::testing::Test {
  protected:
   FolderTest() {
-    std::string pattern = absl::StrCat(::testing::TempDir(), "/settings.XXXXXX");
+    std::string pattern = (std::filesystem::path(::testing::TempDir()) / "settings.XXXXXX").string();
     EXPECT_NE(mkdtemp(pattern.data()), nullptr);
     folder_ = pattern;
   }

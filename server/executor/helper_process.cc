@@ -36,6 +36,12 @@ absl::Duration Now() {
   return common::Clock::Real().Monotonic();
 }
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr bool kLimitMemory = false;  // sanitizers map terabytes that are never touched
+#else
+constexpr bool kLimitMemory = true;
+#endif
+
 // One request on its way.
 struct Pending {
   v1::HelperRequest request;
@@ -207,7 +213,7 @@ class HelperProcess final : public Helper {
     options.inherited_fd = theirs.get();
     options.output_path = options_.log_path;
     NORMLAB_ASSIGN_OR_RETURN(common::Subprocess process, common::Subprocess::Start(options));
-    if (options_.memory_limit_bytes > 0) {
+    if (kLimitMemory && options_.memory_limit_bytes > 0) {
       const rlimit limit = {static_cast<rlim_t>(options_.memory_limit_bytes),
                             static_cast<rlim_t>(options_.memory_limit_bytes)};
       // Can only fail when the process is gone already, which the socket tells.

@@ -20,6 +20,12 @@ namespace {
 
 constexpr size_t kSecretBytes = 32;
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr bool kLimitMemory = false;  // sanitizers map terabytes that are never touched
+#else
+constexpr bool kLimitMemory = true;
+#endif
+
 absl::Status MakeFolder(const std::string& path) {
   std::error_code error;
   std::filesystem::create_directories(path, error);
@@ -191,7 +197,9 @@ void ControllerImpl::Launch(LiveAttempt& attempt, const std::string& data_cache)
                                     attempt.reservation.cores.end());
   }
   assignment.set_memory_estimate_bytes(attempt.reservation.memory_bytes);
-  assignment.set_memory_limit_bytes(MemoryLimit(attempt.reservation.memory_bytes));
+  if (kLimitMemory) {
+    assignment.set_memory_limit_bytes(MemoryLimit(attempt.reservation.memory_bytes));
+  }
   assignment.set_orphan_timeout_ms(absl::ToInt64Milliseconds(options_.orphan_timeout));
 
   const absl::Status folder_made = MakeFolder(folder);

@@ -78,23 +78,13 @@ class CreateOp : public WriteOp {
     if (request_id_.empty()) {
       return false;
     }
-    int64_t key = 0;
-    bool same_body = false;
-    {
-      Query query(connection,
-                  "SELECT job_key, body_sha256 FROM requests WHERE owner = ? AND request_id = ?",
-                  job_.owner(), request_id_);
-      if (!query.Step()) {
-        return false;
-      }
-      key = query.Int(0);
-      same_body = query.Bytes(1) == request_sha256_;
+    NORMLAB_ASSIGN_OR_RETURN(
+        std::optional<v1::Job> earlier,
+        FindRequestedJob(connection, job_.owner(), request_id_, request_sha256_));
+    if (!earlier.has_value()) {
+      return false;
     }
-    NORMLAB_ASSIGN_OR_RETURN(v1::Job job, ReadJobByKey(connection, key, JobParts::kAll));
-    if (!same_body) {
-      return RequestIdReused(request_id_, job.name());
-    }
-    result_ = Store::CreateResult{std::move(job), /*created=*/false};
+    result_ = Store::CreateResult{*std::move(earlier), /*created=*/false};
     return true;
   }
 

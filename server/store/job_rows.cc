@@ -133,6 +133,29 @@ void WriteLabels(Connection& connection, int64_t key, const v1::Job& job) {
   }
 }
 
+absl::StatusOr<std::optional<v1::Job>> FindRequestedJob(Connection& connection,
+                                                        const std::string& owner,
+                                                        const std::string& request_id,
+                                                        const std::string& request_sha256) {
+  int64_t key = 0;
+  bool same_body = false;
+  {
+    Query query(connection,
+                "SELECT job_key, body_sha256 FROM requests WHERE owner = ? AND request_id = ?",
+                owner, request_id);
+    if (!query.Step()) {
+      return std::optional<v1::Job>();
+    }
+    key = query.Int(0);
+    same_body = query.Bytes(1) == request_sha256;
+  }
+  NORMLAB_ASSIGN_OR_RETURN(v1::Job job, ReadJobByKey(connection, key, JobParts::kAll));
+  if (!same_body) {
+    return RequestIdReused(request_id, job.name());
+  }
+  return std::optional<v1::Job>(std::move(job));
+}
+
 absl::StatusOr<AttemptSecrets> ReadAttemptSecrets(Connection& connection,
                                                   int64_t job_key,
                                                   int32_t number) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -41,6 +42,13 @@ void WriteJob(Connection& connection, int64_t key, const v1::Job& job);
 void WriteProgress(Connection& connection, int64_t key, const v1::Job& job);
 // Makes the label index say what job.labels() does.
 void WriteLabels(Connection& connection, int64_t key, const v1::Job& job);
+
+// The job that was created for this (owner, request_id); none when it was not used. ALREADY_EXISTS:
+// it was used with another hash.
+absl::StatusOr<std::optional<v1::Job>> FindRequestedJob(Connection& connection,
+                                                        const std::string& owner,
+                                                        const std::string& request_id,
+                                                        const std::string& request_sha256);
 
 // NOT_FOUND.
 absl::StatusOr<AttemptSecrets> ReadAttemptSecrets(Connection& connection,

@@ -96,6 +96,15 @@ class SqliteStore : public Store {
     });
   }
 
+  absl::StatusOr<std::optional<v1::Job>> FindRequest(const std::string& owner,
+                                                     const std::string& request_id,
+                                                     const std::string& request_sha256) override {
+    return reads_.Read([&](Connection& connection) -> absl::StatusOr<std::optional<v1::Job>> {
+      ReadTransaction transaction(connection);
+      return FindRequestedJob(connection, owner, request_id, request_sha256);
+    });
+  }
+
   absl::StatusOr<JobPage> ListJobs(const JobFilter& filter,
                                    int page_size,
                                    const std::string& page_token) override {

@@ -155,6 +155,11 @@ class Store {
   // ---- Reads.
 
   virtual absl::StatusOr<v1::Job> GetJob(const std::string& job_id) = 0;
+  // The job, as it is now, that CreateJob made for this (owner, request_id); none: it was not used.
+  // ALREADY_EXISTS: it was used with another hash.
+  virtual absl::StatusOr<std::optional<v1::Job>> FindRequest(const std::string& owner,
+                                                             const std::string& request_id,
+                                                             const std::string& request_sha256) = 0;
   // INVALID_ARGUMENT: a page token that is not of this filter.
   virtual absl::StatusOr<JobPage> ListJobs(const JobFilter& filter,
                                            int page_size,

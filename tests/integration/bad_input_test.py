@@ -86,7 +86,7 @@ class BadInputTest(ServerTest):
         self.corrupt(truncate, 'train-images-idx3-ubyte')
         self.corrupt(no_header, 'train-images-idx3-ubyte')
         self.corrupt(trailing, 't10k-images-idx3-ubyte')
-        self.corrupt(wrong_magic, 'train-labels-idx1-ubyte', 'magic')
+        self.corrupt(wrong_magic, 'train-labels-idx1-ubyte', '0xdeadbeef', '0x00000801')
         self.corrupt(wrong_count, '29', '30')
         self.corrupt(huge_count, 'train-images-idx3-ubyte')
         self.corrupt(label_out_of_range, 'train-labels-idx1-ubyte', '10')

@@ -153,7 +153,7 @@ class JobsTest(ServerTest):
         self.assertEqual(self.server.cli('get', 'jobs/00000000000000000000').code, EXIT_REFUSED)
         self.assertEqual(self.server.cli('get', 'jobs/../../etc').code, EXIT_REFUSED)
         self.assertEqual(self.server.cli('frobnicate').code, EXIT_USAGE)
-        self.assertEqual(self.server.cli('submit', '/no/such/spec.yaml').code, EXIT_USAGE)
+        self.assertEqual(self.server.cli('submit', '/no/such/spec.yaml').code, EXIT_REFUSED)
         nobody = Server(self.folder)
         nobody.address = '127.0.0.1:1'
         self.assertEqual(nobody.cli('get', 'jobs/00000000000000000000').code, EXIT_UNREACHABLE)

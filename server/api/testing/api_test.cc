@@ -194,6 +194,16 @@ void ApiTest::ReportSuccess(const std::string& name, int64_t number) {
   Append(name, std::move(report));
 }
 
+std::string ApiTest::FinishedJob(int reports, int steps_per_report) {
+  const std::string name = MustCreate().name();
+  StartAttempt(name);
+  for (int i = 0; i < reports; ++i) {
+    Report(name, i + 1, int64_t{i} * steps_per_report, steps_per_report);
+  }
+  ReportSuccess(name, reports + 1);
+  return name;
+}
+
 bool ApiTest::FindDetail(const grpc::Status& status,
                          const std::string& type,
                          google::protobuf::Message& detail) {

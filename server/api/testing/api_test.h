@@ -45,6 +45,8 @@ class ApiTest : public ::testing::Test {
   void ReportLog(const std::string& name, int64_t number, const std::string& text);
   void ReportSuccess(const std::string& name, int64_t number);
   void Append(const std::string& name, v1::WorkerReport report);
+  // A job that has succeeded after so many reports.
+  std::string FinishedJob(int reports, int steps_per_report);
 
   // The detail of that type in an RPC's error; a test failure when there is none.
   template <typename Detail>

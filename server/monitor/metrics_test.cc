@@ -1,48 +1,28 @@
-#include <netinet/in.h>
-#include <sys/socket.h>
+#include "server/monitor/metrics.h"
+
 #include <unistd.h>
 
-#include <atomic>
-#include <cmath>
 #include <cstdlib>
+#include <ctime>
 #include <fstream>
 #include <limits>
 #include <set>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include <gmock/gmock.h>
-#include <grpcpp/create_channel.h>
-#include <grpcpp/server.h>
-#include <grpcpp/server_builder.h>
 #include <gtest/gtest.h>
 
-#include "server/monitor/grpc_metrics.h"
-#include "server/monitor/http_server.h"
-#include "server/monitor/metrics.h"
-
-#include "normlab/v1/jobs.grpc.pb.h"
-#include <arpa/inet.h>
+#include "server/monitor/testing.h"
 
 namespace normlab::server {
 namespace {
 
 using ::testing::HasSubstr;
 using ::testing::Not;
-
-// The line of a sample: "name{labels} value".
-std::string Sample(const std::string& text, const std::string& name_and_labels) {
-  for (const absl::string_view line : absl::StrSplit(text, '\n')) {
-    if (absl::StartsWith(line, name_and_labels + " ")) {
-      return std::string(line.substr(name_and_labels.size() + 1));
-    }
-  }
-  return "absent";
-}
 
 std::set<std::string> Families(const std::string& text) {
   std::set<std::string> names;
@@ -60,28 +40,6 @@ int SampleCount(const std::string& text) {
     count += absl::StartsWith(line, "#") ? 0 : 1;
   }
   return count;
-}
-
-// One request on a connection of its own; the whole answer.
-std::string Http(int port, const std::string& request) {
-  const int fd = socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(static_cast<uint16_t>(port));
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  std::string answer;
-  if (connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0) {
-    const std::string text =
-        absl::StrCat(request, " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-    EXPECT_EQ(write(fd, text.data(), text.size()), static_cast<ssize_t>(text.size()));
-    char buffer[4096];
-    ssize_t bytes = 0;
-    while ((bytes = read(fd, buffer, sizeof(buffer))) > 0) {
-      answer.append(buffer, bytes);
-    }
-  }
-  close(fd);
-  return answer;
 }
 
 TEST(MetricsTest, EverythingExistsAtZeroFromTheStart) {
@@ -246,171 +204,6 @@ TEST(MetricsTest, PromtoolAcceptsTheExposition) {
   std::ofstream(path) << metrics.Scrape();
   EXPECT_EQ(std::system(absl::StrCat("promtool check metrics < ", path).c_str()), 0);
   unlink(path.c_str());
-}
-
-class HttpServerTest : public ::testing::Test {
- protected:
-  HttpServerTest() {
-    auto server = HttpServer::Start({.host = "127.0.0.1",
-                                     .port = 0,
-                                     .metrics = [this] { return metrics_.Scrape(); },
-                                     .ready = [this]() -> absl::Status {
-                                       return ready_ ? absl::OkStatus()
-                                                     : absl::UnavailableError("the disk is full");
-                                     }});
-    EXPECT_TRUE(server.ok()) << server.status();
-    server_ = *std::move(server);
-  }
-
-  Metrics metrics_{"1.2.3"};
-  std::atomic<bool> ready_ = true;
-  std::unique_ptr<HttpServer> server_;
-};
-
-TEST_F(HttpServerTest, ServesMetricsWithTheirContentType) {
-  const std::string answer = Http(server_->port(), "GET /metrics");
-  EXPECT_THAT(answer, HasSubstr("HTTP/1.1 200"));
-  EXPECT_THAT(answer, HasSubstr("Content-Type: text/plain; version=0.0.4; charset=utf-8"));
-  EXPECT_THAT(answer, HasSubstr("normlab_build_info{version=\"1.2.3\"} 1"));
-}
-
-TEST_F(HttpServerTest, AnswersHeadWithoutABody) {
-  for (const char* path : {"/metrics", "/healthz", "/readyz"}) {
-    const std::string answer = Http(server_->port(), absl::StrCat("HEAD ", path));
-    EXPECT_THAT(answer, HasSubstr("HTTP/1.1 200")) << path;
-    EXPECT_TRUE(absl::EndsWith(answer, "\r\n\r\n")) << path;
-  }
-}
-
-TEST_F(HttpServerTest, ReadinessCarriesTheReasonAndLivenessDoesNotCare) {
-  EXPECT_THAT(Http(server_->port(), "GET /readyz"), HasSubstr("HTTP/1.1 200"));
-  ready_ = false;
-  const std::string answer = Http(server_->port(), "GET /readyz");
-  EXPECT_THAT(answer, HasSubstr("HTTP/1.1 503"));
-  EXPECT_THAT(answer, HasSubstr("the disk is full"));
-  EXPECT_THAT(Http(server_->port(), "GET /healthz"), HasSubstr("HTTP/1.1 200"));
-}
-
-TEST_F(HttpServerTest, SaysWhatThereIs) {
-  const std::string answer = Http(server_->port(), "GET /");
-  EXPECT_THAT(answer, HasSubstr("HTTP/1.1 404"));
-  EXPECT_THAT(answer, HasSubstr("/metrics, /healthz and /readyz"));
-}
-
-TEST_F(HttpServerTest, ATakenPortIsAnError) {
-  const auto second = HttpServer::Start({.host = "127.0.0.1",
-                                         .port = server_->port(),
-                                         .metrics = [] { return std::string(); },
-                                         .ready = [] { return absl::OkStatus(); }});
-  ASSERT_FALSE(second.ok());
-  EXPECT_THAT(std::string(second.status().message()), HasSubstr("Address already in use"));
-  EXPECT_THAT(std::string(second.status().message()), HasSubstr("--http_listen"));
-}
-
-TEST_F(HttpServerTest, ManyScrapesAtOnce) {
-  std::vector<std::thread> clients;
-  std::atomic<int> answered = 0;
-  for (int i = 0; i < 50; ++i) {
-    clients.emplace_back([this, &answered] {
-      answered += absl::StrContains(Http(server_->port(), "GET /metrics"), " 200 ") ? 1 : 0;
-    });
-  }
-  for (std::thread& client : clients) {
-    client.join();
-  }
-  EXPECT_EQ(answered.load(), 50);
-}
-
-// Answers with what the request asks for, so that every kind of end is counted.
-class TestJobs final : public v1::Jobs::CallbackService {
- public:
-  grpc::ServerUnaryReactor* GetJob(grpc::CallbackServerContext* context,
-                                   const v1::GetJobRequest* request,
-                                   v1::Job* /*response*/) override {
-    auto* reactor = context->DefaultReactor();
-    reactor->Finish(request->name().empty() ? grpc::Status(grpc::StatusCode::NOT_FOUND, "no name")
-                                            : grpc::Status::OK);
-    return reactor;
-  }
-  grpc::ServerWriteReactor<v1::WatchJobResponse>* WatchJob(
-      grpc::CallbackServerContext* /*context*/, const v1::WatchJobRequest* /*request*/) override {
-    class ThreeMessages final : public grpc::ServerWriteReactor<v1::WatchJobResponse> {
-     public:
-      ThreeMessages() { StartWrite(&message_); }
-      void OnWriteDone(bool /*ok*/) override {
-        if (++sent_ < 3) {
-          StartWrite(&message_);
-        } else {
-          Finish(grpc::Status::OK);
-        }
-      }
-      void OnDone() override { delete this; }
-
-     private:
-      v1::WatchJobResponse message_;
-      int sent_ = 0;
-    };
-    return new ThreeMessages;
-  }
-};
-
-TEST(GrpcMetricsTest, CountsCallsMessagesAndCodes) {
-  Metrics metrics("1.2.3");
-  TestJobs service;
-  grpc::ServerBuilder builder;
-  int port = 0;
-  builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
-  builder.RegisterService(&service);
-  builder.experimental().SetInterceptorCreators(metrics.grpc().MakeInterceptors());
-  auto server = builder.BuildAndStart();
-  auto stub = v1::Jobs::NewStub(
-      grpc::CreateChannel(absl::StrCat("127.0.0.1:", port), grpc::InsecureChannelCredentials()));
-  v1::Job job;
-  v1::GetJobRequest get;
-  get.set_name("jobs/x");
-  for (int i = 0; i < 2; ++i) {
-    grpc::ClientContext context;
-    ASSERT_TRUE(stub->GetJob(&context, get, &job).ok());
-  }
-  {
-    grpc::ClientContext context;
-    ASSERT_FALSE(stub->GetJob(&context, v1::GetJobRequest(), &job).ok());
-  }
-  {
-    grpc::ClientContext context;
-    auto reader = stub->WatchJob(&context, v1::WatchJobRequest());
-    v1::WatchJobResponse response;
-    while (reader->Read(&response)) {
-    }
-    ASSERT_TRUE(reader->Finish().ok());
-  }
-  {
-    grpc::ClientContext context;
-    v1::Job ignored;
-    EXPECT_EQ(stub->CreateJob(&context, v1::CreateJobRequest(), &ignored).error_code(),
-              grpc::StatusCode::UNIMPLEMENTED);
-  }
-  server->Shutdown();
-  server.reset();
-
-  const std::string text = metrics.Scrape();
-  const std::string get_labels =
-      "grpc_method=\"GetJob\",grpc_service=\"normlab.v1.Jobs\",grpc_type=\"unary\"}";
-  EXPECT_EQ(Sample(text, absl::StrCat("grpc_server_started_total{", get_labels)), "3");
-  EXPECT_EQ(Sample(text, absl::StrCat("grpc_server_handled_total{grpc_code=\"OK\",", get_labels)),
-            "2");
-  EXPECT_EQ(
-      Sample(text, absl::StrCat("grpc_server_handled_total{grpc_code=\"NotFound\",", get_labels)),
-      "1");
-  EXPECT_EQ(Sample(text, absl::StrCat("grpc_server_msg_received_total{", get_labels)), "3");
-  EXPECT_EQ(Sample(text, absl::StrCat("grpc_server_msg_sent_total{", get_labels)), "2");
-  EXPECT_EQ(Sample(text, absl::StrCat("grpc_server_handling_seconds_count{", get_labels)), "3");
-  const std::string watch_labels =
-      "grpc_method=\"WatchJob\",grpc_service=\"normlab.v1.Jobs\",grpc_type=\"server_stream\"}";
-  EXPECT_EQ(Sample(text, absl::StrCat("grpc_server_msg_received_total{", watch_labels)), "1");
-  EXPECT_EQ(Sample(text, absl::StrCat("grpc_server_msg_sent_total{", watch_labels)), "3");
-  EXPECT_EQ(Sample(text, absl::StrCat("grpc_server_handled_total{grpc_code=\"OK\",", watch_labels)),
-            "1");
 }
 
 }  // namespace
