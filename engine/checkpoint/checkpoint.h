@@ -13,11 +13,11 @@
 namespace normlab::engine {
 
 // A checkpoint is a folder:
-//   model.safetensors      parameters and running statistics, names and layouts as PyTorch's
-//   state_dict has them optimizer.safetensors  state of the optimizer, "<slot>.<parameter>"; only
-//   when it has any manifest.json          format, step, seed, SHA-256 of the training
-//   specification, size and SHA-256 of both files,
-//                          SHA-256 of every tensor
+//   model.safetensors      parameters and running statistics, named and laid out as in PyTorch's
+//   state_dict optimizer.safetensors  state of the optimizer, "<slot>.<parameter>"; only when it
+//   has any manifest.json          format, step, seed, SHA-256 of the training specification; size
+//   and SHA-256 of
+//                          both files, SHA-256 of every tensor
 // Random numbers and the position in the data are pure functions of seed and step, so this is all
 // that a run consists of.
 //
