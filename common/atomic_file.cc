@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <filesystem>
 
@@ -77,6 +78,11 @@ absl::StatusOr<std::string> ReadFile(const std::string& path, size_t max_bytes) 
     return Errno("cannot open", path);
   }
   std::string contents;
+  // Growing step by step would need up to three times the memory of a large file.
+  struct stat info {};
+  if (fstat(fd.get(), &info) == 0 && info.st_size > 0) {
+    contents.reserve(std::min(static_cast<size_t>(info.st_size), max_bytes));
+  }
   char buffer[1 << 16];
   while (true) {
     const ssize_t got = read(fd.get(), buffer, sizeof(buffer));

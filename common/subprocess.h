@@ -61,7 +61,7 @@ class Subprocess {
   // process, whose status only its parent learns, "ended".
   struct Exit {
     bool by_signal = false;
-    int code = 0;  // exit code, or number of the signal; -1: unknown
+    int code = 0;                   // exit code, or number of the signal; -1: unknown
     int64_t peak_memory_bytes = 0;  // resident at most; 0: unknown
     std::string ToString() const;
   };

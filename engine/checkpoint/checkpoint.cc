@@ -120,6 +120,15 @@ absl::StatusOr<std::string> ReadVerified(const std::string& folder,
   return Damaged(folder, absl::StrCat(file, " is damaged: its checksum differs"));
 }
 
+// Its own function: the estimate of a job's memory has room for one file at a time.
+absl::Status LoadTensors(const std::string& folder,
+                         const char* file,
+                         const Json& manifest,
+                         const std::vector<MutableTensor>& tensors) {
+  NORMLAB_ASSIGN_OR_RETURN(const std::string bytes, ReadVerified(folder, file, manifest, tensors));
+  return DecodeSafetensors(bytes, absl::StrCat(folder, "/", file), tensors);
+}
+
 absl::StatusOr<Json> ReadManifest(const std::string& folder) {
   const auto text = common::ReadFile(absl::StrCat(folder, "/", kManifest), kMaxManifestBytes);
   if (!text.ok()) {
@@ -187,14 +196,9 @@ absl::StatusOr<int64_t> LoadCheckpoint(const std::string& folder,
         absl::StrCat("checkpoint ", folder,
                      " is of another specification or seed; resume only the run that wrote it"));
   }
-  NORMLAB_ASSIGN_OR_RETURN(const std::string model_bytes,
-                           ReadVerified(folder, kModel, manifest, model));
-  NORMLAB_RETURN_IF_ERROR(DecodeSafetensors(model_bytes, absl::StrCat(folder, "/", kModel), model));
+  NORMLAB_RETURN_IF_ERROR(LoadTensors(folder, kModel, manifest, model));
   if (!optimizer.empty()) {
-    NORMLAB_ASSIGN_OR_RETURN(const std::string optimizer_bytes,
-                             ReadVerified(folder, kOptimizer, manifest, optimizer));
-    NORMLAB_RETURN_IF_ERROR(
-        DecodeSafetensors(optimizer_bytes, absl::StrCat(folder, "/", kOptimizer), optimizer));
+    NORMLAB_RETURN_IF_ERROR(LoadTensors(folder, kOptimizer, manifest, optimizer));
   }
   return static_cast<int64_t>(manifest["step"].get<uint64_t>());
 }

@@ -13,6 +13,7 @@
 
 #include "common/sha256.h"
 #include "common/status_macros.h"
+#include "engine/data/cache_folder.h"
 #include "engine/data/data_files.h"
 #include "engine/data/idx_file.h"
 #include "engine/data/mapped_dataset.h"
@@ -24,6 +25,10 @@ namespace {
 // Part of every key: another decoder must not use files of this one.
 constexpr absl::string_view kDecoderVersion = "idx-1";
 constexpr size_t kMaxVerdicts = 1000;
+// Decoded sets that stay in the cache folder however long ago they were used, and how long any of
+// them stays.
+constexpr size_t kKeptSets = 8;
+constexpr absl::Duration kCacheGrace = absl::Hours(1);
 constexpr int32_t kSide = 28;
 constexpr int32_t kClasses = 10;
 
@@ -171,18 +176,20 @@ v1::DataReport DataInspector::Inspect(const v1::InspectDataRequest& request) {
   }
   const std::string cache_path =
       absl::StrCat(request.cache_folder(), "/", source->name, "-",
-                   common::Sha256Hex(identities).substr(0, 32), ".nldata");
+                   common::Sha256Hex(identities).substr(0, 32), kCacheSuffix);
   const std::string key = absl::StrCat(identities, paths, "|", cache_path);
 
   const auto known = verdicts_.find(key);
   if (known != verdicts_.end()) {
     const bool is_bad = known->second.violations_size() > 0;
     if (is_bad || MappedDataset::Open(cache_path).ok()) {
+      MarkCacheFileUsed(cache_path);
       return known->second;
     }
   } else if (const auto cached = MappedDataset::Open(cache_path);
              cached.ok() && cached->VerifyContents().ok()) {
     // Made by an earlier helper.
+    MarkCacheFileUsed(cache_path);
     FillReport(cache_path, cached->shape(), report);
   }
   bool lasting = true;
@@ -193,6 +200,7 @@ v1::DataReport DataInspector::Inspect(const v1::InspectDataRequest& request) {
       std::filesystem::create_directories(request.cache_folder(), ignored);
       const absl::Status written = WriteDataset(*data, cache_path);
       if (written.ok()) {
+        PruneCacheFolder(request.cache_folder(), kKeptSets, kCacheGrace);
         FillReport(cache_path, data->shape, report);
       } else {
         lasting = false;

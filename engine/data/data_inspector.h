@@ -12,7 +12,7 @@ namespace normlab::engine {
 // map. Runs in the helper process.
 //
 // Verdicts, good and bad, are remembered by the files' identities (device, inode, size, time), so
-// asking again costs a few system calls. Not thread-safe.
+// asking again costs a few system calls. The cache keeps the sets used last. Not thread-safe.
 class DataInspector {
  public:
   // Every violation at once, with the field data.<set>.path; or the cache file and the numbers of

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -12,6 +13,7 @@
 #include <gtest/gtest.h>
 
 #include "common/atomic_file.h"
+#include "engine/data/cache_folder.h"
 #include "engine/data/data_files.h"
 #include "engine/data/mapped_dataset.h"
 #include "engine/data/testing.h"
@@ -194,6 +196,52 @@ TEST_F(DataInspectorTest, ADamagedOrMissingCacheIsMadeAgain) {
   DataInspector later;
   EXPECT_EQ(later.Inspect(Request("mnist")).data_cache(), cache);
   EXPECT_TRUE(MappedDataset::Open(cache)->VerifyContents().ok());
+}
+
+TEST_F(DataInspectorTest, TheCacheKeepsTheSetsUsedLastAndNoLeftovers) {
+  const fs::path folder = base_ / "cache";
+  fs::create_directories(folder);
+  const auto now = fs::file_time_type::clock::now();
+  const auto add = [&](const std::string& name, std::chrono::hours age) {
+    testing::WriteOrDie((folder / name).string(), "x");
+    fs::last_write_time(folder / name, now - age);
+  };
+  for (int i = 0; i < 12; ++i) {
+    add("old-" + std::to_string(i) + ".nldata", std::chrono::hours(24 + i));
+  }
+  add("cut.nldata.0123456789ab.tmp", std::chrono::hours(2));
+  add("in-progress.nldata.0123456789ab.tmp", std::chrono::hours(0));
+  add("notes.txt", std::chrono::hours(1000));
+  const std::string cache = inspector_.Inspect(Request("mnist")).data_cache();
+  const auto left = [&] {
+    std::vector<std::string> names;
+    for (const auto& entry : fs::directory_iterator(folder)) {
+      names.push_back(entry.path().filename().string());
+    }
+    return names;
+  };
+  // The new one and the seven used last.
+  std::vector<std::string> expected = {"in-progress.nldata.0123456789ab.tmp", "notes.txt",
+                                       fs::path(cache).filename().string()};
+  for (int i = 0; i < 7; ++i) {
+    expected.push_back("old-" + std::to_string(i) + ".nldata");
+  }
+  EXPECT_THAT(left(), ::testing::UnorderedElementsAreArray(expected));
+
+  // Asking for a set counts as using it, with a verdict in memory or without.
+  for (const bool remembered : {true, false}) {
+    fs::last_write_time(cache, now - std::chrono::hours(5000));
+    DataInspector later;
+    EXPECT_EQ((remembered ? inspector_ : later).Inspect(Request("mnist")).data_cache(), cache);
+    EXPECT_GT(fs::last_write_time(cache), now - std::chrono::hours(1));
+  }
+
+  // However many there are, nothing in use goes.
+  for (int i = 0; i < 12; ++i) {
+    add("new-" + std::to_string(i) + ".nldata", std::chrono::hours(0));
+  }
+  PruneCacheFolder(folder.string(), 8, absl::Hours(1));
+  EXPECT_EQ(left().size(), 12U + 3U);
 }
 
 TEST_F(DataInspectorTest, ACacheThatCannotBeWrittenIsSaid) {

@@ -77,6 +77,9 @@ void ActivationLayer::Forward() {
     ActivationForward(kind_, own_count_, x_.floats(), y_.floats());
   } else if (forward_op_ != nullptr) {
     forward_op_->Run();
+    if (kind_ == ActivationKind::kRelu) {
+      KeepNan(x_.float_count(), x_.floats(), y_.floats());
+    }
   }
 }
 

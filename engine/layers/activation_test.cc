@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -87,6 +88,24 @@ TEST(ActivationTest, NanStaysNan) {
       for (const float v : x) {
         EXPECT_TRUE(std::isnan(v)) << static_cast<int>(kind);
       }
+    }
+  }
+}
+
+// Also through oneDNN's kernels, which take over for large tensors, and wherever it stands.
+TEST(ActivationTest, NanInALargeTensorIsNotLost) {
+  constexpr int64_t kBatch = 41;
+  constexpr int64_t kWidth = 1001;
+  static_assert(kBatch * kWidth > kSmallTensorElements);
+  for (const ActivationKind kind : kKinds) {
+    LayerHarness harness({kWidth}, ActivationNode{kind}, kBatch);
+    ASSERT_TRUE(harness.status().ok()) << harness.status();
+    for (const int64_t place : {int64_t{0}, int64_t{20000}, kBatch * kWidth - 1}) {
+      Tensor x = Random("x", kBatch * kWidth);
+      x[place] = std::numeric_limits<double>::quiet_NaN();
+      const Tensor y = harness.Forward(x);
+      EXPECT_TRUE(std::any_of(y.begin(), y.end(), [](double v) { return std::isnan(v); }))
+          << static_cast<int>(kind) << " at " << place;
     }
   }
 }

@@ -1,6 +1,7 @@
 #include "engine/layers/batch_norm.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "absl/strings/str_cat.h"
 
@@ -48,6 +49,12 @@ class DnnlBatchNorm final : public BatchNormLayer {
     if (training_) {
       UpdateRunningStatistics(channels_, set_, norm_.running_update_rate, mean_->floats(),
                               var_->floats(), parameters_.running_mean, parameters_.running_var);
+    }
+    if (fused_ && training_) {
+      // A channel with anything that is not finite has variance NaN.
+      KeepNan(channels_, var_->floats(), y_.floats());
+    } else if (fused_) {
+      KeepNan(x_.float_count(), x_.floats(), y_.floats());
     }
   }
 
@@ -174,6 +181,15 @@ bool OneDnnIsFaster(int64_t channels) {
   return channels % 16 == 0 && channels >= 256;
 }
 
+// An epsilon of 0 (or one that is 0 as a float) becomes the smallest normal float, which changes no
+// variance above 1e-31. oneDNN pads channels to multiples of 16 with zeros, and from their variance,
+// 0, it would make 0 * infinity = NaN in the padding of the gradient, which the convolution before
+// it spreads to all weights.
+BatchNormNode WithPositiveEpsilon(BatchNormNode norm) {
+  norm.epsilon = std::max(norm.epsilon, static_cast<double>(std::numeric_limits<float>::min()));
+  return norm;
+}
+
 }  // namespace
 
 std::unique_ptr<BatchNormLayer> BatchNormLayer::Make(const Node& node,
@@ -191,7 +207,7 @@ BatchNormLayer::BatchNormLayer(const Node& node,
                                std::optional<ActivationKind> fusible,
                                const LayerParameters& parameters)
     : Layer(node.name),
-      norm_(norm),
+      norm_(WithPositiveEpsilon(norm)),
       channels_(node.in[0]),
       area_(ElementCount(node.in) / node.in[0]),
       fusible_(fusible),

@@ -12,7 +12,7 @@ namespace normlab::engine {
 // y = gamma (x - mean) / sqrt(var + epsilon) + beta per channel (Ioffe and Szegedy 2015), over N
 // for [N,C] and over N,H,W for [N,C,H,W]. Training: mean and biased variance of the batch, with
 // gradient through them; running statistics move by running_update_rate towards the batch's mean
-// and *unbiased* variance. Evaluation: running statistics.
+// and *unbiased* variance. Evaluation: running statistics. An epsilon of 0 counts as 1.2e-38.
 //
 // May compute the activation that follows as well, in the same pass; then y is the activation's
 // output and the normalizer's own output never exists.

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <limits>
 #include <optional>
 
 #include "gmock/gmock.h"
@@ -232,6 +233,28 @@ TEST(BatchNormTest, GradientsThatIgnoreStatisticsAreFarOutsideTheTolerance) {
     wrong[i] /= std::sqrt(batch.var[i / 6 % 5] + 1e-5);
   }
   EXPECT_GT(RelativeError(wrong, right), 1000 * kGradientTolerance);
+}
+
+// A ReLU fused by oneDNN turns NaN into 0, so that a run that overflowed would look healthy.
+TEST(BatchNormTest, WhatIsNotFiniteIsNotLostInAFusedActivation) {
+  for (const Dims& in : {Dims{16, 5, 3}, Dims{272}, Dims{7}}) {
+    for (const Mode mode : {Mode::kTraining, Mode::kEvaluation}) {
+      for (const double bad :
+           {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
+        if (mode == Mode::kEvaluation && std::isinf(bad)) {
+          continue;  // stays infinite by the formula
+        }
+        LayerHarness harness(in, BatchNormNode{}, 6, mode, ActivationKind::kRelu);
+        ASSERT_TRUE(harness.status().ok()) << harness.status();
+        ASSERT_TRUE(harness.fused());
+        Tensor x = Random("x", harness.x_count());
+        x[x.size() / 2] = bad;
+        const Tensor y = harness.Forward(x);
+        EXPECT_TRUE(std::any_of(y.begin(), y.end(), [](double v) { return std::isnan(v); }))
+            << in.size() << " dimensions, " << bad;
+      }
+    }
+  }
 }
 
 TEST(BatchNormTest, OneValuePerChannelIsRefusedInTrainingOnly) {

@@ -1,6 +1,9 @@
 #include "engine/layers/elementwise.h"
 
+#include <algorithm>
+#include <bit>
 #include <cstring>
+#include <limits>
 
 #include "engine/layers/vector_math.h"
 #include "engine/tensor/vectorize.h"
@@ -62,6 +65,18 @@ NORMLAB_VECTORIZE void ExpForward(int64_t count, const float* x, float* y) {
   }
 }
 
+// Bits of a float without its sign: those of infinity, and above them every NaN.
+constexpr uint32_t kMagnitude = 0x7FFFFFFF;
+constexpr uint32_t kInfinity = 0x7F800000;
+
+NORMLAB_VECTORIZE uint32_t LargestMagnitude(int64_t count, const float* x) {
+  uint32_t largest = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    largest = std::max(largest, std::bit_cast<uint32_t>(x[i]) & kMagnitude);
+  }
+  return largest;
+}
+
 void Copy(int64_t count, const float* from, float* to) {
   if (from != to) {
     std::memcpy(to, from, static_cast<size_t>(count) * sizeof(float));
@@ -99,6 +114,22 @@ void ActivationBackward(
 
 void Exponentials(int64_t count, const float* x, float* y) {
   ExpForward(count, x, y);
+}
+
+bool HasNan(int64_t count, const float* x) {
+  constexpr int64_t kChunk = int64_t{1} << 14;
+  uint32_t largest = 0;
+#pragma omp parallel for schedule(static) reduction(max : largest) if (count > kSmallTensorElements)
+  for (int64_t first = 0; first < count; first += kChunk) {
+    largest = std::max(largest, LargestMagnitude(std::min(kChunk, count - first), x + first));
+  }
+  return largest > kInfinity;
+}
+
+void KeepNan(int64_t count, const float* x, float* y) {
+  if (HasNan(count, x)) {
+    y[0] = std::numeric_limits<float>::quiet_NaN();
+  }
 }
 
 }  // namespace normlab::engine

@@ -7,7 +7,7 @@
 namespace normlab::engine {
 
 // Plain loops for tensors so small that entering a parallel region would cost more than the work;
-// one thread.
+// one thread unless said otherwise.
 
 // Up to this many elements the loops here beat oneDNN's primitives on two threads.
 inline constexpr int64_t kSmallTensorElements = 32768;
@@ -21,5 +21,14 @@ void ActivationBackward(
 
 // y = e^x with VectorExp; y may be x.
 void Exponentials(int64_t count, const float* x, float* y);
+
+// Whether one of x is NaN; shared among threads when there is much to look at.
+bool HasNan(int64_t count, const float* x);
+
+// oneDNN's ReLU (its own, and the one fused into a batch norm) turns NaN into 0 and its maximum
+// pooling loses it too: a run that overflowed would go on at a plausible loss. After such a kernel,
+// this makes the first element of `y` NaN when `x`, which holds `count` numbers, has one; later
+// layers carry it to the loss.
+void KeepNan(int64_t count, const float* x, float* y);
 
 }  // namespace normlab::engine

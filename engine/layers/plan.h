@@ -32,6 +32,8 @@ struct View {
   Buffer* buffer = nullptr;
 
   float* floats() const { return buffer->floats(); }
+  // Of floats in memory, padding included.
+  int64_t float_count() const { return layout.bytes() / static_cast<int64_t>(sizeof(float)); }
 };
 
 // Ops to run one after the other; the planner owns them.

@@ -1,6 +1,7 @@
 #include "engine/layers/pool.h"
 
 #include "common/status_macros.h"
+#include "engine/layers/elementwise.h"
 
 namespace normlab::engine {
 
@@ -27,6 +28,13 @@ absl::StatusOr<View> PoolLayer::PlanForward(Planner& planner, const View& x) {
   NORMLAB_RETURN_IF_ERROR(op->Bind(Arg::kWorkspace, workspace_));
   forward_op_ = op;
   return y_;
+}
+
+void PoolLayer::Forward() {
+  forward_op_->Run();
+  if (max_) {
+    KeepNan(x_.float_count(), x_.floats(), y_.floats());
+  }
 }
 
 absl::StatusOr<View> PoolLayer::PlanBackward(Planner& planner,

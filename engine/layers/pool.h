@@ -15,7 +15,7 @@ class PoolLayer final : public Layer {
 
   absl::StatusOr<View> PlanForward(Planner& planner, const View& x) override;
   absl::StatusOr<View> PlanBackward(Planner& planner, const View& d_y, bool wants_d_x) override;
-  void Forward() override { forward_op_->Run(); }
+  void Forward() override;
   void Backward() override { RunAll(backward_); }
 
  private:

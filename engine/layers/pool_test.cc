@@ -1,4 +1,7 @@
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
+#include <limits>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -48,6 +51,20 @@ TEST(PoolTest, MatchesReference) {
                 kFloatTolerance);
       EXPECT_LT(RelativeError(harness.Backward(d_y), reference::PoolBackward(shape, x, d_y)),
                 kFloatTolerance);
+    }
+  }
+}
+
+TEST(PoolTest, NanIsNotLost) {
+  for (const PoolKind kind : {PoolKind::kMax, PoolKind::kAverage}) {
+    for (const int64_t channels : {5, 16}) {
+      LayerHarness harness({channels, 6, 8}, PoolNode{kind, 2, 2}, 3);
+      ASSERT_TRUE(harness.status().ok()) << harness.status();
+      Tensor x = Random("x", 3 * channels * 6 * 8);
+      x[x.size() / 2] = std::numeric_limits<double>::quiet_NaN();
+      const Tensor y = harness.Forward(x);
+      EXPECT_TRUE(std::any_of(y.begin(), y.end(), [](double v) { return std::isnan(v); }))
+          << static_cast<int>(kind) << " C" << channels;
     }
   }
 }

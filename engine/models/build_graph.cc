@@ -140,9 +140,11 @@ MemoryEstimate EstimateJobMemory(const v1::JobSpec& resolved,
   const int64_t example_bytes =
       int64_t{shape.channels} * shape.height * shape.width + 1;  // one byte a pixel, and the label
   MemoryInputs inputs;
-  // EstimateMemory counts the plans for incomplete last batches as well.
-  inputs.batch_size = resolved.batch_size();
+  // A full batch that the training set does not fill is never planned.
+  inputs.batch_size = length.train_examples >= resolved.batch_size() ? resolved.batch_size() : 0;
+  inputs.last_batch_size = length.last_batch_size;
   inputs.evaluation_batch_size = evaluation_batch;
+  inputs.evaluation_last_batch_size = length.test_examples % evaluation_batch;
   inputs.optimizer_slots = resolved.optimizer().sgd().momentum() != 0 ? 1 : 0;
   inputs.data_bytes =
       example_bytes * (int64_t{shape.train_examples} + int64_t{shape.test_examples});

@@ -175,6 +175,24 @@ TEST(JobCheckTest, DataAndNetworkViolationsComeTogether) {
   EXPECT_EQ(check.violations[2].field, "model.cnn.blocks[0].kernel");
 }
 
+// 101 training and 23 test examples.
+TEST(EstimateJobMemoryTest, CountsThePlansThatThereWillBeAndNoOthers) {
+  const auto activations = [](const std::string& text) {
+    const v1::JobSpec spec = Spec("model { mlp { hidden: [64] } } " + text);
+    return EstimateJobMemory(spec, *BuildGraph(spec, kShape).graph, kShape).activations;
+  };
+  const std::string keep = "data { last_batch: KEEP } ";
+  // A smaller last batch only when it is kept, and as large as it is.
+  EXPECT_GT(activations(keep + "batch_size: 40"), activations("batch_size: 40"));
+  EXPECT_LT(activations(keep + "batch_size: 40"), 2 * activations("batch_size: 40"));
+  EXPECT_EQ(activations(keep + "batch_size: 101"), activations("batch_size: 101"));
+  // A batch that is never full is not planned for.
+  EXPECT_EQ(activations(keep + "batch_size: 5000"), activations("batch_size: 101"));
+  // 23 = 2 * 11 + 1
+  EXPECT_GT(activations("evaluation { batch_size: 11 }"),
+            activations("evaluation { batch_size: 11 } data { test_limit: 22 }"));
+}
+
 TEST(EstimateJobMemoryTest, GrowsWithBatchMomentumAndDataAndStaysPositiveAtTheLimits) {
   const auto estimate = [](const std::string& text, const DatasetShape& shape = kShape) {
     const v1::JobSpec spec = Spec("model { mlp { hidden: [64] } } " + text);
@@ -187,6 +205,9 @@ TEST(EstimateJobMemoryTest, GrowsWithBatchMomentumAndDataAndStaysPositiveAtTheLi
   larger.train_examples += 1000000;
   // One byte a pixel, and the label.
   EXPECT_EQ(estimate("", larger).data - estimate("").data, 127 * 1000000);
+
+  // Of the whole, too: a reservation without it would be too small.
+  EXPECT_EQ(estimate("", larger).total() - estimate("").total(), 127 * 1000000);
 
   v1::JobSpec absurd =
       Spec("model { cnn {} } batch_size: 131072 evaluation { batch_size: 131072 }");
@@ -201,10 +222,11 @@ TEST(EstimateJobMemoryTest, GrowsWithBatchMomentumAndDataAndStaysPositiveAtTheLi
   cnn.add_hidden(8);
   EXPECT_THAT(Validate(absurd), IsEmpty());
   absurd = Resolve(absurd);
-  const BuiltGraph built = BuildGraph(absurd, kShape);
+  larger.test_examples += 1000000;
+  const BuiltGraph built = BuildGraph(absurd, larger);
   ASSERT_TRUE(built.graph.has_value());
   EXPECT_GT(built.graph->multiply_adds(), int64_t{1} << 50);
-  EXPECT_GT(EstimateJobMemory(absurd, *built.graph, kShape).total(), int64_t{1} << 50);
+  EXPECT_GT(EstimateJobMemory(absurd, *built.graph, larger).total(), int64_t{1} << 50);
 }
 
 }  // namespace

@@ -27,7 +27,8 @@ class Optimizer {
 
   // One update of all parameters. `gradients` and `parameters` are whole arenas of the size given
   // at creation; gaps between tensors are zero and stay zero. Allocates nothing, cannot fail.
-  virtual void Step(double learning_rate,
+  // False: a parameter is now NaN or infinite.
+  virtual bool Step(double learning_rate,
                     absl::Span<const float> gradients,
                     absl::Span<float> parameters) = 0;
 

@@ -22,7 +22,8 @@ struct SgdOptions {
 // multiply-add: the same bits on every CPU and for every number of threads.
 //
 // All spans have the same size and do not overlap. Large arenas are shared among OpenMP threads.
-void SgdUpdate(const SgdOptions& options,
+// Returns whether every w is finite afterwards, which costs nothing here: the values are at hand.
+bool SgdUpdate(const SgdOptions& options,
                double learning_rate,
                absl::Span<const float> gradients,
                absl::Span<float> velocity,
@@ -34,7 +35,7 @@ class Sgd : public Optimizer {
   // RESOURCE_EXHAUSTED: no memory for the state.
   static absl::StatusOr<std::unique_ptr<Sgd>> Create(SgdOptions options, int64_t parameter_floats);
 
-  void Step(double learning_rate,
+  bool Step(double learning_rate,
             absl::Span<const float> gradients,
             absl::Span<float> parameters) override;
   std::vector<OptimizerSlot> slots() override;

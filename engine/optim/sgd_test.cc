@@ -79,6 +79,29 @@ TEST(SgdTest, LearningRateZeroChangesNoWeightButKeepsVelocity) {
   EXPECT_EQ(v[0], 3.0F);
 }
 
+TEST(SgdTest, TellsWhetherEveryParameterIsFinite) {
+  for (const double momentum : {0.0, 0.9}) {
+    // One thread, and a part of every thread's.
+    for (const int64_t count : {17, 100003}) {
+      auto sgd = Sgd::Create({.momentum = momentum}, count);
+      ASSERT_TRUE(sgd.ok());
+      const std::vector<float> start(count, 2e38F);
+      for (const int64_t place : {int64_t{0}, count / 2, count - 1}) {
+        std::vector<float> w = start;
+        std::vector<float> g(count, 0.0F);
+        EXPECT_TRUE((*sgd)->Step(1, g, absl::MakeSpan(w)));
+        g[place] = -2e38F;
+        EXPECT_FALSE((*sgd)->Step(1, g, absl::MakeSpan(w))) << place;
+        sgd = Sgd::Create({.momentum = momentum}, count);
+        w = start;
+        g[place] = std::nanf("");
+        EXPECT_FALSE((*sgd)->Step(1, g, absl::MakeSpan(w))) << place;
+        sgd = Sgd::Create({.momentum = momentum}, count);
+      }
+    }
+  }
+}
+
 TEST(MakeOptimizerTest, StateExistsOnlyWithMomentum) {
   v1::JobSpec spec;
   ASSERT_TRUE(google::protobuf::TextFormat::ParseFromString("model { mlp {} }", &spec));

@@ -103,6 +103,10 @@ int64_t Trainer::planned_bytes() const {
   return bytes;
 }
 
+const std::vector<ImplementationChoice>& Trainer::implementations() const {
+  return (full_ != nullptr ? full_ : rest_)->implementations();
+}
+
 bool Trainer::EvaluationDue(int64_t step) const {
   const v1::Evaluation& evaluation = resolved_.evaluation();
   const int64_t interval = evaluation.every_steps() > 0
@@ -141,10 +145,6 @@ absl::Status Trainer::RunToTheEnd(MetricSink& sink,
       return absl::OkStatus();
     }
     if (CheckpointDue(step)) {
-      if (!ModelIsFinite()) {
-        Diverged(step, "a weight", sink, outcome);
-        return absl::OkStatus();
-      }
       NORMLAB_RETURN_IF_ERROR(WriteCheckpointOf(step, sink));
     }
     if (EvaluationDue(step) && !Evaluate(stop)) {
@@ -165,10 +165,10 @@ absl::Status Trainer::RunToTheEnd(MetricSink& sink,
     Add(kLearningRate, learning_rate);
     steps_done_ = step + 1;
     Report(step, step_start, examples, sink);
-  }
-  if (!ModelIsFinite()) {
-    Diverged(plan_.total_steps(), "a weight", sink, outcome);
-    return absl::OkStatus();
+    if (!model_is_finite_) {
+      Diverged(step + 1, "a weight or a running statistic", sink, outcome);
+      return absl::OkStatus();
+    }
   }
   if (!Evaluate(stop)) {
     outcome.set_state(v1::Job::CANCELLED);
@@ -189,7 +189,9 @@ BatchResult Trainer::TrainStep(int64_t step, double learning_rate) {
   const BatchResult result = network.Forward();
   if (std::isfinite(result.loss)) {
     network.Backward();
-    optimizer_->Step(learning_rate, model_->gradients.span(), model_->parameters.span());
+    model_is_finite_ =
+        optimizer_->Step(learning_rate, model_->gradients.span(), model_->parameters.span()) &&
+        AllFinite(model_->state.span());
   }
   return result;
 }
@@ -202,10 +204,6 @@ bool Trainer::Evaluate(const std::stop_token& stop) {
   Add(kTestLoss, result->loss);
   Add(kTestAccuracy, result->accuracy);
   return true;
-}
-
-bool Trainer::ModelIsFinite() const {
-  return AllFinite(model_->parameters.span()) && AllFinite(model_->state.span());
 }
 
 absl::Status Trainer::WriteCheckpointOf(int64_t step, MetricSink& sink) {
@@ -290,8 +288,7 @@ void Trainer::FillResult(v1::Outcome& outcome) {
   result.set_steps(steps_done_);
   result.set_training_seconds(Seconds(std::chrono::steady_clock::now() - start_));
   result.set_weights_sha256(WeightsSha256(ModelTensors(graph_, *model_)));
-  const Network& network = full_ != nullptr ? *full_ : *rest_;
-  for (const ImplementationChoice& choice : network.implementations()) {
+  for (const ImplementationChoice& choice : implementations()) {
     v1::LayerImplementation& implementation = *result.add_implementations();
     implementation.set_layer(choice.layer);
     implementation.set_pass(choice.pass);

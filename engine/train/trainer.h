@@ -41,8 +41,9 @@ struct TrainerOptions {
 // total_steps. A checkpoint of step n is the state before update n. A run resumed from it repeats
 // step n's evaluation and equals the uninterrupted run bit for bit.
 //
-// A loss, parameter or running statistic that is not finite ends the run as DIVERGED: the loss is
-// looked at every step, the rest at checkpoints and at the end.
+// A loss, parameter or running statistic that is not finite ends the run as DIVERGED at once: at
+// step t when the loss of step t is not, at step t + 1 when the update of step t made one of the
+// others.
 //
 // The step path allocates nothing, creates no primitive, takes no lock and does no I/O.
 //
@@ -64,6 +65,8 @@ class Trainer {
   static const std::vector<std::string>& series();
   // Bytes of all plans' buffers.
   int64_t planned_bytes() const;
+  // What computes each pass of each layer in training.
+  const std::vector<ImplementationChoice>& implementations() const;
 
   // Trains from plan().start_step() to the end of the budget, a divergence, a stop request
   // (CANCELLED, after the current step) or a failure. Call once. The outcome's result is set unless
@@ -92,12 +95,12 @@ class Trainer {
 
   // Runs to the end; sets the outcome's state, or returns the error that ends it.
   absl::Status RunToTheEnd(MetricSink& sink, const std::stop_token& stop, v1::Outcome& outcome);
+  // Without an update when the loss is not finite; sets model_is_finite_.
   BatchResult TrainStep(int64_t step, double learning_rate);
   bool EvaluationDue(int64_t step) const;
   bool CheckpointDue(int64_t step) const;
   // False when stopped.
   bool Evaluate(const std::stop_token& stop);
-  bool ModelIsFinite() const;
   absl::Status WriteCheckpointOf(int64_t step, MetricSink& sink);
   absl::Status WriteFinal(MetricSink& sink);
 
@@ -122,6 +125,7 @@ class Trainer {
   // Of the run.
   TimePoint start_;
   int64_t steps_done_ = 0;
+  bool model_is_finite_ = true;
   std::array<SeriesValue, kSeriesCount> record_;
   size_t record_size_ = 0;
   std::array<std::optional<double>, kSeriesCount> latest_;         // reported last

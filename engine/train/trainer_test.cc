@@ -109,6 +109,38 @@ TEST_F(TrainerTest, DivergenceIsAResultWithItsStepAndTheLastFiniteMetrics) {
   EXPECT_THAT(sink.logs_, ElementsAre(HasSubstr("smaller learning rate")));
 }
 
+// oneDNN's ReLU and pooling make plausible numbers of NaN: from then on such a run would train at a
+// loss of ln 10 to its end.
+TEST_F(TrainerTest, AnOverflowInsideAReluNetIsDivergenceAtOnce) {
+  for (const char* model :
+       {"mlp { hidden: [300, 300, 300, 300] }",
+        "cnn { blocks { channels: 16 } blocks { channels: 16 } blocks { channels: 16 } "
+        "blocks { channels: 16 pooling {} } }"}) {
+    RecordingSink sink;
+    const v1::Outcome outcome =
+        Run(std::string("model { ") + model +
+                " } batch_size: 128 steps: 12 initializer { he_normal {} scale: 1e13 } "
+                "optimizer { sgd { learning_rate: 1e-3 } }",
+            sink);
+    EXPECT_EQ(outcome.state(), v1::Job::DIVERGED) << model;
+    EXPECT_EQ(outcome.result().steps(), 0) << model;
+    EXPECT_FALSE(std::isfinite(sink.metrics_["train/loss"][0])) << model;
+  }
+}
+
+// A variance beyond floats makes batch norm answer with beta, so that the loss stays finite.
+TEST_F(TrainerTest, ARunningStatisticThatOverflowsIsDivergenceAfterThatStep) {
+  RecordingSink sink;
+  const v1::Outcome outcome =
+      Run("model { mlp { hidden: [33, 17] } } normalization { batch {} } batch_size: 30 steps: 12 "
+          "initializer { he_normal {} scale: 1e22 } optimizer { sgd { learning_rate: 1e-3 } }",
+          sink);
+  EXPECT_EQ(outcome.state(), v1::Job::DIVERGED);
+  EXPECT_EQ(outcome.result().steps(), 1);
+  EXPECT_THAT(sink.Steps("train/loss"), ElementsAre(0));
+  EXPECT_THAT(sink.logs_, ElementsAre(HasSubstr("running statistic is not finite at step 1")));
+}
+
 TEST_F(TrainerTest, AWeightThatOverflowsInTheLastUpdateIsDivergence) {
   RecordingSink sink;
   const v1::Outcome outcome =

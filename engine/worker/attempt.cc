@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <exception>
+#include <map>
 #include <new>
 #include <string>
 #include <utility>
@@ -41,6 +42,19 @@ v1::Failure InternalFailure(absl::string_view what) {
   failure.set_message(absl::StrCat("the training ended with an unexpected error: ", what,
                                    "; this is a bug, please report it"));
   return failure;
+}
+
+// How often each implementation is used, the most frequent first: "brg:avx512_core 6, normlab:loop
+// 2". The job's result has them by layer and pass.
+std::string ShortForm(const std::vector<ImplementationChoice>& choices) {
+  std::map<std::string, int> counts;
+  for (const ImplementationChoice& choice : choices) {
+    ++counts[choice.implementation];
+  }
+  std::vector<std::pair<std::string, int>> sorted(counts.begin(), counts.end());
+  std::stable_sort(sorted.begin(), sorted.end(),
+                   [](const auto& a, const auto& b) { return a.second > b.second; });
+  return absl::StrJoin(sorted, ", ", absl::PairFormatter(" "));
 }
 
 // Without unwinding: other threads may be anywhere, in a write of a checkpoint that is not wanted
@@ -93,6 +107,7 @@ int AttemptRunner::Run() {
                      *channel, MakeReporterOptions(outbox));
   }
   v1::Outcome outcome;
+  bool incomplete = false;
   if (failure.has_value()) {
     outcome.set_state(v1::Job::FAILED);
     *outcome.mutable_failure() = *failure;
@@ -100,9 +115,11 @@ int AttemptRunner::Run() {
     Announce(outbox);
     WorkerSink sink(outbox, *channel, assignment_.attempt_folder());
     outcome = Train(sink);
+    incomplete = sink.dropped();
   }
   trainer_.reset();
-  if (terminating_() && outcome.state() == v1::Job::CANCELLED) {
+  // The last steps may have been refused although the training came to its end.
+  if (incomplete || (terminating_() && outcome.state() == v1::Job::CANCELLED)) {
     return common::kExitTerminated;
   }
   spdlog::info("the attempt ends as {}{}", v1::Job::State_Name(outcome.state()),
@@ -215,13 +232,15 @@ ReporterOptions AttemptRunner::MakeReporterOptions(Outbox& outbox) {
 void AttemptRunner::Announce(Outbox& outbox) const {
   const v1::JobSpec& spec = assignment_.resolved_spec();
   const std::string text = absl::StrFormat(
-      "attempt %d trains %d parameters from step %d to %d with batches of %d, on %d threads (cores "
-      "%s); oneDNN %s for "
-      "%s; buffers of %.1f MiB",
+      "attempt %d trains %d parameters from step %d to %d with batches of %d, on %d thread%s "
+      "(core%s "
+      "%s); oneDNN %s for %s; buffers of %.1f MiB; implementations: %s",
       assignment_.attempt(), trainer_->graph().parameter_count(), trainer_->plan().start_step(),
       trainer_->plan().total_steps(), spec.batch_size(), spec.threads(),
+      spec.threads() == 1 ? "" : "s", assignment_.cores_size() == 1 ? "" : "s",
       assignment_.cores().empty() ? "any" : absl::StrJoin(assignment_.cores(), ","),
-      OneDnnVersion(), CpuIsaName(), static_cast<double>(trainer_->planned_bytes()) / kMiB);
+      OneDnnVersion(), CpuIsaName(), static_cast<double>(trainer_->planned_bytes()) / kMiB,
+      ShortForm(trainer_->implementations()));
   spdlog::info(text);
   outbox.Log(v1::LogLine::INFO, text);
 }

@@ -57,7 +57,9 @@ TEST_F(WorkerProcessTest, TrainsReportsAndEnds) {
     step_seconds += report.step_seconds_size();
     for (const v1::Segment& segment : report.segments()) {
       told_the_plan |= segment.log().severity() == v1::LogLine::INFO &&
-                       absl::StrContains(segment.log().text(), "oneDNN");
+                       absl::StrContains(segment.log().text(), "oneDNN") &&
+                       absl::StrContains(segment.log().text(), "implementations: ") &&
+                       absl::StrContains(segment.log().text(), "normlab:columns ");
     }
   }
   EXPECT_EQ(examples, kSteps * kBatchSize);

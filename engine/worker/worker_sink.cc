@@ -18,12 +18,13 @@ WorkerSink::WorkerSink(Outbox& outbox, const ReportChannel& channel, std::string
     : outbox_(outbox), channel_(channel), attempt_folder_(std::move(attempt_folder)) {}
 
 void WorkerSink::OnStep(const StepRecord& record) {
-  static_cast<void>(outbox_.Step({.step = record.step,
-                                  .elapsed_us = record.elapsed_us,
-                                  .step_seconds = record.step_seconds,
-                                  .examples = static_cast<uint32_t>(record.examples)},
-                                 record.values.size(),
-                                 [&record](size_t i) { return record.values[i]; }));
+  const bool taken =
+      outbox_.Step({.step = record.step,
+                    .elapsed_us = record.elapsed_us,
+                    .step_seconds = record.step_seconds,
+                    .examples = static_cast<uint32_t>(record.examples)},
+                   record.values.size(), [&record](size_t i) { return record.values[i]; });
+  dropped_ = dropped_ || !taken;
 }
 
 void WorkerSink::OnCheckpoint(const CheckpointRecord& checkpoint) {

@@ -26,10 +26,14 @@ class WorkerSink final : public MetricSink {
   void OnLog(v1::LogLine::Severity severity, absl::string_view text) override;
   int64_t CommittedCheckpointStep() const override;
 
+  // A step was dropped: what the server has is incomplete, so there must be no outcome.
+  bool dropped() const { return dropped_; }
+
  private:
   Outbox& outbox_;
   const ReportChannel& channel_;
   const std::string attempt_folder_;
+  bool dropped_ = false;
 };
 
 }  // namespace normlab::engine

@@ -59,6 +59,23 @@ TEST(WorkerSinkTest, PassesEverythingOnInOrder) {
   EXPECT_EQ(report.checkpoint().manifest_sha256(), "abc");
   EXPECT_EQ(report.checkpoint().bytes(), 99);
   EXPECT_EQ(report.checkpoint().seconds(), 0.5);
+  EXPECT_FALSE(sink.dropped());
+}
+
+// A process that is about to end takes no more steps; a run of which steps are missing has no
+// outcome.
+TEST(WorkerSinkTest, RemembersThatAStepWasDropped) {
+  Outbox outbox(1024);
+  ReportChannelOptions options;
+  options.target = "unix:/nonexistent/worker.sock";
+  const ReportChannel channel(std::move(options));
+  WorkerSink sink(outbox, channel, "/work/jobs/x/attempt-1");
+  const std::array<SeriesValue, 1> values = {{{0, 2.5}}};
+  sink.OnStep({.step = 0, .values = values});
+  EXPECT_FALSE(sink.dropped());
+  outbox.Close();
+  sink.OnStep({.step = 1, .values = values});
+  EXPECT_TRUE(sink.dropped());
 }
 
 }  // namespace
