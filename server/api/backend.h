@@ -47,6 +47,8 @@ struct Backend {
   std::atomic<bool> draining = false;
   // CreateJob calls between admission and answer.
   std::atomic<int> creates_in_flight = 0;
+  // The other short calls that wait for the pool or run there.
+  std::atomic<int> calls_in_flight = 0;
 };
 
 }  // namespace normlab::server

@@ -28,7 +28,9 @@ namespace normlab::server {
 namespace {
 
 constexpr size_t kMaxRequestIdBytes = 128;
-// Each holds a spec and its resolved form: a few kilobytes.
+// Far more than any honest spec has; it bounds what the creations in flight hold together.
+constexpr size_t kMaxSpecBytes = size_t{64} << 10;
+// Each holds a spec and its resolved form.
 constexpr int kMaxCreatesInFlight = 2048;
 constexpr absl::Duration kDrainRetry = absl::Seconds(1);
 
@@ -83,6 +85,12 @@ class CreateJobCall : public std::enable_shared_from_this<CreateJobCall> {
     }
     if (const absl::Status status = CheckRequestId(request_id_); !status.ok()) {
       std::move(done_)(status);
+      return;
+    }
+    if (const size_t bytes = spec_.ByteSizeLong(); bytes > kMaxSpecBytes) {
+      std::move(done_)(InvalidArgument(
+          "job.spec", absl::StrCat("has ", bytes, " bytes; use at most ", kMaxSpecBytes,
+                                   ", for example with fewer labels")));
       return;
     }
     if (backend_.creates_in_flight.fetch_add(1) >= kMaxCreatesInFlight) {

@@ -155,7 +155,8 @@ class Parser {
 
   absl::Status State(const std::string& value, size_t position) {
     v1::Job::State state = v1::Job::STATE_UNSPECIFIED;
-    if (!v1::Job::State_Parse(value, &state) || state == v1::Job::STATE_UNSPECIFIED) {
+    if (!v1::Job::State_Parse(absl::AsciiStrToUpper(value), &state) ||
+        state == v1::Job::STATE_UNSPECIFIED) {
       std::vector<std::string> names;
       for (int i = v1::Job::State_MIN + 1; i <= v1::Job::State_MAX; ++i) {
         names.push_back(v1::Job::State_Name(static_cast<v1::Job::State>(i)));

@@ -143,9 +143,11 @@ absl::StatusOr<std::unique_ptr<StreamSource<v1::ReadMetricsResponse>>> NewMetric
                            absl::StrCat("names ", request.series_size(), " series; name at most ",
                                         kMaxSeries, ", or none for all"));
   }
-  if (request.max_points() < 0 || request.max_points() > kMaxPoints) {
-    return InvalidArgument("max_points", absl::StrCat("is ", request.max_points(), "; use 1 to ",
-                                                      kMaxPoints, ", or 0 for every point"));
+  if (request.max_points() != 0 &&
+      (request.max_points() < kMinMaxPoints || request.max_points() > kMaxPoints)) {
+    return InvalidArgument(
+        "max_points", absl::StrCat("is ", request.max_points(), "; use ", kMinMaxPoints, " to ",
+                                   kMaxPoints, ", or 0 for every point"));
   }
   if (request.has_from_step() && request.has_to_step() && request.from_step() > request.to_step()) {
     return InvalidArgument(

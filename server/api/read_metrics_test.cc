@@ -95,8 +95,12 @@ TEST_F(ReadMetricsTest, RefusesWhatIsNotThere) {
   EXPECT_EQ(unknown.error_code(), grpc::StatusCode::NOT_FOUND);
   EXPECT_THAT(unknown.error_message(), HasSubstr("train/loss"));
   request.clear_series();
-  request.set_max_points(-1);
-  EXPECT_THAT(ViolatedFields(Read(request).status), ElementsAre("max_points"));
+  for (const int max_points : {-1, 4, 100'001}) {
+    request.set_max_points(max_points);
+    const grpc::Status refused = Read(request).status;
+    EXPECT_THAT(ViolatedFields(refused), ElementsAre("max_points"));
+    EXPECT_THAT(refused.error_message(), HasSubstr("use 5 to 100000, or 0"));
+  }
   request.set_max_points(0);
   request.set_from_step(2);
   request.set_to_step(1);

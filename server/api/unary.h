@@ -34,10 +34,12 @@ grpc::ServerUnaryReactor* RunUnary(Backend& backend,
     reactor->Finish(ToGrpcStatus(caller.status()));
     return reactor;
   }
+  backend.calls_in_flight.fetch_add(1);
   const bool accepted = backend.pool.TryPost(
       [&backend, context, request, response, handler, reactor, caller = *std::move(caller)] {
         if (context->IsCancelled()) {
           reactor->Finish(grpc::Status::CANCELLED);
+          backend.calls_in_flight.fetch_sub(1);
           return;
         }
         absl::StatusOr<Response> result = handler(backend, caller, *request);
@@ -45,8 +47,10 @@ grpc::ServerUnaryReactor* RunUnary(Backend& backend,
           *response = *std::move(result);
         }
         reactor->Finish(ToGrpcStatus(result.status()));
+        backend.calls_in_flight.fetch_sub(1);
       });
   if (!accepted) {
+    backend.calls_in_flight.fetch_sub(1);
     reactor->Finish(ToGrpcStatus(Overloaded(kOverloadRetry)));
   }
   return reactor;

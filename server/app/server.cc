@@ -28,9 +28,13 @@ constexpr int kHandlerThreads = 8;
 constexpr int kStreamThreads = 4;
 constexpr size_t kMaxWaitingCalls = 1024;
 constexpr absl::Duration kPollInterval = absl::Milliseconds(20);
-// For calls that are being answered when a listener closes.
-constexpr absl::Duration kCloseGrace = absl::Seconds(1);
+// For a listener's connections to close after the last call. A client that sleeps before it tries
+// again does not notice that it should close, and a call it makes on that connection meanwhile
+// would end CANCELLED: so this is shorter than the delay that drained streams and refused calls ask
+// for.
+constexpr absl::Duration kCloseGrace = absl::Milliseconds(300);
 constexpr absl::Duration kDrainRetry = absl::Seconds(1);
+static_assert(kCloseGrace < kDrainRetry);
 
 std::chrono::system_clock::time_point After(absl::Duration wait) {
   return absl::ToChronoTime(absl::Now() + wait);
@@ -65,6 +69,8 @@ absl::Status Server::StartParts(ServerParts parts) {
   NORMLAB_RETURN_IF_ERROR(MakeFolder(options_.work_dir, 0700));
   NORMLAB_RETURN_IF_ERROR(MakeFolder(cache_dir, 0700));
   NORMLAB_RETURN_IF_ERROR(MakeFolder(log_dir, 0700));
+  // A place for a user's own data sets, there before anybody looks for it.
+  NORMLAB_RETURN_IF_ERROR(MakeFolder(options_.data_dir + "/datasets", 0755));
   NORMLAB_ASSIGN_OR_RETURN(socket_path_, PrepareWorkerSocket(options_.data_dir));
   spdlog::info("data in {}, work in {}, {} core(s) [{}], {} of memory for jobs", options_.data_dir,
                options_.work_dir, options_.cores.size(), absl::StrJoin(options_.cores, ","),
@@ -185,9 +191,10 @@ ServiceSample Server::Sample() {
 void Server::WaitForCalls() {
   const absl::Time deadline = absl::Now() + options_.drain_timeout;
   while (!hurry_.load() && absl::Now() < deadline) {
-    // One of the two is usually there at once; the other is looked at on every turn.
+    // The streams are usually gone at once; the others are looked at on every turn.
     const bool streams_ended = streams_->WaitUntilEmpty(kPollInterval);
-    if (streams_ended && backend_->creates_in_flight.load() == 0) {
+    if (streams_ended && backend_->creates_in_flight.load() == 0 &&
+        backend_->calls_in_flight.load() == 0) {
       return;
     }
     if (streams_ended) {
@@ -208,15 +215,16 @@ void Server::Shutdown() {
     streams_->Drain();
     WaitForCalls();
   }
+  // Before the helper goes, so that no attempt begins that could not look at its data.
+  if (controller_ != nullptr) {
+    controller_->Stop();
+  }
   // Also releases creations that wait for a data set.
   if (helper_ != nullptr) {
     helper_->Close();
   }
   if (public_listener_ != nullptr) {
     public_listener_->Shutdown(After(hurry_.load() ? absl::ZeroDuration() : kCloseGrace));
-  }
-  if (controller_ != nullptr) {
-    controller_->Stop();
   }
   if (worker_listener_ != nullptr) {
     worker_listener_->Shutdown(After(hurry_.load() ? absl::ZeroDuration() : kCloseGrace));

@@ -70,7 +70,7 @@ class Server {
   absl::Status StartListeners();
   absl::Status WritePortFile();
   ServiceSample Sample();
-  // Waits for streams and creations in progress.
+  // Waits for streams and calls in progress.
   void WaitForCalls();
 
   const ServerOptions options_;

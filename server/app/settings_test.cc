@@ -34,7 +34,8 @@ using ::testing::SizeIs;
 class FolderTest : public ::testing::Test {
  protected:
   FolderTest() {
-    std::string pattern = (std::filesystem::path(::testing::TempDir()) / "settings.XXXXXX").string();
+    std::string pattern =
+        (std::filesystem::path(::testing::TempDir()) / "settings.XXXXXX").string();
     EXPECT_NE(mkdtemp(pattern.data()), nullptr);
     folder_ = pattern;
   }

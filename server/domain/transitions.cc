@@ -99,7 +99,14 @@ void FailOrRequeue(v1::Job& job, const v1::Failure& failure, absl::Time now, Rec
     how = "does not use up a retry";
   }
   const int64_t step = FindLastCheckpoint(job).step;
-  job.mutable_progress()->set_step(step);
+  // The lost attempt's speed and last values say nothing about the next one.
+  v1::Progress& progress = *job.mutable_progress();
+  progress.set_step(step);
+  progress.clear_examples_per_second();
+  progress.clear_latest_metrics();
+  if (step == 0) {
+    progress.set_epoch(0);
+  }
   ChangeState(job, v1::Job::QUEUED,
               absl::StrCat("queued again after ", FailureReasonName(failure.reason()), " (", how,
                            "); the next attempt starts from ",

@@ -73,7 +73,8 @@ class LocalProcessTest : public ::testing::Test {
 
   // An executor whose worker is this shell script.
   std::unique_ptr<Executor> MakeExecutor(const std::string& script) {
-    const std::string path = folder_ + "/worker.sh";
+    // A new file each time: a shell reads its script as it goes.
+    const std::string path = absl::StrCat(folder_, "/worker", ++scripts_, ".sh");
     std::ofstream(path) << "#!/bin/sh\n" << script << "\n";
     chmod(path.c_str(), 0755);
     absl::StatusOr<std::unique_ptr<Executor>> executor = NewLocalProcessExecutor({path});
@@ -95,6 +96,7 @@ class LocalProcessTest : public ::testing::Test {
   std::string Log() const { return common::ReadFile(folder_ + "/worker.log").value_or(""); }
 
   std::string folder_;
+  int scripts_ = 0;
   Exits exits_;
 };
 
@@ -211,10 +213,10 @@ TEST_F(LocalProcessTest, SaysWhatIsWrongWithTheWorkerProgram) {
   EXPECT_THAT(std::string(executor.status().message()), HasSubstr("--worker_binary"));
 
   const auto vanishing = MakeExecutor("exit 0");
-  std::filesystem::remove(folder_ + "/worker.sh");
+  std::filesystem::remove(folder_ + "/worker1.sh");
   const auto launched = vanishing->Launch(Request(1));
   EXPECT_FALSE(launched.ok());
-  EXPECT_THAT(std::string(launched.status().message()), HasSubstr("worker.sh"));
+  EXPECT_THAT(std::string(launched.status().message()), HasSubstr("worker1.sh"));
   EXPECT_EQ(exits_.Count(1), 0u);
 }
 

@@ -23,6 +23,8 @@ namespace {
 constexpr int kThreads = 4;
 constexpr size_t kMaxWaiting = 32;
 constexpr int kTimeoutSeconds = 5;
+// For a new connection to begin its request.
+constexpr int kFirstByteSeconds = 1;
 constexpr size_t kMaxBodyBytes = 4096;
 constexpr char kPlainText[] = "text/plain; charset=utf-8";
 
@@ -102,7 +104,10 @@ absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(HttpServerOptions 
   });
   http.set_read_timeout(kTimeoutSeconds, 0);
   http.set_write_timeout(kTimeoutSeconds, 0);
-  http.set_keep_alive_timeout(kTimeoutSeconds);
+  // One request per connection: an idle one would keep a thread from others, and the server from
+  // ending, for as long as it may stay open. Scrapes are seconds apart.
+  http.set_keep_alive_max_count(1);
+  http.set_keep_alive_timeout(kFirstByteSeconds);
   http.set_payload_max_length(kMaxBodyBytes);
 
   // httplib answers HEAD with the headers of GET.

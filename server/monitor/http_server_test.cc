@@ -25,8 +25,8 @@ namespace {
 
 using ::testing::HasSubstr;
 
-// One request on a connection of its own; the whole answer.
-std::string Http(int port, const std::string& request) {
+// One request on a connection of its own; what comes until the server closes it.
+std::string Http(int port, const std::string& request, const std::string& connection = "close") {
   const int fd = socket(AF_INET, SOCK_STREAM, 0);
   sockaddr_in address{};
   address.sin_family = AF_INET;
@@ -34,8 +34,8 @@ std::string Http(int port, const std::string& request) {
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   std::string answer;
   if (connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0) {
-    const std::string text =
-        absl::StrCat(request, " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    const std::string text = absl::StrCat(
+        request, " HTTP/1.1\r\nHost: localhost\r\nConnection: ", connection, "\r\n\r\n");
     EXPECT_EQ(write(fd, text.data(), text.size()), static_cast<ssize_t>(text.size()));
     char buffer[4096];
     ssize_t bytes = 0;
@@ -88,6 +88,13 @@ TEST_F(HttpServerTest, ReadinessCarriesTheReasonAndLivenessDoesNotCare) {
   EXPECT_THAT(answer, HasSubstr("HTTP/1.1 503"));
   EXPECT_THAT(answer, HasSubstr("the disk is full"));
   EXPECT_THAT(Http(server_->port(), "GET /healthz"), HasSubstr("HTTP/1.1 200"));
+}
+
+// Idle connections would keep threads from others, and the server from ending.
+TEST_F(HttpServerTest, ClosesAConnectionThatTheClientWouldKeep) {
+  const std::string answer = Http(server_->port(), "GET /healthz", "keep-alive");
+  EXPECT_THAT(answer, HasSubstr("HTTP/1.1 200"));
+  EXPECT_THAT(answer, HasSubstr("Connection: close"));
 }
 
 TEST_F(HttpServerTest, SaysWhatThereIs) {

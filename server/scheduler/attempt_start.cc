@@ -167,6 +167,11 @@ void ControllerImpl::OnPrepared(const AttemptKey& key,
   if (attempt == nullptr || attempt->phase != Phase::kPreparing || stopping_) {
     return;  // cancelled meanwhile; or the next server finds an attempt that was never started
   }
+  if (absl::IsUnavailable(response.status())) {
+    // The helper was closed, so this server is about to end: that is not the data's fault. The
+    // attempt stays as it is for the next server, which takes it up like any that it finds.
+    return;
+  }
   if (!response.ok()) {
     Lose(*attempt, DataFailure(response.status()));
   } else if (!response->data().violations().empty() || response->data().data_cache().empty()) {

@@ -37,7 +37,8 @@ struct ControllerOptions {
   bool pin = true;
   std::string work_dir;       // attempts live in <work_dir>/jobs/<id>/attempt-<n>
   std::string worker_target;  // gRPC target of the worker listener
-  absl::Duration hello_timeout = absl::Seconds(30);  // of a started worker
+  // Of a started worker: it plans its networks before it says hello. Its death is noticed at once; this is for hangs.
+  absl::Duration hello_timeout = absl::Seconds(120);
   absl::Duration adoption_grace = absl::Seconds(5);  // for workers that outlived the server
   absl::Duration cancel_grace = absl::Seconds(30);   // between Stop and Kill
   absl::Duration orphan_timeout = absl::Hours(24);

@@ -192,6 +192,23 @@ TEST_F(ControllerTest, DataThatChangedSinceTheSubmissionFailsTheJob) {
   EXPECT_TRUE(executor_->launches().empty());
 }
 
+// A server that shuts down closes its helper before the controller: that must not fail the jobs that
+// are about to start.
+TEST_F(ControllerTest, AHelperThatIsClosedByAShutdownCostsNoJob) {
+  helper_.SetHandler([](const v1::HelperRequest&) {
+    return absl::UnavailableError("the server is shutting down; try again soon");
+  });
+  const std::string id = Submit();
+  WaitUntil("the helper was asked", [&] { return !helper_.requests().empty(); });
+  Sync();
+  EXPECT_EQ(Get(id).state(), v1::Job::STARTING);
+  helper_.SetHandler(nullptr);
+  RestartServer({});
+  const auto session = Run(id, 2);
+  const v1::Attempt first = Get(id).attempts(0);
+  EXPECT_EQ(first.failure().reason(), v1::FailureReason::SERVER_LOST);
+}
+
 TEST_F(ControllerTest, AWorkerThatNeverSaysHelloIsEnded) {
   const std::string id = Submit();
   WaitForLaunch(id, 1);
@@ -201,7 +218,7 @@ TEST_F(ControllerTest, AWorkerThatNeverSaysHelloIsEnded) {
   Advance(absl::Milliseconds(1));
   const v1::Failure failure = WaitForState(id, v1::Job::FAILED).failure();
   EXPECT_EQ(failure.reason(), v1::FailureReason::WORKER_START_FAILED);
-  EXPECT_THAT(failure.message(), HasSubstr("30s"));
+  EXPECT_THAT(failure.message(), HasSubstr(absl::FormatDuration(options_.hello_timeout)));
   EXPECT_FALSE(executor_->IsRunning({id, 1}));
 }
 

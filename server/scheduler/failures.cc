@@ -80,7 +80,9 @@ v1::Failure ExitFailure(const ProcessExit& exit,
   }
   return MakeFailure(
       v1::FailureReason::WORKER_CRASHED,
-      WithLog(absl::StrCat(ended, " and without a result. Set max_retries to have it tried again"),
+      WithLog(absl::StrCat(ended,
+                           " and without a result (max_retries of the spec says how often "
+                           "it is tried again)"),
               log_path));
 }
 

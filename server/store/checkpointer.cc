@@ -2,6 +2,7 @@
 
 #include <sqlite3.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "server/domain/errors.h"
@@ -59,6 +60,9 @@ void Checkpointer::Run() {
     absl::MutexLock lock(&mu_);
     health_ = std::move(status);
     if (!health_.ok()) {
+      // Tried again even when nothing is written any more: nobody else would notice that the disk
+      // has recovered.
+      pages_ = std::max(pages_, pages);
       mu_.AwaitWithTimeout(absl::Condition(&stopping_), kRetryAfter);
     }
   }

@@ -22,7 +22,7 @@ class Checkpointer {
 
   // The log has so many pages now. Cheap; called by the writer after each commit.
   void LogGrew(int pages) ABSL_LOCKS_EXCLUDED(mu_);
-  // OK, or why the last checkpoint failed.
+  // OK, or why the last checkpoint failed; a failed one is repeated every second.
   absl::Status Health() const ABSL_LOCKS_EXCLUDED(mu_);
 
  private:

@@ -1,7 +1,7 @@
 #include "server/store/downsample.h"
 
-#include <map>
 #include <cmath>
+#include <map>
 
 namespace normlab::server {
 

@@ -159,10 +159,9 @@ absl::StatusOr<JobPage> ListJobPage(Connection& connection,
 
   JobPage page;
   const size_t wanted = static_cast<size_t>(std::max(page_size, 1));
-  Position last_taken;
   Position last_examined;
   int examined = 0;
-  std::vector<int64_t> keys;
+  std::vector<Position> taken;
   bool more = false;
   bool stopped_early = false;
   while (walk.Step()) {
@@ -173,22 +172,28 @@ absl::StatusOr<JobPage> ListJobPage(Connection& connection,
     ++examined;
     const Position row = {walk.Int(1), walk.Int(0)};
     if (Matches(connection, filter, row)) {
-      if (keys.size() == wanted) {
+      if (taken.size() == wanted) {
         more = true;
         break;
       }
-      keys.push_back(row.key);
-      last_taken = row;
+      taken.push_back(row);
     }
     last_examined = row;
   }
   if (more) {
-    page.next_page_token = MakeToken(last_taken, filter);
+    page.next_page_token = MakeToken(taken.back(), filter);
   } else if (stopped_early) {
     page.next_page_token = MakeToken(last_examined, filter);
   }
-  for (const int64_t key : keys) {
-    NORMLAB_ASSIGN_OR_RETURN(v1::Job job, ReadJobByKey(connection, key, JobParts::kSummary));
+  size_t bytes = 0;
+  for (size_t i = 0; i < taken.size(); ++i) {
+    NORMLAB_ASSIGN_OR_RETURN(v1::Job job,
+                             ReadJobByKey(connection, taken[i].key, JobParts::kSummary));
+    bytes += job.ByteSizeLong();
+    if (i > 0 && bytes > kMaxPageBytes) {
+      page.next_page_token = MakeToken(taken[i - 1], filter);
+      break;
+    }
     page.jobs.push_back(std::move(job));
   }
   return page;

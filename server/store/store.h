@@ -160,7 +160,8 @@ class Store {
   virtual absl::StatusOr<std::optional<v1::Job>> FindRequest(const std::string& owner,
                                                              const std::string& request_id,
                                                              const std::string& request_sha256) = 0;
-  // INVALID_ARGUMENT: a page token that is not of this filter.
+  // A page may be shorter than `page_size` and have a successor all the same. INVALID_ARGUMENT: a
+  // page token that is not of this filter.
   virtual absl::StatusOr<JobPage> ListJobs(const JobFilter& filter,
                                            int page_size,
                                            const std::string& page_token) = 0;

@@ -244,6 +244,32 @@ TEST_F(StoreJobsTest, AListCallExaminesABoundedNumberOfRows) {
   EXPECT_EQ(found, std::vector<std::string>{"jobs/" + TestId(0)});
 }
 
+// What gRPC's clients take by default is 4 MiB, which a thousand jobs with results may exceed.
+TEST_F(StoreJobsTest, PagesAreBoundedInBytes) {
+  constexpr int kJobs = 23;
+  std::vector<std::string> expected;
+  for (int i = 0; i < kJobs; ++i) {
+    Create(i, "ann", {{"long", std::string(300'000, 'x')}});
+    expected.insert(expected.begin(), "jobs/" + TestId(i));
+  }
+  std::vector<std::string> found;
+  std::string token;
+  int calls = 0;
+  do {
+    const auto page = store_->ListJobs({}, 1000, token);
+    ASSERT_TRUE(page.ok()) << page.status();
+    size_t bytes = 0;
+    for (const v1::Job& job : page->jobs) {
+      found.push_back(job.name());
+      bytes += job.ByteSizeLong();
+    }
+    EXPECT_LE(bytes, kMaxPageBytes);
+    EXPECT_FALSE(page->jobs.empty());
+    token = page->next_page_token;
+  } while (!token.empty() && ++calls < kJobs);
+  EXPECT_EQ(found, expected);
+}
+
 TEST_F(StoreJobsTest, ChangedLabelsAreFoundAndOldOnesNot) {
   Create(1, "ann", {{"a", "old"}});
   ASSERT_TRUE(store_
