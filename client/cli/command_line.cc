@@ -5,6 +5,7 @@
 #include <memory>
 #include <sstream>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "absl/time/time.h"
@@ -13,6 +14,7 @@
 #include "client/cli/context.h"
 #include "client/cli/exit_code.h"
 #include "client/cli/help_formatter.h"
+#include "client/lib/name_hint.h"
 
 #include "CLI/App.hpp"
 #include "CLI/Config.hpp"
@@ -83,6 +85,26 @@ bool AsksForJson(const std::vector<std::string>& arguments) {
   return false;
 }
 
+// What to say when the arguments of a failed parse name a command that does not exist; else empty.
+std::string UnknownCommand(const CLI::App& app) {
+  if (!app.get_subcommands().empty()) {
+    return "";
+  }
+  const std::vector<std::string> remaining = app.remaining();
+  const auto word = std::find_if(remaining.begin(), remaining.end(), [](const std::string& text) {
+    return !absl::StartsWith(text, "-");
+  });
+  if (word == remaining.end()) {
+    return "";
+  }
+  std::vector<std::string> names;
+  for (const CLI::App* command :
+       app.get_subcommands([](const CLI::App* /*any*/) { return true; })) {
+    names.push_back(command->get_name());
+  }
+  return absl::StrCat("unknown command \"", Printable(*word), "\"; ", NameHint(*word, names));
+}
+
 // Ends the output and turns what went wrong with it into the exit code.
 int Finish(int exit_code, Output& out, Output& err) {
   out.Flush();
@@ -108,6 +130,8 @@ int Run(const std::vector<std::string>& arguments,
   app.require_subcommand(1);
   app.fallthrough();  // global options may stand behind the command too
   app.footer(kFooter);
+  app.set_version_flag("--version", absl::StrCat("normlab ", NORMLAB_VERSION),
+                       "Print the version of this program and exit");
   AddGlobalOptions(app, options);
   AddSubmitCommand(app, selected);
   AddValidateCommand(app, selected);
@@ -129,7 +153,9 @@ int Run(const std::vector<std::string>& arguments,
   } catch (const CLI::ParseError& error) {
     options.output = AsksForJson(arguments) ? "json" : "text";
     CommandContext context(in, out, err, options);
-    return context.FailUsage(absl::StrCat(error.what(), "; see normlab --help"));
+    const std::string unknown = UnknownCommand(app);
+    return context.FailUsage(unknown.empty() ? absl::StrCat(error.what(), "; see normlab --help")
+                                             : unknown);
   }
   CommandContext context(in, out, err, options);
   return selected(context);

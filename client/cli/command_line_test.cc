@@ -145,8 +145,97 @@ TEST_F(CommandLineTest, WatchInAPipePrintsPlainLines) {
   EXPECT_THAT(lines[5], StartsWith("step 5/9  epoch 2/3  train/loss -0"));  // the last one, always
   EXPECT_THAT(lines[6], HasSubstr(" SUCCEEDED: the end"));
   EXPECT_EQ(lines.back(), "test accuracy: 87.25%");
+  EXPECT_THAT(outcome.out, Not(HasSubstr("test/accuracy  87.25%")));
   const Outcome failed = Call({"watch", "failed"});
   EXPECT_THAT(failed.out, HasSubstr("OUT_OF_MEMORY: needed more than was estimated"));
+}
+
+TEST_F(CommandLineTest, WatchAfterARecordShowsTheStepOfEachRecord) {
+  // The snapshot of the job, and the heartbeat, are at its end.
+  Job job = NamedJob("jobs/over", Job::SUCCEEDED);
+  job.mutable_progress()->set_step(9);
+  job.mutable_progress()->set_epoch(3);
+  job.mutable_spec()->set_epochs(3);
+  server_.AddJob(job, History(Job::SUCCEEDED));
+  const std::vector<std::string> lines = Lines(Call({"watch", "over", "--after", "4"}).out);
+  ASSERT_THAT(lines, SizeIs(testing::Ge(3)));
+  EXPECT_THAT(lines[0], StartsWith("step 2/9  epoch 1/3  train/loss 0.3333"));
+  EXPECT_THAT(lines[1], StartsWith("evaluation at step 3: "));
+  EXPECT_THAT(lines[2], StartsWith("step 5/9  epoch 2/3  train/loss -0"));
+  // 9 steps may be 2 epochs of 4 and a piece of the third: no epoch rather than a wrong one.
+  job.mutable_spec()->set_steps(9);
+  server_.AddJob(job, History(Job::SUCCEEDED));
+  EXPECT_THAT(Call({"watch", "over", "--after", "4"}).out,
+              StartsWith("step 2/9  train/loss 0.3333"));
+}
+
+TEST_F(CommandLineTest, EvaluationLinesLeaveTheLearningRateOut) {
+  server_.AddJob(
+      NamedJob("jobs/rates", Job::SUCCEEDED),
+      {FakePoints{.step = 8, .values = {{"train/learning_rate", 0.1}, {"test/accuracy", 0.5}}},
+       FakeState(Job::SUCCEEDED)});
+  const std::vector<std::string> lines = Lines(Call({"watch", "rates"}).out);
+  ASSERT_THAT(lines, SizeIs(testing::Ge(2)));
+  EXPECT_EQ(lines[0], "evaluation at step 8: test/accuracy 50.00%");
+  EXPECT_THAT(lines[1], HasSubstr(" SUCCEEDED"));  // no line of progress repeats it
+}
+
+TEST_F(CommandLineTest, WatchSaysWhenItIsConnectedAgain) {
+  server_.DropStreams({2, 3});
+  const Outcome outcome = Call({"watch", "ok"});
+  EXPECT_EQ(outcome.exit_code, 0);
+  const std::vector<std::string> lines = Lines(outcome.err);
+  ASSERT_THAT(lines, SizeIs(4));
+  EXPECT_THAT(lines[0], StartsWith("connection lost ("));
+  EXPECT_EQ(lines[1], "connected again");
+  EXPECT_THAT(lines[2], StartsWith("connection lost ("));
+  EXPECT_EQ(lines[3], "connected again");
+}
+
+TEST_F(CommandLineTest, UnknownCommandsAreNamed) {
+  Outcome outcome = RunWith({"submt", "--model", "mlp"});
+  EXPECT_EQ(outcome.exit_code, 2);
+  EXPECT_THAT(outcome.err, HasSubstr("unknown command \"submt\"; did you mean submit?\n"));
+  outcome = RunWith({"--server", "127.0.0.1:1", "frobnicate"});
+  EXPECT_EQ(outcome.exit_code, 2);
+  EXPECT_THAT(outcome.err, HasSubstr("unknown command \"frobnicate\"; use one of submit, "));
+  outcome = RunWith({"get", "ok", "--sett"});
+  EXPECT_EQ(outcome.exit_code, 2);
+  EXPECT_THAT(outcome.err, Not(HasSubstr("unknown command")));
+  EXPECT_THAT(RunWith({}).err, HasSubstr("normlab --help"));
+}
+
+TEST_F(CommandLineTest, VersionOption) {
+  const Outcome outcome = RunWith({"--version"});
+  EXPECT_EQ(outcome.exit_code, 0);
+  EXPECT_EQ(outcome.out, Lines(RunWith({"version", "--server", "127.0.0.1:1"}).out)[0] + "\n");
+}
+
+TEST_F(CommandLineTest, ListAndGetShowTheExperiment) {
+  Job job = NamedJob("jobs/a", Job::RUNNING);
+  job.mutable_spec()->mutable_model()->mutable_mlp()->set_activation(
+      normlab::v1::Activation::SIGMOID);
+  job.mutable_spec()->mutable_normalization()->mutable_batch();
+  job.mutable_spec()->mutable_optimizer()->mutable_sgd()->set_momentum(0.9);
+  server_.AddJob(job, {});
+  EXPECT_THAT(Call({"get", "a"}).out,
+              AllOf(HasSubstr("  model          mlp 100x3, sigmoid\n"),
+                    HasSubstr("  normalization  batch\n"),
+                    HasSubstr("  optimizer      sgd, learning rate 0.1, momentum 0.9\n")));
+  job.set_name("jobs/b");
+  job.clear_spec();
+  for (const int width : {256, 128, 64}) {
+    job.mutable_spec()->mutable_model()->mutable_mlp()->add_hidden(width);
+  }
+  server_.AddJob(job, {});
+  job.set_name("jobs/c");
+  job.mutable_spec()->mutable_model()->mutable_cnn();
+  server_.AddJob(job, {});
+  const std::string list = Call({"list", "--all"}).out;
+  EXPECT_THAT(list, testing::ContainsRegex("STATE +NET +NORM +STEP"));
+  EXPECT_THAT(list, testing::ContainsRegex("jobs/a +RUNNING +mlp 100x3 +batch +0/9"));
+  EXPECT_THAT(list, testing::ContainsRegex("jobs/b +RUNNING +mlp 256-128-64 +none +0/9"));
+  EXPECT_THAT(list, testing::ContainsRegex("jobs/c +RUNNING +cnn +none +0/9"));
 }
 
 TEST_F(CommandLineTest, WatchJsonPrintsEveryRecordOnALine) {
@@ -222,6 +311,8 @@ TEST_F(CommandLineTest, MetricsChartDrawsTheLoss) {
   const Outcome outcome = Call({"metrics", "ok", "--chart"});
   EXPECT_THAT(outcome.out,
               AllOf(StartsWith("train/loss\n"), HasSubstr("0.3333"), HasSubstr("step 0")));
+  EXPECT_EQ(Call({"metrics", "ok", "--chart", "--format", "csv"}).exit_code, 2);
+  EXPECT_EQ(Call({"metrics", "ok", "--chart", "--output", "json"}).exit_code, 2);
 }
 
 TEST_F(CommandLineTest, SubmitPrintsTheJobAndRetriesWithOneId) {

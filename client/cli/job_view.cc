@@ -10,6 +10,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 
+#include "client/cli/spec_view.h"
 #include "client/lib/number_format.h"
 #include "client/lib/record_decoder.h"
 
@@ -61,7 +62,7 @@ std::string FailureText(const normlab::v1::Failure& failure) {
 }
 
 void AppendField(absl::string_view label, const std::string& value, std::string* text) {
-  constexpr int kLabelWidth = 12;
+  constexpr int kLabelWidth = 15;
   if (!value.empty()) {
     absl::StrAppend(text, "  ", PadRight(label, kLabelWidth), value, "\n");
   }
@@ -156,6 +157,9 @@ std::string DescribeJob(const Output& out, const Job& job) {
   AppendField("name", Printable(job.display_name()), &text);
   const std::map<std::string, std::string> labels(job.labels().begin(), job.labels().end());
   AppendField("labels", Printable(absl::StrJoin(labels, ", ", absl::PairFormatter("="))), &text);
+  AppendField("model", FormatModel(job.spec().model()), &text);
+  AppendField("normalization", FormatNormalization(job.spec().normalization()), &text);
+  AppendField("optimizer", FormatOptimizer(job.spec().optimizer()), &text);
   AppendField("owner", Printable(job.owner()), &text);
   AppendField("priority", job.priority() == 0 ? "" : absl::StrCat(job.priority()), &text);
   AppendField("created", FormatTimestamp(job.create_time()), &text);
@@ -218,22 +222,26 @@ std::string DescribeOutcome(const Output& out, const Job& job) {
   if (job.has_failure()) {
     absl::StrAppend(&text, "  ", FailureText(job.failure()), "\n");
   }
-  absl::StrAppend(&text, MetricLines(job.result().final_metrics()));
-  const auto accuracy = job.result().final_metrics().find("test/accuracy");
-  if (accuracy != job.result().final_metrics().end()) {
-    absl::StrAppend(
-        &text,
+  // The accuracy has a line of its own.
+  Map<std::string, double> metrics = job.result().final_metrics();
+  const auto accuracy = metrics.find("test/accuracy");
+  std::string summary;
+  if (accuracy != metrics.end()) {
+    summary = absl::StrCat(
         out.Paint(Color::kBold, absl::StrFormat("test accuracy: %.2f%%", 100 * accuracy->second)),
         "\n");
+    metrics.erase(accuracy);
   }
-  return text;
+  return absl::StrCat(text, MetricLines(metrics), summary);
 }
 
 std::string JobTable(const Output& out, const std::vector<Job>& jobs, bool with_header) {
-  constexpr size_t kColumns = 7;
+  constexpr size_t kColumns = 9;
   constexpr size_t kStateColumn = 1;
+  constexpr int kWidestNet = 20;
+  constexpr int kWidestDisplayName = 24;
   std::vector<std::vector<std::string>> rows = {
-      {"NAME", "STATE", "STEP", "LOSS", "TEST ACC", "CREATED", "DISPLAY NAME"}};
+      {"NAME", "STATE", "NET", "NORM", "STEP", "LOSS", "TEST ACC", "CREATED", "DISPLAY NAME"}};
   for (const Job& job : jobs) {
     const Map<std::string, double>& metrics =
         job.has_result() ? job.result().final_metrics() : job.progress().latest_metrics();
@@ -242,12 +250,14 @@ std::string JobTable(const Output& out, const std::vector<Job>& jobs, bool with_
       return found == metrics.end() ? "-" : FormatMetric(series, found->second);
     };
     rows.push_back({job.name(), Job::State_Name(job.state()),
+                    Shorten(FormatNet(job.spec().model()), kWidestNet),
+                    FormatNormalization(job.spec().normalization()),
                     job.progress().total_steps() == 0
                         ? "-"
                         : absl::StrCat(job.progress().step(), "/", job.progress().total_steps()),
                     metric("train/loss"), metric("test/accuracy"),
                     FormatTimestamp(job.create_time()),
-                    Shorten(Printable(job.display_name()), 40)});
+                    Shorten(Printable(job.display_name()), kWidestDisplayName)});
   }
   std::vector<int> widths(kColumns, 0);
   for (const std::vector<std::string>& row : rows) {

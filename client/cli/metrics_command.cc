@@ -135,6 +135,11 @@ int Metrics(const MetricsOptions& options, CommandContext& context) {
       *options.from_step > *options.to_step) {
     return context.FailUsage("--from is beyond --to; exchange the two");
   }
+  if (options.chart && (context.json() || !options.format.empty())) {
+    return context.FailUsage(
+        "--chart draws for people, --format and --output json are for programs: leave one of them "
+        "out");
+  }
   if (!options.follow) {
     return Read(options, format, context);
   }

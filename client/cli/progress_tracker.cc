@@ -45,10 +45,18 @@ bool IsEvaluation(const MetricRecord& record) {
                      [](const std::string* name) { return absl::StartsWith(*name, "test/"); });
 }
 
-std::string FormatPoints(const MetricRecord& record) {
+bool IsTrainingStep(const MetricRecord& record) {
+  return std::any_of(record.series.begin(), record.series.end(),
+                     [](const std::string* name) { return *name == "train/loss"; });
+}
+
+std::string FormatEvaluation(const MetricRecord& record) {
   std::string text;
   for (size_t i = 0; i < record.series.size(); ++i) {
     const std::string& name = *record.series[i];
+    if (name == "train/learning_rate") {
+      continue;
+    }
     absl::StrAppend(&text, text.empty() ? "" : "  ", Printable(name), " ",
                     absl::EndsWith(name, "/accuracy")
                         ? absl::StrFormat("%.2f%%", 100 * record.values[i])
@@ -63,21 +71,19 @@ ProgressTracker::ProgressTracker(const Job& job) {
       batch_size_ = spec->batch_size();
     }
   }
+  has_whole_epochs_ = job.spec().budget_case() != normlab::v1::JobSpec::kSteps;
   total_steps_ = job.progress().total_steps();
   total_epochs_ = job.progress().total_epochs();
 }
 
 void ProgressTracker::OnProgress(const normlab::v1::Progress& progress) {
-  step_ = std::max(step_, progress.step());
   total_steps_ = std::max(total_steps_, progress.total_steps());
   total_epochs_ = std::max(total_epochs_, progress.total_epochs());
 }
 
 void ProgressTracker::OnMetrics(const MetricRecord& record) {
-  bool is_training = false;
   for (size_t i = 0; i < record.series.size(); ++i) {
     const std::string& name = *record.series[i];
-    is_training |= absl::StartsWith(name, "train/");
     if (name == "train/loss") {
       train_loss_ = record.values[i];
     } else if (name == "train/accuracy") {
@@ -87,7 +93,8 @@ void ProgressTracker::OnMetrics(const MetricRecord& record) {
     }
   }
   // Step t is the state before update t: its training point means that t + 1 updates are done.
-  step_ = std::max(step_, record.step + (is_training ? 1 : 0));
+  const bool is_training = IsTrainingStep(record);
+  step_ = record.step + (is_training ? 1 : 0);
   if (is_training && record.elapsed_us > 0) {
     Measure(record.step + 1, record.elapsed_us);
   }
@@ -111,7 +118,7 @@ std::optional<double> ProgressTracker::StepsPerSecond() const {
 }
 
 std::string ProgressTracker::EpochText() const {
-  if (total_epochs_ <= 0 || total_steps_ <= 0) {
+  if (total_epochs_ <= 0 || total_steps_ <= 0 || (!has_whole_epochs_ && total_epochs_ > 1)) {
     return "";
   }
   const int64_t epoch = std::min<int64_t>(step_ * total_epochs_ / total_steps_, total_epochs_ - 1);
@@ -158,32 +165,34 @@ std::string ProgressTracker::LiveLine(const Output& out, Job::State state, int w
   constexpr int kNarrowestBar = 8;
   constexpr int kBarFrame = 4;  // its two ends and the space around it
   const std::string& name = Job::State_Name(state);
-  // In the order of importance.
-  std::vector<std::string> parts;
-  parts.push_back(total_steps_ > 0 ? absl::StrCat(step_, "/", total_steps_)
-                                   : absl::StrCat("step ", step_));
-  if (train_loss_.has_value()) {
-    parts.push_back(absl::StrCat("loss ", FormatRounded(*train_loss_)));
-  }
-  parts.push_back(TimeLeftText());
-  if (train_accuracy_.has_value()) {
-    parts.push_back(absl::StrCat("acc ", Percent(*train_accuracy_)));
-  }
-  if (test_accuracy_.has_value()) {
-    parts.push_back(absl::StrCat("test ", Percent(*test_accuracy_)));
-  }
-  parts.push_back(EpochText());
-  parts.push_back(SpeedText());
-
   int used = DisplayWidth(name);
   std::string text;
-  for (const std::string& part : parts) {
-    if (part.empty() || used + 2 + DisplayWidth(part) > width) {
-      continue;
+  // Appends `part` when there is room for it.
+  const auto append = [&](const std::string& part) {
+    const int taken = 2 + DisplayWidth(part);
+    if (part.empty() || used + taken > width) {
+      return false;
     }
     absl::StrAppend(&text, "  ", part);
-    used += 2 + DisplayWidth(part);
+    used += taken;
+    return true;
+  };
+  const auto append_accuracy = [&](absl::string_view label, absl::string_view short_label,
+                                   std::optional<double> accuracy) {
+    if (accuracy.has_value() && !append(absl::StrCat(label, " ", Percent(*accuracy)))) {
+      append(absl::StrCat(short_label, " ", Percent(*accuracy)));
+    }
+  };
+  // In the order of importance.
+  append(total_steps_ > 0 ? absl::StrCat(step_, "/", total_steps_) : absl::StrCat("step ", step_));
+  if (train_loss_.has_value()) {
+    append(absl::StrCat("loss ", FormatRounded(*train_loss_)));
   }
+  append(TimeLeftText());
+  append_accuracy("train acc", "acc", train_accuracy_);
+  append_accuracy("test acc", "test", test_accuracy_);
+  append(EpochText());
+  append(SpeedText());
   std::string bar;
   const int room = std::min(width - used - kBarFrame, kWidestBar);
   if (total_steps_ > 0 && room >= kNarrowestBar) {

@@ -42,8 +42,8 @@ leaves the job running and prints how to watch on.
 On a terminal: a progress line, then the outcome and the loss curve. In a pipe: plain lines, at most
 one line of progress a second. With --output json: every record as one line,
   {"sequence":"12","metrics":{"step":"9","elapsedUs":"8123","values":{"train/loss":0.25}}}
-  {"sequence":"13","state":{"state":"SUCCEEDED","time":"2026-01-31T12:00:00Z"}}
-  {"sequence":"14","log":{"severity":"INFO","text":"..."}}
+  {"sequence":"13","log":{"severity":"INFO","text":"..."}}
+  {"sequence":"14","state":{"state":"SUCCEEDED","time":"2026-01-31T12:00:00Z"}}
 with 64-bit integers as strings and non-finite values as "NaN", "Infinity" or "-Infinity". The
 terminal state is the last record.
 

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 
@@ -20,6 +21,7 @@ using normlab::v1::StateChange;
 
 constexpr absl::Duration kRedrawInterval = absl::Milliseconds(100);
 constexpr absl::Duration kPlainInterval = absl::Seconds(1);
+constexpr absl::string_view kConnectedAgain = "connected again";
 
 std::string StateLine(const Output& out, const StateChange& change) {
   std::string line = absl::StrCat(out.Paint(Color::kDim, FormatClock(change.time())), " ",
@@ -67,6 +69,9 @@ class LiveDisplay : public WatchDisplay {
       Print(ReconnectLine(reason)).IgnoreError();  // kept in the output's status
     }
   }
+  void OnReconnected() override {
+    Print(kConnectedAgain).IgnoreError();  // kept in the output's status
+  }
   void Finish() override {
     Draw(true).IgnoreError();
     out_.Write("\n");
@@ -76,7 +81,7 @@ class LiveDisplay : public WatchDisplay {
  private:
   static constexpr absl::string_view kEraseLine = "\r\x1b[K";
 
-  absl::Status Print(const std::string& line) {
+  absl::Status Print(absl::string_view line) {
     out_.Write(absl::StrCat(kEraseLine, line, "\n"));
     return Draw(true);
   }
@@ -105,9 +110,10 @@ class PlainDisplay : public WatchDisplay {
 
   absl::Status OnMetrics(const MetricRecord& record) override {
     tracker_.OnMetrics(record);
-    held_back_ = true;
+    held_back_ |= IsTrainingStep(record);  // an evaluation has a line of its own
     if (IsEvaluation(record)) {
-      return Print(absl::StrCat("evaluation at step ", record.step, ": ", FormatPoints(record)));
+      return Print(
+          absl::StrCat("evaluation at step ", record.step, ": ", FormatEvaluation(record)));
     }
     PrintProgressIfDue();
     return out_.status();
@@ -131,6 +137,7 @@ class PlainDisplay : public WatchDisplay {
       err_.Write(absl::StrCat(ReconnectLine(reason), "\n"));
     }
   }
+  void OnReconnected() override { err_.Write(absl::StrCat(kConnectedAgain, "\n")); }
   void Finish() override { PrintProgress(); }
 
  private:

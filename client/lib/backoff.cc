@@ -28,7 +28,9 @@ bool SleepUnlessStopped(absl::Duration duration, const std::stop_token& stop) {
 }
 
 bool IsTransient(const absl::Status& status) {
-  return absl::IsUnavailable(status);
+  // A call that arrives while gRPC shuts a server down is answered with CANCELLED. What this client cancelled itself is
+  // never repeated either: every wait ends at once when stop was requested.
+  return absl::IsUnavailable(status) || absl::IsCancelled(status);
 }
 
 absl::Duration Backoff::NextDelay(const absl::Status& failure) const {
@@ -42,8 +44,10 @@ bool Backoff::Wait(const absl::Status& failure, const std::stop_token& stop) {
   if (failures_ == 0) {
     first_failure_ = now;
   }
-  const absl::Duration delay =
-      NextDelay(failure) * absl::Uniform(random_, 1 - kJitter, 1 + kJitter);
+  const absl::Duration next = NextDelay(failure);
+  // Jitter does not go beyond the longest delay.
+  const absl::Duration delay = std::min(next * absl::Uniform(random_, 1 - kJitter, 1 + kJitter),
+                                        std::max(next, options_.max_delay));
   if (options_.give_up_after <= absl::ZeroDuration() ||
       now + delay > first_failure_ + options_.give_up_after) {
     return false;

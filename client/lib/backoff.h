@@ -19,7 +19,8 @@ struct RetryOptions {
 // Sleeps until `stop` is requested or `duration` is over; false when it was stopped. Thread-safe.
 bool SleepUnlessStopped(absl::Duration duration, const std::stop_token& stop);
 
-// Whether a call that ended so may succeed when it is simply made again: UNAVAILABLE. Thread-safe.
+// Whether a call that ended so may succeed when it is simply made again: UNAVAILABLE, or CANCELLED by a
+// server that is shutting down. Thread-safe.
 bool IsTransient(const absl::Status& status);
 
 // The delays between the tries of one call: growing, with jitter, or as the server asked in

@@ -89,6 +89,8 @@ void WatchHandler::OnReconnect(const absl::Status& /*reason*/,
                                absl::Duration /*delay*/,
                                int /*attempt*/) {}
 
+void WatchHandler::OnReconnected() {}
+
 Client::Client(ClientOptions options) : options_(std::move(options)) {
   const std::shared_ptr<grpc::Channel> channel = MakeChannel(options_);
   jobs_ = normlab::v1::Jobs::NewStub(channel);

@@ -53,6 +53,8 @@ class WatchHandler : public RecordHandler {
   // The connection was lost, or an attempt to open it again failed (`attempt` counts from 1 since
   // something last came); the next one follows after `delay`, from the last record on.
   virtual void OnReconnect(const absl::Status& reason, absl::Duration delay, int attempt);
+  // Something came again, for the first time since OnReconnect.
+  virtual void OnReconnected();
 };
 
 struct WatchResult {

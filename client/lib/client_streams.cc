@@ -74,6 +74,9 @@ WatchResult Client::WatchJob(absl::string_view name,
         options_.stop);
     WatchJobResponse response;
     while (stream.Read(&response, options_.idle_timeout, [&handler] { handler.OnTick(); })) {
+      if (backoff.failures() > 0) {
+        handler.OnReconnected();
+      }
       backoff.Reset(options_.reconnect_for);
       absl::Status status;
       if (response.has_records()) {

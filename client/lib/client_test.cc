@@ -94,10 +94,12 @@ class Recorder : public WatchHandler {
                    int /*attempt*/) override {
     ++reconnects;
   }
+  void OnReconnected() override { ++reconnected; }
 
   std::vector<std::string> lines;
   int heartbeats = 0;
   int reconnects = 0;
+  int reconnected = 0;
   size_t stop_after = SIZE_MAX;
   std::stop_source stop;
 
@@ -193,6 +195,7 @@ TEST(WatchTest, DeliversEveryRecordOnceAcrossDrops) {
   EXPECT_EQ(whole.lines[0], "1 state QUEUED");
   EXPECT_EQ(whole.lines[2], "3 step 0 train/loss=0.3333333333333333 train/accuracy=0");
   EXPECT_EQ(whole.reconnects, 0);
+  EXPECT_EQ(whole.reconnected, 0);
   EXPECT_GE(whole.heartbeats, 1);
 
   server.DropStreams({0, 1, 4, 0, 7, 3});  // ends inside blocks, before and after anything
@@ -325,6 +328,7 @@ TEST(WatchTest, LeavesAFrozenStream) {
   EXPECT_TRUE(result.status.ok()) << result.status;
   EXPECT_EQ(result.state, Job::FAILED);
   EXPECT_EQ(recorder.reconnects, 1);
+  EXPECT_EQ(recorder.reconnected, 1);
 }
 
 TEST(RecordDecoderTest, RefusesBrokenBatches) {

@@ -1,0 +1,97 @@
+#include "client/cli/spec_view.h"
+
+#include <algorithm>
+#include <cstdint>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+
+#include "client/lib/number_format.h"
+
+namespace normlab::client {
+namespace {
+
+using normlab::v1::Activation;
+using normlab::v1::Mlp;
+using normlab::v1::Model;
+using normlab::v1::Normalization;
+using normlab::v1::Optimizer;
+using normlab::v1::Sgd;
+
+constexpr char kUnknown[] = "-";
+constexpr int kDefaultDepth = 3;
+constexpr int kDefaultWidth = 100;
+constexpr double kDefaultLearningRate = 0.1;
+
+std::string FormatMlp(const Mlp& mlp) {
+  if (mlp.hidden().empty()) {
+    const int depth = mlp.has_depth() ? mlp.depth() : kDefaultDepth;
+    const int width = mlp.has_width() ? mlp.width() : kDefaultWidth;
+    return depth == 0 ? "mlp linear" : absl::StrCat("mlp ", width, "x", depth);
+  }
+  const int32_t first = mlp.hidden(0);
+  const bool all_equal = std::all_of(mlp.hidden().begin(), mlp.hidden().end(),
+                                     [first](int32_t width) { return width == first; });
+  return all_equal ? absl::StrCat("mlp ", first, "x", mlp.hidden_size())
+                   : absl::StrCat("mlp ", absl::StrJoin(mlp.hidden(), "-"));
+}
+
+std::string FormatActivation(Activation::Kind kind) {
+  const std::string& name =
+      Activation::Kind_Name(kind == Activation::ACTIVATION_UNSPECIFIED ? Activation::RELU : kind);
+  return name.empty() ? kUnknown : absl::AsciiStrToLower(name);
+}
+
+}  // namespace
+
+std::string FormatNet(const Model& model) {
+  switch (model.kind_case()) {
+    case Model::kMlp:
+      return FormatMlp(model.mlp());
+    case Model::kCnn:
+      return "cnn";
+    case Model::KIND_NOT_SET:
+      break;
+  }
+  return kUnknown;
+}
+
+std::string FormatModel(const Model& model) {
+  switch (model.kind_case()) {
+    case Model::kMlp:
+      return absl::StrCat(FormatNet(model), ", ", FormatActivation(model.mlp().activation()));
+    case Model::kCnn:
+      return absl::StrCat(FormatNet(model), ", ", FormatActivation(model.cnn().activation()));
+    case Model::KIND_NOT_SET:
+      break;
+  }
+  return kUnknown;
+}
+
+std::string FormatNormalization(const Normalization& normalization) {
+  switch (normalization.kind_case()) {
+    case Normalization::kBatch:
+      return "batch";
+    case Normalization::kNone:
+    case Normalization::KIND_NOT_SET:
+      break;
+  }
+  return "none";
+}
+
+std::string FormatOptimizer(const Optimizer& optimizer) {
+  const Sgd& sgd = optimizer.sgd();  // the only kind, and the default
+  std::string text = absl::StrCat(
+      "sgd, learning rate ",
+      FormatDouble(sgd.has_learning_rate() ? sgd.learning_rate() : kDefaultLearningRate));
+  if (sgd.momentum() != 0) {
+    absl::StrAppend(&text, ", momentum ", FormatDouble(sgd.momentum()));
+  }
+  if (sgd.weight_decay() != 0) {
+    absl::StrAppend(&text, ", weight decay ", FormatDouble(sgd.weight_decay()));
+  }
+  return text;
+}
+
+}  // namespace normlab::client

@@ -1,0 +1,25 @@
+#pragma once
+
+#include <string>
+
+#include "normlab/v1/spec.pb.h"
+
+namespace normlab::client {
+
+// Parts of a spec in a few words, with the defaults of spec.proto where nothing is set. All functions
+// are thread-safe; a model that is not set, or unknown to this program, is "-".
+
+// The shape of a network: "mlp 100x3" (three hidden layers of 100), "mlp 256-128-64", "mlp linear",
+// "cnn".
+std::string FormatNet(const normlab::v1::Model& model);
+
+// The shape and the activation: "mlp 100x3, sigmoid".
+std::string FormatModel(const normlab::v1::Model& model);
+
+// "batch" or "none".
+std::string FormatNormalization(const normlab::v1::Normalization& normalization);
+
+// "sgd, learning rate 0.1, momentum 0.9"; momentum and weight decay only where they are not zero.
+std::string FormatOptimizer(const normlab::v1::Optimizer& optimizer);
+
+}  // namespace normlab::client
