@@ -7,12 +7,11 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include <google/protobuf/descriptor.h>
 #include <google/protobuf/descriptor.pb.h>
 #include <gtest/gtest.h>
-
-#include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 
 namespace normlab {
 namespace {
@@ -58,8 +57,8 @@ void CompareMessage(const google::protobuf::Descriptor& before,
     if (field == nullptr) {
       // Retired fields must stay reserved, so that nobody uses the number for something else.
       if (!current->IsReservedNumber(old_field.number())) {
-        changes.push_back(
-            absl::StrCat(old_field.full_name(), " is gone and ", old_field.number(), " is not reserved"));
+        changes.push_back(absl::StrCat(old_field.full_name(), " is gone and ", old_field.number(),
+                                       " is not reserved"));
       }
       continue;
     }
@@ -88,7 +87,8 @@ void Build(const FileDescriptorSet& set, DescriptorPool& pool) {
 }
 
 // What `now` breaks of `before`.
-std::vector<std::string> Compare(const FileDescriptorSet& before_set, const FileDescriptorSet& now_set) {
+std::vector<std::string> Compare(const FileDescriptorSet& before_set,
+                                 const FileDescriptorSet& now_set) {
   DescriptorPool before;
   DescriptorPool now;
   Build(before_set, before);
@@ -107,7 +107,8 @@ std::vector<std::string> Compare(const FileDescriptorSet& before_set, const File
       for (int m = 0; m < service.method_count(); ++m) {
         const auto& method = *service.method(m);
         const auto* current = now.FindMethodByName(method.full_name());
-        if (current == nullptr || current->input_type()->full_name() != method.input_type()->full_name() ||
+        if (current == nullptr ||
+            current->input_type()->full_name() != method.input_type()->full_name() ||
             current->output_type()->full_name() != method.output_type()->full_name() ||
             current->client_streaming() != method.client_streaming() ||
             current->server_streaming() != method.server_streaming()) {
@@ -153,7 +154,9 @@ TEST(ContractTest, BreakingChangesAreSeen) {
   };
   EXPECT_FALSE(broken([](auto&) {}));
   EXPECT_TRUE(broken([](auto& m) { m.mutable_field(1)->set_number(77); }));
-  EXPECT_TRUE(broken([](auto& m) { m.mutable_field(1)->set_type(google::protobuf::FieldDescriptorProto::TYPE_FLOAT); }));
+  EXPECT_TRUE(broken([](auto& m) {
+    m.mutable_field(1)->set_type(google::protobuf::FieldDescriptorProto::TYPE_FLOAT);
+  }));
   EXPECT_TRUE(broken([](auto& m) { m.mutable_field(1)->set_name("friction"); }));
   EXPECT_TRUE(broken([](auto& m) { m.mutable_field()->DeleteSubrange(1, 1); }));
   EXPECT_FALSE(broken([](auto& m) {
