@@ -15,7 +15,7 @@ namespace {
 using normlab::v1::Activation;
 using normlab::v1::Mlp;
 using normlab::v1::Model;
-using normlab::v1::Normalization;
+using normlab::v1::Normalizer;
 using normlab::v1::Optimizer;
 using normlab::v1::Sgd;
 
@@ -51,7 +51,7 @@ std::string FormatNet(const Model& model) {
       return FormatMlp(model.mlp());
     case Model::kCnn:
       return "cnn";
-    case Model::KIND_NOT_SET:
+    default:
       break;
   }
   return kUnknown;
@@ -63,18 +63,18 @@ std::string FormatModel(const Model& model) {
       return absl::StrCat(FormatNet(model), ", ", FormatActivation(model.mlp().activation()));
     case Model::kCnn:
       return absl::StrCat(FormatNet(model), ", ", FormatActivation(model.cnn().activation()));
-    case Model::KIND_NOT_SET:
+    default:
       break;
   }
   return kUnknown;
 }
 
-std::string FormatNormalization(const Normalization& normalization) {
+std::string FormatNormalization(const Normalizer& normalization) {
   switch (normalization.kind_case()) {
-    case Normalization::kBatch:
+    case Normalizer::kBatch:
       return "batch";
-    case Normalization::kNone:
-    case Normalization::KIND_NOT_SET:
+    case Normalizer::kNone:
+    default:
       break;
   }
   return "none";

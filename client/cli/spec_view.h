@@ -17,7 +17,7 @@ std::string FormatNet(const normlab::v1::Model& model);
 std::string FormatModel(const normlab::v1::Model& model);
 
 // "batch" or "none".
-std::string FormatNormalization(const normlab::v1::Normalization& normalization);
+std::string FormatNormalization(const normlab::v1::Normalizer& normalization);
 
 // "sgd, learning rate 0.1, momentum 0.9"; momentum and weight decay only where they are not zero.
 std::string FormatOptimizer(const normlab::v1::Optimizer& optimizer);

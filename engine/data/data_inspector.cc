@@ -52,7 +52,7 @@ std::optional<Source> SourceOf(const v1::Data& data) {
     case v1::Data::kMnist:
       return Source{"mnist", data.mnist().path(),
                     "copy the four files of MNIST below a data root and name their folder"};
-    case v1::Data::SOURCE_NOT_SET:
+    default:
       break;
   }
   return std::nullopt;

@@ -99,7 +99,7 @@ class Builder {
     }
   }
 
-  const v1::Normalization& normalization_;
+  const v1::Normalizer& normalization_;
   const ActivationKind activation_;
   const int64_t classes_;
   Graph graph_;

@@ -37,7 +37,7 @@ std::optional<DatasetShape> KnownDatasetShape(const v1::JobSpec& spec) {
     case v1::Data::kFashionMnist:
     case v1::Data::kMnist:
       return kMnistShape;
-    case v1::Data::SOURCE_NOT_SET:
+    default:
       break;
   }
   return std::nullopt;

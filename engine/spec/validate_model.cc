@@ -95,26 +95,10 @@ void ValidateModel(const v1::JobSpec& spec, Checker& checker) {
     case v1::Model::kCnn:
       ValidateCnn(spec.model().cnn(), checker);
       return;
-    case v1::Model::KIND_NOT_SET:
+    default:
       break;
   }
   checker.Fail("model", "is missing; name a model, for example {\"mlp\": {}} or {\"cnn\": {}}");
-}
-
-void ValidateNormalization(const v1::Normalization& normalization, Checker& checker) {
-  if (!normalization.has_batch()) {
-    return;  // none has no settings, and is the default
-  }
-  const v1::BatchNorm& batch = normalization.batch();
-  if (batch.has_epsilon()) {
-    checker.Real("normalization.batch.epsilon", batch.epsilon(),
-                 {.minimum = 0, .maximum = kMaxReal}, "the default is 1e-5");
-  }
-  if (batch.has_running_update_rate()) {
-    checker.Real("normalization.batch.running_update_rate", batch.running_update_rate(),
-                 {.minimum = 0, .open_minimum = true, .maximum = 1},
-                 "it is the weight of the new batch in the running statistics; the default is 0.1");
-  }
 }
 
 }  // namespace normlab::engine

@@ -8,7 +8,7 @@ namespace normlab::engine {
 
 // The parts of Validate, internal to engine/spec.
 void ValidateModel(const v1::JobSpec& spec, Checker& checker);
-void ValidateNormalization(const v1::Normalization& normalization, Checker& checker);
+void ValidateNormalization(const v1::Normalizer& normalization, Checker& checker);
 void ValidateData(const v1::JobSpec& spec, Checker& checker);
 void ValidateTraining(const v1::JobSpec& spec, Checker& checker);
 // A newer client may choose a member of a oneof that this version does not know: it would silently

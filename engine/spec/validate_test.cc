@@ -204,7 +204,7 @@ TEST(ValidateTest, ManyViolationsAreCutWithTheirNumber) {
 
 TEST(ValidateTest, FieldsOfANewerContractAreNotIgnored) {
   v1::JobSpec spec = Parse(kMinimal);
-  v1::Normalization& normalization = *spec.mutable_normalization();
+  v1::Normalizer& normalization = *spec.mutable_normalization();
   normalization.GetReflection()
       ->MutableUnknownFields(&normalization)
       ->AddLengthDelimited(77)

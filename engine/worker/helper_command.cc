@@ -134,7 +134,7 @@ absl::Status Serve(int fd) {
         response.mutable_engine_info()->set_onednn_version(OneDnnVersion());
         response.mutable_engine_info()->set_isa(CpuIsaName());
         break;
-      case v1::HelperRequest::KIND_NOT_SET:
+      default:
         break;  // a request of a later version: answered without a kind
     }
     const std::string bytes = response.SerializeAsString();

@@ -29,7 +29,7 @@ ServerInfoReader::ServerInfoReader(Backend& backend) : backend_(backend) {
   base_.mutable_data_roots()->Add(backend.options.data_roots.begin(),
                                   backend.options.data_roots.end());
   AddKinds<v1::Model>("kind", *base_.mutable_models());
-  AddKinds<v1::Normalization>("kind", *base_.mutable_normalizations());
+  AddKinds<v1::Normalizer>("kind", *base_.mutable_normalizations());
   AddKinds<v1::Data>("source", *base_.mutable_data_sets());
   AddKinds<v1::Initializer>("kind", *base_.mutable_initializers());
   AddKinds<v1::Optimizer>("kind", *base_.mutable_optimizers());

@@ -1,0 +1,15 @@
+#pragma once
+
+#include "normlab/v1/spec.pb.h"
+
+// The parts of Resolve, one file each. Internal to engine/spec.
+namespace normlab::engine {
+
+void ResolveModel(v1::Model& model);
+// Also of overrides.
+void ResolveNormalizer(v1::Normalizer& normalizer);
+void ResolveData(v1::Data& data);
+// Optimizer, schedule, initializer, batch size, budget, evaluation, loss.
+void ResolveTraining(v1::JobSpec& spec);
+
+}  // namespace normlab::engine
