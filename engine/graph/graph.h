@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -70,7 +71,18 @@ using NodeKind = std::variant<LinearNode,
                               FlattenNode,
                               SoftmaxCrossEntropyNode>;
 
-enum class ParameterRole { kWeight, kBias, kGamma, kBeta, kRunningMean, kRunningVar };
+enum class ParameterRole {
+  kWeight,
+  kBias,
+  kGamma,
+  kBeta,
+  kGain,       // g of weight norm
+  kThreshold,  // tau of filter response norm
+  kAlpha,      // of dynamic tanh
+  kScale,      // scalar multipliers
+  kRunningMean,
+  kRunningVar
+};
 
 // A parameter or state tensor of a layer, in plain layout.
 struct ParameterSpec {
@@ -82,6 +94,12 @@ struct ParameterSpec {
   int64_t fan_out = 0;
   int64_t offset = 0;  // in floats, in the flat arena of parameters (or of state); multiples of 16
   int64_t count = 0;
+  // Initial value of every element; absent: drawn, or what the role starts with.
+  std::optional<float> constant;
+  // Drawn from N(0, std^2), whatever the initializer says.
+  std::optional<double> std;
+  // Multiplies values that are drawn.
+  double scale = 1;
 };
 
 struct Node {

@@ -94,6 +94,10 @@ LayerParameters FindParameters(
         found.beta = value;
         found.d_beta = gradient;
         break;
+      case ParameterRole::kGain:
+      case ParameterRole::kThreshold:
+      case ParameterRole::kAlpha:
+      case ParameterRole::kScale:
       case ParameterRole::kRunningMean:
       case ParameterRole::kRunningVar:
         break;
