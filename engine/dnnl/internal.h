@@ -56,7 +56,10 @@ inline absl::Status ToStatus(const dnnl::error& error, absl::string_view what) {
       return absl::ResourceExhaustedError(
           absl::StrCat(message, "; give the job more memory, or use a smaller batch or model"));
     case dnnl_unimplemented:
-      return absl::UnimplementedError(absl::StrCat(message, "; report this with the job's spec"));
+      return absl::UnimplementedError(
+          absl::StrCat(message,
+                       "; choose another precision or convolution_algorithm, or report this with "
+                       "the job's spec"));
     default:
       return absl::InternalError(absl::StrCat(message, "; report this with the job's spec"));
   }

@@ -14,6 +14,8 @@ int ArgumentCode(Arg arg) {
   switch (arg) {
     case Arg::kSource:
       return DNNL_ARG_SRC;
+    case Arg::kSource1:
+      return DNNL_ARG_SRC_1;
     case Arg::kWeights:
       return DNNL_ARG_WEIGHTS;
     case Arg::kBias:

@@ -14,6 +14,7 @@ namespace normlab::engine {
 // What a tensor is to an op.
 enum class Arg {
   kSource,
+  kSource1,  // the second summand of an addition
   kWeights,
   kBias,
   kDestination,

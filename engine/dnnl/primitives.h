@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 #include "absl/status/statusor.h"
 
@@ -14,8 +15,13 @@ namespace normlab::engine {
 // All ops take their scratch memory from the outside (Arg::kScratchpad). Errors of all:
 // UNIMPLEMENTED, INTERNAL or RESOURCE_EXHAUSTED with oneDNN's message. Backward factories need the
 // forward op of the same layer, planned for training.
+//
+// Types: the layouts carry them. Data, weights and gradients of data are all F32 or all bf16 (sums
+// are F32 inside); gradients of weights may be F32 beside bf16 data. Biases, statistics, gamma, beta
+// and their gradients are always F32. Bf16 needs HasBf16Kernels.
 
-// Copies kSource to kDestination in another layout; padding is filled with zeros.
+// Copies kSource to kDestination in another layout, another type or both; padding is filled with
+// zeros. To bf16 it rounds as ToBf16.
 absl::StatusOr<Op> MakeReorder(const Runtime& runtime, const Layout& from, const Layout& to);
 
 // y [N,O] = x [N,I] w^T + b with w [O,I].
@@ -45,30 +51,43 @@ struct WindowGeometry {
   int64_t kernel = 1;  // used by pooling only; a convolution has it in its weights
   int64_t stride = 1;
   int64_t padding = 0;
+  std::optional<int64_t> kernel_width;  // of pooling windows that are not square; default: kernel
 };
 
-// Cross-correlation of x [N,I,H,W] with w [O,I,KH,KW], by oneDNN's direct algorithm. Arguments as
-// for inner products.
+enum class ConvAlgorithm {
+  kDirect,
+  // F(4x4,3x3) or F(2x2,3x3) (Lavin and Gray 2016): fewer multiplications, larger rounding errors.
+  // UNIMPLEMENTED unless HasWinograd, F32, 3x3, stride 1, one group and layouts Any or blocked by
+  // 16 channels.
+  kWinograd,
+};
+
+// Cross-correlation of x [N,I,H,W] with w [O,I,KH,KW], or of G groups of channels with
+// w [G,O/G,I/G,KH,KW]. Arguments as for inner products; the bias has O values. Each pass of a layer
+// may use another algorithm than its forward op.
 absl::StatusOr<Op> MakeConvolutionForward(const Runtime& runtime,
                                           const WindowGeometry& geometry,
                                           const Layout& x,
                                           const Layout& w,
                                           const Layout& y,
                                           bool bias,
-                                          bool training);
+                                          bool training,
+                                          ConvAlgorithm algorithm = ConvAlgorithm::kDirect);
 absl::StatusOr<Op> MakeConvolutionBackwardData(const Runtime& runtime,
                                                const WindowGeometry& geometry,
                                                const Layout& d_x,
                                                const Layout& w,
                                                const Layout& d_y,
-                                               const Op& forward);
+                                               const Op& forward,
+                                               ConvAlgorithm algorithm = ConvAlgorithm::kDirect);
 absl::StatusOr<Op> MakeConvolutionBackwardWeights(const Runtime& runtime,
                                                   const WindowGeometry& geometry,
                                                   const Layout& x,
                                                   const Layout& d_w,
                                                   const Layout& d_y,
                                                   bool bias,
-                                                  const Op& forward);
+                                                  const Op& forward,
+                                                  ConvAlgorithm algorithm = ConvAlgorithm::kDirect);
 
 struct BatchNormOptions {
   float epsilon = 0;  // inside the square root
@@ -80,7 +99,8 @@ struct BatchNormOptions {
 };
 
 // Per channel over N,H,W. Forward: kSource, kScale, kShift -> kDestination, kMean, kVariance,
-// kWorkspace (fused ReLU).
+// kWorkspace (fused ReLU). Without affine, on a row-major view [1, N*G, C/G*H, W] of [N,C,H,W]: group
+// norm with G groups; with G = C: instance norm.
 absl::StatusOr<Op> MakeBatchNormForward(const Runtime& runtime,
                                         const BatchNormOptions& options,
                                         const Layout& x);
@@ -91,28 +111,67 @@ absl::StatusOr<Op> MakeBatchNormBackward(const Runtime& runtime,
                                          const Layout& x,
                                          const Op& forward);
 
-enum class EltwiseKind { kRelu, kSigmoid, kTanh };
+struct LayerNormOptions {
+  float epsilon = 0;  // inside the square root
+  bool affine = true;
+  // True: kMean and kVariance are inputs, and backward takes them for constants.
+  bool given_statistics = false;
+};
 
-// kSource -> kDestination, in the same layout.
-absl::StatusOr<Op> MakeEltwiseForward(const Runtime& runtime,
-                                      EltwiseKind kind,
-                                      const Layout& x,
-                                      bool training);
-// kDestination (the forward's output), kDiffDestination -> kDiffSource.
+// Over the last axis of x [N,D]; gamma and beta have D values, mean and biased variance N (Ba et
+// al. 2016). Forward: kSource, kScale, kShift -> kDestination and, when training, kMean, kVariance.
+absl::StatusOr<Op> MakeLayerNormForward(const Runtime& runtime,
+                                        const LayerNormOptions& options,
+                                        const Layout& x,
+                                        bool training);
+// kSource, kMean, kVariance, kScale, kShift, kDiffDestination -> kDiffSource, kDiffScale,
+// kDiffShift. Gradients in `x`'s layout.
+absl::StatusOr<Op> MakeLayerNormBackward(const Runtime& runtime,
+                                         const LayerNormOptions& options,
+                                         const Layout& x,
+                                         const Op& forward);
+
+// SELU, a scaled ELU, is not among them: no primitive scales both passes.
+enum class EltwiseKind {
+  kRelu,
+  kLeakyRelu,  // alpha x below 0
+  kElu,        // alpha (exp(x) - 1) below 0
+  kSigmoid,
+  kTanh,
+  kGelu,   // x Phi(x), by erf
+  kSwish,  // x sigmoid(x)
+};
+
+// What the backward op reads beside kDiffDestination: kSource for kGelu and kSwish, whose inverses
+// are not unique; kDestination for the others (of kLeakyRelu and kElu with alpha >= 0 only).
+Arg EltwiseBackwardFrom(EltwiseKind kind);
+
+// kSource -> kDestination, in the same layout; the two may be the same memory. `alpha`: of kLeakyRelu
+// and kElu, at least 0; ignored by the others.
+absl::StatusOr<Op> MakeEltwiseForward(
+    const Runtime& runtime, EltwiseKind kind, const Layout& x, bool training, float alpha = 1);
+// EltwiseBackwardFrom(kind), kDiffDestination -> kDiffSource, all in the layout `data`.
 absl::StatusOr<Op> MakeEltwiseBackward(const Runtime& runtime,
                                        EltwiseKind kind,
-                                       const Layout& y,
-                                       const Op& forward);
+                                       const Layout& data,
+                                       const Op& forward,
+                                       float alpha = 1);
 
-// Max (with a workspace when training) or average over windows that lie wholly inside. kSource ->
-// kDestination, kWorkspace.
+// kSource + kSource1 -> kDestination, or max(0, that); all in one layout. The destination may be
+// kSource's memory.
+absl::StatusOr<Op> MakeAdd(const Runtime& runtime, const Layout& layout, bool fuse_relu = false);
+
+// Max (with a workspace when training) or average over windows that lie wholly inside; padding does
+// not count in averages. kSource -> kDestination, kWorkspace. A window of the image's size pools
+// globally.
 absl::StatusOr<Op> MakePoolForward(const Runtime& runtime,
                                    bool max,
                                    const WindowGeometry& geometry,
                                    const Layout& x,
                                    const Layout& y,
                                    bool training);
-// kDiffDestination, kWorkspace -> kDiffSource.
+// kDiffDestination, kWorkspace -> kDiffSource. Bf16 gradients of overlapping windows are added up in
+// bf16.
 absl::StatusOr<Op> MakePoolBackward(const Runtime& runtime,
                                     bool max,
                                     const WindowGeometry& geometry,

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "engine/dnnl/descriptions.h"
 #include "engine/dnnl/internal.h"
 
 namespace normlab::engine {
@@ -14,27 +15,19 @@ std::string OneDnnVersion() {
 }
 
 std::string CpuIsaName() {
-  struct Name {
-    dnnl_cpu_isa_t isa;
-    const char* name;
-  };
-  constexpr Name kNames[] = {
-      {dnnl_cpu_isa_sse41, "SSE41"},
-      {dnnl_cpu_isa_avx, "AVX"},
-      {dnnl_cpu_isa_avx2, "AVX2"},
-      {dnnl_cpu_isa_avx2_vnni, "AVX2_VNNI"},
-      {dnnl_cpu_isa_avx512_core, "AVX512_CORE"},
-      {dnnl_cpu_isa_avx512_core_vnni, "AVX512_CORE_VNNI"},
-      {dnnl_cpu_isa_avx512_core_bf16, "AVX512_CORE_BF16"},
-      {dnnl_cpu_isa_avx512_core_amx, "AVX512_CORE_AMX"},
-  };
   const dnnl_cpu_isa_t isa = dnnl_get_effective_cpu_isa();
-  for (const Name& entry : kNames) {
-    if (entry.isa == isa) {
-      return entry.name;
-    }
-  }
-  return absl::StrCat("ISA_", static_cast<unsigned>(isa));
+  const char* const name = describe::IsaName(isa);
+  return name != nullptr ? name : absl::StrCat("ISA_", static_cast<unsigned>(isa));
+}
+
+bool HasBf16Kernels() {
+  // An instruction set's value has the bits of those that it includes.
+  const dnnl_cpu_isa_t isa = dnnl_get_effective_cpu_isa();
+  return (isa & dnnl_cpu_isa_avx512_core_bf16) == dnnl_cpu_isa_avx512_core_bf16;
+}
+
+bool HasWinograd() {
+  return describe::HasWinograd(dnnl_get_effective_cpu_isa());
 }
 
 absl::StatusOr<Runtime> Runtime::Create() {

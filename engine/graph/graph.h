@@ -1,18 +1,18 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
+#include <optional>
 #include <string>
-#include <variant>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 
-namespace normlab::engine {
+#include "engine/graph/node.h"
 
-// Sizes of one example, without the batch dimension: [C, H, W] for images, [D] for dense features.
-using Dims = std::vector<int64_t>;
+namespace normlab::engine {
 
 // Product of the sizes, 1 for a scalar; saturates.
 int64_t ElementCount(const Dims& dims);
@@ -20,57 +20,18 @@ int64_t ElementCount(const Dims& dims);
 // "3x32x32", or "scalar", for messages.
 std::string DimsToString(const Dims& dims);
 
-enum class ActivationKind { kIdentity, kRelu, kSigmoid, kTanh };
-enum class PoolKind { kMax, kAverage };
-
-// y = W x + b; weight [out, in], bias [out].
-struct LinearNode {
-  int64_t out = 0;
-  bool bias = true;
+enum class ParameterRole {
+  kWeight,  // the only ones that an initializer draws, and that weight decay cannot be exempt from
+  kBias,
+  kGamma,
+  kBeta,
+  kGain,       // g of weight norm
+  kThreshold,  // tau of filter response normalization
+  kAlpha,      // of DyT
+  kScale,      // a scalar multiplier
+  kRunningMean,
+  kRunningVar,  // or running_scale
 };
-
-// Square kernel; weight [O, I, KH, KW], bias [O].
-struct ConvNode {
-  int64_t out_channels = 0;
-  int64_t kernel = 3;
-  int64_t stride = 1;
-  int64_t padding = 1;
-  bool bias = true;
-};
-
-// Over N (and H, W), per channel or feature. Parameters gamma [C], beta [C] when affine; state
-// running_mean [C], running_var [C].
-struct BatchNormNode {
-  double epsilon = 1e-5;
-  double running_update_rate = 0.1;  // weight of the NEW batch
-  bool affine = true;
-};
-
-struct ActivationNode {
-  ActivationKind kind = ActivationKind::kRelu;
-};
-
-// Windows that do not fit are dropped (floor), as in PyTorch; no padding.
-struct PoolNode {
-  PoolKind kind = PoolKind::kMax;
-  int64_t window = 2;
-  int64_t stride = 2;
-};
-
-struct FlattenNode {};
-
-// Mean over the batch of -log softmax(logits)[label]. Always the last node; its output is a scalar.
-struct SoftmaxCrossEntropyNode {};
-
-using NodeKind = std::variant<LinearNode,
-                              ConvNode,
-                              BatchNormNode,
-                              ActivationNode,
-                              PoolNode,
-                              FlattenNode,
-                              SoftmaxCrossEntropyNode>;
-
-enum class ParameterRole { kWeight, kBias, kGamma, kBeta, kRunningMean, kRunningVar };
 
 // A parameter or state tensor of a layer, in plain layout.
 struct ParameterSpec {
@@ -82,29 +43,44 @@ struct ParameterSpec {
   int64_t fan_out = 0;
   int64_t offset = 0;  // in floats, in the flat arena of parameters (or of state); multiples of 16
   int64_t count = 0;
+  // How it starts: at `constant`, else drawn from N(0, std^2), else as the initializer says.
+  std::optional<float> constant;
+  std::optional<double> std;
+  double scale = 1;  // multiplies what is drawn
 };
 
 struct Node {
-  std::string name;  // unique; "fc1", "bn1", "conv2", "act1", "pool1", "loss"
+  std::string name;  // unique; "fc1", "bn1", "conv2", "layer1.0.conv1", "loss"
   NodeKind kind;
-  Dims in;   // shape of its input
-  Dims out;  // shape of its output
+  std::vector<int> inputs;  // positions of the nodes it reads; kGraphInput: the network's input
+  Dims in;                  // shape of its (first) input
+  Dims out;                 // shape of its output
 };
 
-// A chain of layers as pure data: shapes, parameters and costs, no oneDNN. Node i reads the output
-// of node i-1. Thread-compatible value type.
+inline constexpr int kGraphInput = -1;
+// What nodes call the network's input.
+inline constexpr char kGraphInputName[] = "input";
+
+// A network as pure data: layers, edges, shapes, parameters and costs, no oneDNN. Nodes are in an
+// order in which they can be computed. Thread-compatible value type.
 class Graph {
  public:
   explicit Graph(Dims input) : input_(std::move(input)) {}
 
-  // Appends a node and infers its shape. INVALID_ARGUMENT, naming the layer and the shapes, when it
+  // Appends a node that reads the nodes named by `inputs` ("input": the network's input; empty: the
+  // node before) and infers its shape. INVALID_ARGUMENT, naming the layer and the shapes, when it
   // does not fit its input (a kernel larger than the padded image, a linear layer on an image
-  // without flatten, pooling below 1x1).
-  absl::Status Add(std::string name, NodeKind kind);
+  // without flatten, pooling below 1x1, a sum of different shapes); then the graph is unchanged. A
+  // loss is refused while another node's output is used by nobody.
+  absl::Status Add(std::string name, NodeKind kind, const std::vector<std::string>& inputs = {});
 
   const Dims& input() const { return input_; }
   const Dims& output() const { return nodes_.empty() ? input_ : nodes_.back().out; }
   const std::vector<Node>& nodes() const { return nodes_; }
+  // Null when there is no such node.
+  const Node* Find(absl::string_view name) const;
+  // How many inputs of nodes each node's output is, by position.
+  std::vector<int> UseCounts() const;
   // Trainable tensors, in node order; offsets are in one flat arena.
   const std::vector<ParameterSpec>& parameters() const { return parameters_; }
   // Running statistics, likewise in an arena of their own.
@@ -118,36 +94,17 @@ class Graph {
   int64_t multiply_adds() const;
 
  private:
+  absl::StatusOr<std::vector<int>> Positions(absl::string_view name,
+                                             const std::vector<std::string>& inputs) const;
+  absl::Status CheckUse(absl::string_view name, const std::vector<int>& inputs) const;
+
   Dims input_;
   std::vector<Node> nodes_;
+  std::map<std::string, int, std::less<>> positions_;  // by name
   std::vector<ParameterSpec> parameters_;
   std::vector<ParameterSpec> state_;
   int64_t parameter_floats_ = 0;
   int64_t state_floats_ = 0;
 };
-
-struct MemoryEstimate {
-  int64_t parameters = 0;   // parameters, gradients, optimizer state, working copies
-  int64_t activations = 0;  // training plan and evaluation plan
-  int64_t data = 0;         // decoded data set, mapped
-  int64_t fixed = 0;        // process, oneDNN code, buffers
-  int64_t total() const;    // saturates
-};
-
-struct MemoryInputs {
-  int64_t batch_size = 0;
-  int64_t evaluation_batch_size = 0;
-  // Sizes of an incomplete last batch, which is planned too. 0: there is none; negative: unknown,
-  // counted like a full one.
-  int64_t last_batch_size = -1;
-  int64_t evaluation_last_batch_size = -1;
-  int optimizer_slots = 0;  // floats of optimizer state per parameter
-  int64_t data_bytes = 0;
-  int threads = 1;
-};
-
-// An upper estimate of the private memory of a training run, in bytes; saturates instead of
-// overflowing.
-MemoryEstimate EstimateMemory(const Graph& graph, const MemoryInputs& inputs);
 
 }  // namespace normlab::engine

@@ -104,7 +104,7 @@ TEST(GraphTest, RefusesWhatDoesNotFitNamingTheLayer) {
        "padding -1"},
       {{4, 1, 9}, PoolNode{PoolKind::kMax, 2, 2}, "does not fit into 4x1x9"},
       {{12}, PoolNode{}, "needs an image"},
-      {{1, 4, 9}, SoftmaxCrossEntropyNode{}, "one logit per class"},
+      {{1, 4, 9}, SoftmaxCrossEntropyNode{}, "one number per class or target"},
       {{4}, LinearNode{0, true}, "0 outputs"},
       {{4}, BatchNormNode{.epsilon = -1}, "epsilon -1"},
       {{4}, BatchNormNode{.epsilon = std::numeric_limits<double>::quiet_NaN()}, "epsilon nan"},
@@ -121,6 +121,65 @@ TEST(GraphTest, RefusesWhatDoesNotFitNamingTheLayer) {
     EXPECT_TRUE(graph.nodes().empty());
     EXPECT_EQ(graph.parameter_floats(), 0);
   }
+}
+
+TEST(GraphTest, EdgesNameTheNodesTheyComeFrom) {
+  Graph graph({4, 6, 6});
+  ASSERT_TRUE(graph.Add("conv1", ConvNode{.out_channels = 4}).ok());
+  ASSERT_TRUE(graph.Add("conv2", ConvNode{.out_channels = 4}).ok());
+  ASSERT_TRUE(graph.Add("add", AddNode{}, {"conv2", "input", "conv1"}).ok());
+  ASSERT_TRUE(graph.Add("pool", GlobalAveragePoolNode{}).ok());
+  EXPECT_THAT(graph.Find("add")->inputs, ElementsAre(1, kGraphInput, 0));
+  EXPECT_THAT(graph.Find("pool")->out, ElementsAre(4));
+  EXPECT_THAT(graph.UseCounts(), ElementsAre(2, 1, 1, 0));
+  EXPECT_EQ(graph.Find("input"), nullptr);
+}
+
+TEST(GraphTest, SumsNeedEqualShapesAndKnownNames) {
+  const auto refusal = [](std::vector<std::string> inputs) {
+    Graph graph({4, 6, 6});
+    EXPECT_TRUE(
+        graph.Add("conv1", ConvNode{.out_channels = 5, .kernel = 3, .stride = 2, .padding = 1})
+            .ok());
+    return std::string(graph.Add("add", AddNode{}, inputs).message());
+  };
+  EXPECT_THAT(refusal({"conv1", "input"}),
+              ::testing::AllOf(HasSubstr("layer add"), HasSubstr("4x6x6"), HasSubstr("5x3x3")));
+  EXPECT_THAT(refusal({"conv1", "conv7"}), HasSubstr("conv7"));
+  EXPECT_THAT(refusal({"conv1"}), HasSubstr("at least two inputs"));
+  EXPECT_EQ(refusal({"conv1", "conv1"}), "");
+}
+
+TEST(GraphTest, AnOutputThatNobodyReadsIsRefusedAtTheLoss) {
+  Graph graph({4});
+  ASSERT_TRUE(graph.Add("fc1", LinearNode{.out = 3}).ok());
+  ASSERT_TRUE(graph.Add("fc2", LinearNode{.out = 3}, {"input"}).ok());
+  EXPECT_THAT(std::string(graph.Add("loss", SoftmaxCrossEntropyNode{}).message()),
+              ::testing::AllOf(HasSubstr("fc1"), HasSubstr("used by no layer")));
+}
+
+TEST(GraphTest, WeightNormHasADirectionAndAGainAndGroupsSplitTheInput) {
+  Graph graph({6, 5, 5});
+  ASSERT_TRUE(graph
+                  .Add("conv", ConvNode{.out_channels = 4,
+                                        .groups = 2,
+                                        .weights = {.transform = WeightTransform::kWeightNorm,
+                                                    .data_dependent_init = true}})
+                  .ok());
+  const auto& parameters = graph.parameters();
+  ASSERT_EQ(parameters.size(), 3u);
+  EXPECT_EQ(parameters[0].name, "conv.weight_v");
+  EXPECT_THAT(parameters[0].dims, ElementsAre(4, 3, 3, 3));
+  EXPECT_EQ(parameters[0].fan_in, 27);
+  EXPECT_EQ(parameters[0].std, 0.05);
+  EXPECT_EQ(parameters[1].name, "conv.weight_g");
+  EXPECT_THAT(parameters[1].dims, ElementsAre(4, 1, 1, 1));
+  EXPECT_EQ(parameters[2].constant, 0.0F);
+  EXPECT_EQ(graph.multiply_adds(), 4 * 25 * 27);
+  EXPECT_THAT(std::string(graph.Add("odd", ConvNode{.out_channels = 5, .groups = 2}).message()),
+              HasSubstr("2 groups"));
+  EXPECT_THAT(std::string(graph.Add("gn", GroupNormNode{.groups = 3}).message()),
+              ::testing::AllOf(HasSubstr("layer gn"), HasSubstr("3 groups")));
 }
 
 TEST(GraphTest, NamesAreUniqueAndTheLossIsLast) {

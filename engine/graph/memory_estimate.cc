@@ -1,8 +1,8 @@
+#include "engine/graph/memory_estimate.h"
+
 #include <algorithm>
 #include <cstdint>
 #include <limits>
-
-#include "engine/graph/graph.h"
 
 namespace normlab::engine {
 namespace {

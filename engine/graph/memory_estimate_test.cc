@@ -1,9 +1,9 @@
+#include "engine/graph/memory_estimate.h"
+
 #include <cstdint>
 #include <limits>
 
 #include "gtest/gtest.h"
-
-#include "engine/graph/graph.h"
 
 namespace normlab::engine {
 namespace {

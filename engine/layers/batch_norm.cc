@@ -7,6 +7,7 @@
 
 #include "common/status_macros.h"
 #include "engine/layers/elementwise.h"
+#include "engine/layers/nan_check.h"
 #include "engine/layers/normalization_kernels.h"
 
 namespace normlab::engine {
@@ -25,21 +26,19 @@ class DnnlBatchNorm final : public BatchNormLayer {
   absl::StatusOr<View> PlanBackward(Planner& planner,
                                     const View& d_y,
                                     bool /*wants_d_x*/) override {
-    NORMLAB_ASSIGN_OR_RETURN(
-        const View d_out,
-        planner.Convert(name(), d_y, y_.layout, BufferRole::kGradientCopy, backward_));
-    const View d_x = planner.ReserveGradient(y_.layout, d_y);
+    NORMLAB_ASSIGN_OR_RETURN(const View d_out, planner.Convert(name(), d_y, y_.layout, backward_));
+    const View d_x = planner.Reserve(y_.layout);
     NORMLAB_ASSIGN_OR_RETURN(
         Op * op, planner.Adopt(name(), "backward",
                                MakeBatchNormBackward(planner.runtime(), options_, inner_layout_,
                                                      *forward_op_)));
     NORMLAB_RETURN_IF_ERROR(BindCommon(planner, *op));
-    NORMLAB_RETURN_IF_ERROR(op->Bind(Arg::kDiffDestination, d_out.buffer));
-    NORMLAB_RETURN_IF_ERROR(op->Bind(Arg::kDiffSource, d_x.buffer));
+    NORMLAB_RETURN_IF_ERROR(planner.Bind(*op, Arg::kDiffDestination, d_out.buffer));
+    NORMLAB_RETURN_IF_ERROR(planner.Bind(*op, Arg::kDiffSource, d_x.buffer));
     NORMLAB_RETURN_IF_ERROR(
-        op->Bind(Arg::kDiffScale, planner.Borrow(parameters_.d_gamma, channels_)));
+        planner.Bind(*op, Arg::kDiffScale, planner.Borrow(parameters_.d_gamma, channels_)));
     NORMLAB_RETURN_IF_ERROR(
-        op->Bind(Arg::kDiffShift, planner.Borrow(parameters_.d_beta, channels_)));
+        planner.Bind(*op, Arg::kDiffShift, planner.Borrow(parameters_.d_beta, channels_)));
     backward_.push_back(op);
     return d_x;
   }
@@ -47,14 +46,11 @@ class DnnlBatchNorm final : public BatchNormLayer {
   void Forward() override {
     forward_op_->Run();
     if (training_) {
-      UpdateRunningStatistics(channels_, set_, norm_.running_update_rate, mean_->floats(),
-                              var_->floats(), parameters_.running_mean, parameters_.running_var);
+      UpdateRunning();
     }
-    if (fused_ && training_) {
-      // A channel with anything that is not finite has variance NaN.
-      KeepNan(channels_, var_->floats(), y_.floats());
-    } else if (fused_) {
-      KeepNan(x_.float_count(), x_.floats(), y_.floats());
+    // A channel with anything that is not finite has variance NaN.
+    if (training_ ? HasNan(channels_, var_->floats()) : fused_ && !x_.nan_checked && HasNan(x_)) {
+      run_->saw_nan = true;
     }
   }
 
@@ -81,8 +77,9 @@ class DnnlBatchNorm final : public BatchNormLayer {
       workspace_ = planner.Reserve(op->layout(Arg::kWorkspace).bytes());
     }
     y_ = planner.Reserve(x.layout);
+    y_.nan_checked = training_ || fused_ || x.nan_checked;
     NORMLAB_RETURN_IF_ERROR(BindCommon(planner, *op));
-    NORMLAB_RETURN_IF_ERROR(op->Bind(Arg::kDestination, y_.buffer));
+    NORMLAB_RETURN_IF_ERROR(planner.Bind(*op, Arg::kDestination, y_.buffer));
     forward_op_ = op;
     return y_;
   }
@@ -90,12 +87,14 @@ class DnnlBatchNorm final : public BatchNormLayer {
  private:
   // The arguments that both passes have.
   absl::Status BindCommon(Planner& planner, Op& op) const {
-    NORMLAB_RETURN_IF_ERROR(op.Bind(Arg::kSource, x_.buffer));
-    NORMLAB_RETURN_IF_ERROR(op.Bind(Arg::kMean, mean_));
-    NORMLAB_RETURN_IF_ERROR(op.Bind(Arg::kVariance, var_));
-    NORMLAB_RETURN_IF_ERROR(op.Bind(Arg::kScale, planner.Borrow(parameters_.gamma, channels_)));
-    NORMLAB_RETURN_IF_ERROR(op.Bind(Arg::kShift, planner.Borrow(parameters_.beta, channels_)));
-    return op.Bind(Arg::kWorkspace, workspace_);
+    NORMLAB_RETURN_IF_ERROR(planner.Bind(op, Arg::kSource, x_.buffer));
+    NORMLAB_RETURN_IF_ERROR(planner.Bind(op, Arg::kMean, mean_));
+    NORMLAB_RETURN_IF_ERROR(planner.Bind(op, Arg::kVariance, var_));
+    NORMLAB_RETURN_IF_ERROR(
+        planner.Bind(op, Arg::kScale, planner.Borrow(parameters_.gamma, channels_)));
+    NORMLAB_RETURN_IF_ERROR(
+        planner.Bind(op, Arg::kShift, planner.Borrow(parameters_.beta, channels_)));
+    return planner.Bind(op, Arg::kWorkspace, workspace_);
   }
 
   BatchNormOptions options_;
@@ -120,9 +119,11 @@ class DenseBatchNorm final : public BatchNormLayer {
   absl::StatusOr<View> PlanBackward(Planner& planner,
                                     const View& d_y,
                                     bool /*wants_d_x*/) override {
-    NORMLAB_ASSIGN_OR_RETURN(
-        d_y_, planner.Convert(name(), d_y, y_.layout, BufferRole::kGradientCopy, backward_));
-    d_x_ = planner.ReserveGradient(x_.layout, d_y);
+    NORMLAB_ASSIGN_OR_RETURN(d_y_, planner.Convert(name(), d_y, y_.layout, backward_));
+    d_x_ = planner.Reserve(x_.layout);
+    for (Buffer* read : {x_.buffer, y_.buffer, mean_, var_}) {
+      planner.Use(read);
+    }
     planner.Record(name(), "backward", kImplementation);
     return d_x_;
   }
@@ -131,8 +132,7 @@ class DenseBatchNorm final : public BatchNormLayer {
     const NormalizedMatrix shape = {set_, channels_};
     if (training_) {
       ColumnStatistics(shape, x_.floats(), mean_->floats(), var_->floats());
-      UpdateRunningStatistics(channels_, set_, norm_.running_update_rate, mean_->floats(),
-                              var_->floats(), parameters_.running_mean, parameters_.running_var);
+      UpdateRunning();
     }
     NormalizeColumns(shape, norm_.epsilon, x_.floats(), mean_->floats(), var_->floats(),
                      parameters_.gamma, parameters_.beta, y_.floats());
@@ -155,12 +155,13 @@ class DenseBatchNorm final : public BatchNormLayer {
 
  protected:
   absl::StatusOr<View> PlanNormalization(Planner& planner, const View& x) override {
-    NORMLAB_ASSIGN_OR_RETURN(x_, planner.Convert(name(), x, Layout::RowMajor(x.layout.dims()),
-                                                 BufferRole::kKept, forward_));
+    NORMLAB_ASSIGN_OR_RETURN(
+        x_, planner.Convert(name(), x, Layout::RowMajor(x.layout.dims()), forward_));
     set_ = planner.batch();
     y_ = planner.Reserve(x_.layout);
     // The activation's loop has one thread, so on large matrices it is better off with oneDNN.
-    fused_ = fusible_.has_value() && set_ * channels_ <= kSmallTensorElements;
+    fused_ = fusible_.has_value() && !BackwardNeedsInput(*fusible_) &&
+             *fusible_ != ActivationKind::kSelu && set_ * channels_ <= kSmallTensorElements;
     planner.Record(name(), "forward", kImplementation);
     return y_;
   }
@@ -213,8 +214,17 @@ BatchNormLayer::BatchNormLayer(const Node& node,
       fusible_(fusible),
       parameters_(parameters) {}
 
-absl::StatusOr<View> BatchNormLayer::PlanForward(Planner& planner, const View& x) {
+void BatchNormLayer::UpdateRunning() const {
+  if (run_->update_running_statistics) {
+    UpdateRunningStatistics(channels_, set_, norm_.running_update_rate, mean_->floats(),
+                            var_->floats(), parameters_.running_mean, parameters_.running_var);
+  }
+}
+
+absl::StatusOr<View> BatchNormLayer::PlanForward(Planner& planner, absl::Span<const View> inputs) {
+  const View& x = inputs[0];
   training_ = planner.training();
+  run_ = &planner.run();
   set_ = planner.batch() * area_;
   if (!training_) {
     mean_ = planner.Borrow(parameters_.running_mean, channels_);

@@ -25,10 +25,9 @@ class BatchNormLayer : public Layer {
                                               const LayerParameters& parameters);
 
   // INVALID_ARGUMENT in training when there is one value per channel only.
-  absl::StatusOr<View> PlanForward(Planner& planner, const View& x) final;
+  absl::StatusOr<View> PlanForward(Planner& planner, absl::Span<const View> inputs) final;
 
-  // After PlanForward: whether the activation is computed here.
-  bool fused() const { return fused_; }
+  bool fused() const final { return fused_; }
 
  protected:
   BatchNormLayer(const Node& node,
@@ -38,12 +37,16 @@ class BatchNormLayer : public Layer {
 
   virtual absl::StatusOr<View> PlanNormalization(Planner& planner, const View& x) = 0;
 
+  // Moves the running statistics towards the batch's, unless the run says no.
+  void UpdateRunning() const;
+
   const BatchNormNode norm_;
   const int64_t channels_;
   const int64_t area_;  // values per channel of one example
   const std::optional<ActivationKind> fusible_;
   const LayerParameters parameters_;
 
+  RunState* run_ = nullptr;
   bool training_ = false;
   bool fused_ = false;
   int64_t set_ = 0;  // values normalized together

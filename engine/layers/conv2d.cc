@@ -14,7 +14,8 @@ Conv2dLayer::Conv2dLayer(const Node& node, const ConvNode& conv, const LayerPara
       bias_(conv.bias),
       parameters_(parameters) {}
 
-absl::StatusOr<View> Conv2dLayer::PlanForward(Planner& planner, const View& x) {
+absl::StatusOr<View> Conv2dLayer::PlanForward(Planner& planner, absl::Span<const View> inputs) {
+  const View& x = inputs[0];
   x_dims_ = {planner.batch(), in_[0], in_[1], in_[2]};
   y_dims_ = {planner.batch(), out_[0], out_[1], out_[2]};
   NORMLAB_ASSIGN_OR_RETURN(
@@ -23,16 +24,15 @@ absl::StatusOr<View> Conv2dLayer::PlanForward(Planner& planner, const View& x) {
                     MakeConvolutionForward(planner.runtime(), geometry_, Layout::Any(x_dims_),
                                            Layout::Any(weight_dims_), Layout::Any(y_dims_), bias_,
                                            planner.training())));
-  NORMLAB_ASSIGN_OR_RETURN(
-      x_, planner.Convert(name(), x, op->layout(Arg::kSource), BufferRole::kKept, forward_));
+  NORMLAB_ASSIGN_OR_RETURN(x_, planner.Convert(name(), x, op->layout(Arg::kSource), forward_));
   NORMLAB_ASSIGN_OR_RETURN(
       const View w, PlanWeights(planner, name(), parameters_.weight, Layout::RowMajor(weight_dims_),
                                 op->layout(Arg::kWeights), refresh_));
   const View y = planner.Reserve(op->layout(Arg::kDestination));
-  NORMLAB_RETURN_IF_ERROR(op->Bind(Arg::kSource, x_.buffer));
-  NORMLAB_RETURN_IF_ERROR(op->Bind(Arg::kWeights, w.buffer));
-  NORMLAB_RETURN_IF_ERROR(op->Bind(Arg::kBias, planner.Borrow(parameters_.bias, out_[0])));
-  NORMLAB_RETURN_IF_ERROR(op->Bind(Arg::kDestination, y.buffer));
+  NORMLAB_RETURN_IF_ERROR(planner.Bind(*op, Arg::kSource, x_.buffer));
+  NORMLAB_RETURN_IF_ERROR(planner.Bind(*op, Arg::kWeights, w.buffer));
+  NORMLAB_RETURN_IF_ERROR(planner.Bind(*op, Arg::kBias, planner.Borrow(parameters_.bias, out_[0])));
+  NORMLAB_RETURN_IF_ERROR(planner.Bind(*op, Arg::kDestination, y.buffer));
   forward_.push_back(op);
   forward_op_ = op;
   return y;
@@ -53,20 +53,20 @@ absl::Status Conv2dLayer::PlanBackwardWeights(Planner& planner, const View& d_y)
                     MakeConvolutionBackwardWeights(planner.runtime(), geometry_,
                                                    Layout::Any(x_dims_), Layout::Any(weight_dims_),
                                                    Layout::Any(y_dims_), bias_, *forward_op_)));
-  NORMLAB_ASSIGN_OR_RETURN(const View x, planner.Convert(name(), x_, op->layout(Arg::kSource),
-                                                         BufferRole::kSourceCopy, backward_));
-  NORMLAB_ASSIGN_OR_RETURN(const View d_out,
-                           planner.Convert(name(), d_y, op->layout(Arg::kDiffDestination),
-                                           BufferRole::kGradientCopy, backward_));
+  NORMLAB_ASSIGN_OR_RETURN(const View x,
+                           planner.Convert(name(), x_, op->layout(Arg::kSource), backward_));
+  NORMLAB_ASSIGN_OR_RETURN(
+      const View d_out, planner.Convert(name(), d_y, op->layout(Arg::kDiffDestination), backward_));
   OpList after;
   NORMLAB_ASSIGN_OR_RETURN(
       const View d_w,
       PlanWeightGradient(planner, name(), parameters_.d_weight, Layout::RowMajor(weight_dims_),
                          op->layout(Arg::kDiffWeights), after));
-  NORMLAB_RETURN_IF_ERROR(op->Bind(Arg::kSource, x.buffer));
-  NORMLAB_RETURN_IF_ERROR(op->Bind(Arg::kDiffDestination, d_out.buffer));
-  NORMLAB_RETURN_IF_ERROR(op->Bind(Arg::kDiffWeights, d_w.buffer));
-  NORMLAB_RETURN_IF_ERROR(op->Bind(Arg::kDiffBias, planner.Borrow(parameters_.d_bias, out_[0])));
+  NORMLAB_RETURN_IF_ERROR(planner.Bind(*op, Arg::kSource, x.buffer));
+  NORMLAB_RETURN_IF_ERROR(planner.Bind(*op, Arg::kDiffDestination, d_out.buffer));
+  NORMLAB_RETURN_IF_ERROR(planner.Bind(*op, Arg::kDiffWeights, d_w.buffer));
+  NORMLAB_RETURN_IF_ERROR(
+      planner.Bind(*op, Arg::kDiffBias, planner.Borrow(parameters_.d_bias, out_[0])));
   backward_.push_back(op);
   backward_.insert(backward_.end(), after.begin(), after.end());
   return absl::OkStatus();
@@ -78,16 +78,15 @@ absl::StatusOr<View> Conv2dLayer::PlanBackwardData(Planner& planner, const View&
                              MakeConvolutionBackwardData(
                                  planner.runtime(), geometry_, Layout::Any(x_dims_),
                                  Layout::Any(weight_dims_), Layout::Any(y_dims_), *forward_op_)));
-  NORMLAB_ASSIGN_OR_RETURN(const View d_out,
-                           planner.Convert(name(), d_y, op->layout(Arg::kDiffDestination),
-                                           BufferRole::kGradientCopy, backward_));
+  NORMLAB_ASSIGN_OR_RETURN(
+      const View d_out, planner.Convert(name(), d_y, op->layout(Arg::kDiffDestination), backward_));
   NORMLAB_ASSIGN_OR_RETURN(
       const View w, PlanWeights(planner, name(), parameters_.weight, Layout::RowMajor(weight_dims_),
                                 op->layout(Arg::kWeights), refresh_));
-  const View d_x = planner.ReserveGradient(op->layout(Arg::kDiffSource), d_y);
-  NORMLAB_RETURN_IF_ERROR(op->Bind(Arg::kDiffDestination, d_out.buffer));
-  NORMLAB_RETURN_IF_ERROR(op->Bind(Arg::kWeights, w.buffer));
-  NORMLAB_RETURN_IF_ERROR(op->Bind(Arg::kDiffSource, d_x.buffer));
+  const View d_x = planner.Reserve(op->layout(Arg::kDiffSource));
+  NORMLAB_RETURN_IF_ERROR(planner.Bind(*op, Arg::kDiffDestination, d_out.buffer));
+  NORMLAB_RETURN_IF_ERROR(planner.Bind(*op, Arg::kWeights, w.buffer));
+  NORMLAB_RETURN_IF_ERROR(planner.Bind(*op, Arg::kDiffSource, d_x.buffer));
   backward_.push_back(op);
   return d_x;
 }

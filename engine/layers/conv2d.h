@@ -15,7 +15,7 @@ class Conv2dLayer final : public Layer {
  public:
   Conv2dLayer(const Node& node, const ConvNode& conv, const LayerParameters& parameters);
 
-  absl::StatusOr<View> PlanForward(Planner& planner, const View& x) override;
+  absl::StatusOr<View> PlanForward(Planner& planner, absl::Span<const View> inputs) override;
   absl::StatusOr<View> PlanBackward(Planner& planner, const View& d_y, bool wants_d_x) override;
   void ParametersChanged() override { RunAll(refresh_); }
   void Forward() override { RunAll(forward_); }

@@ -12,23 +12,17 @@ namespace normlab::engine {
 // Up to this many elements the loops here beat oneDNN's primitives on two threads.
 inline constexpr int64_t kSmallTensorElements = 32768;
 
-// y = f(x); y may be x.
+// y = f(x); y may be x. Not for GELU, which only oneDNN computes. SELU alone is shared among threads.
 void ActivationForward(ActivationKind kind, int64_t count, const float* x, float* y);
 
-// d_x = f'(x) d_y, from the output y = f(x); d_x may be d_y.
+// Whether the gradient needs x (GELU and SiLU, which have no inverse); else it needs y.
+bool BackwardNeedsInput(ActivationKind kind);
+
+// d_x = f'(x) d_y, from `data`: x or y, see BackwardNeedsInput; d_x may be d_y.
 void ActivationBackward(
-    ActivationKind kind, int64_t count, const float* y, const float* d_y, float* d_x);
+    ActivationKind kind, int64_t count, const float* data, const float* d_y, float* d_x);
 
 // y = e^x with VectorExp; y may be x.
 void Exponentials(int64_t count, const float* x, float* y);
-
-// Whether one of x is NaN; shared among threads when there is much to look at.
-bool HasNan(int64_t count, const float* x);
-
-// oneDNN's ReLU (its own, and the one fused into a batch norm) turns NaN into 0 and its maximum
-// pooling loses it too: a run that overflowed would go on at a plausible loss. After such a kernel,
-// this makes the first element of `y` NaN when `x`, which holds `count` numbers, has one; later
-// layers carry it to the loss.
-void KeepNan(int64_t count, const float* x, float* y);
 
 }  // namespace normlab::engine

@@ -4,10 +4,11 @@
 
 namespace normlab::engine {
 
-absl::StatusOr<View> FlattenLayer::PlanForward(Planner& planner, const View& x) {
+absl::StatusOr<View> FlattenLayer::PlanForward(Planner& planner, absl::Span<const View> inputs) {
+  const View& x = inputs[0];
   x_dims_ = x.layout.dims();
-  NORMLAB_ASSIGN_OR_RETURN(const View plain, planner.Convert(name(), x, Layout::RowMajor(x_dims_),
-                                                             BufferRole::kKept, forward_));
+  NORMLAB_ASSIGN_OR_RETURN(const View plain,
+                           planner.Convert(name(), x, Layout::RowMajor(x_dims_), forward_));
   const int64_t batch = planner.batch();
   return View{Layout::RowMajor({batch, ElementCount(x_dims_) / batch}), plain.buffer};
 }
@@ -17,7 +18,7 @@ absl::StatusOr<View> FlattenLayer::PlanBackward(Planner& planner,
                                                 bool /*wants_d_x*/) {
   View plain = d_y;
   if (!d_y.layout.is_row_major()) {
-    plain = planner.ReserveGradient(Layout::RowMajor(d_y.layout.dims()), d_y);
+    plain = planner.Reserve(Layout::RowMajor(d_y.layout.dims()));
     NORMLAB_RETURN_IF_ERROR(planner.ConvertInto(name(), d_y, plain, backward_));
   }
   return View{Layout::RowMajor(x_dims_), plain.buffer};

@@ -10,7 +10,7 @@ class FlattenLayer final : public Layer {
  public:
   explicit FlattenLayer(const Node& node) : Layer(node.name) {}
 
-  absl::StatusOr<View> PlanForward(Planner& planner, const View& x) override;
+  absl::StatusOr<View> PlanForward(Planner& planner, absl::Span<const View> inputs) override;
   absl::StatusOr<View> PlanBackward(Planner& planner, const View& d_y, bool wants_d_x) override;
   void Forward() override { RunAll(forward_); }
   void Backward() override { RunAll(backward_); }

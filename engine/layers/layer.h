@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 
 #include "engine/layers/plan.h"
 
@@ -20,6 +21,14 @@ struct LayerParameters {
   float* d_gamma = nullptr;
   float* beta = nullptr;
   float* d_beta = nullptr;
+  float* gain = nullptr;  // of weight norm
+  float* d_gain = nullptr;
+  float* threshold = nullptr;  // of filter response normalization
+  float* d_threshold = nullptr;
+  float* alpha = nullptr;  // of DyT
+  float* d_alpha = nullptr;
+  float* scale = nullptr;  // a scalar
+  float* d_scale = nullptr;
   float* running_mean = nullptr;
   float* running_var = nullptr;
 };
@@ -39,16 +48,23 @@ class Layer {
 
   const std::string& name() const { return name_; }
 
-  // Plans y = f(x) for `x` [batch, ...] and returns y. INVALID_ARGUMENT, naming the layer, when the
-  // batch cannot be computed; else the errors of primitives.h.
-  virtual absl::StatusOr<View> PlanForward(Planner& planner, const View& x) = 0;
+  // Plans y = f(inputs), each [batch, ...] (one, but for a sum), and returns y. INVALID_ARGUMENT,
+  // naming the layer, when the batch cannot be computed; else the errors of primitives.h.
+  virtual absl::StatusOr<View> PlanForward(Planner& planner, absl::Span<const View> inputs) = 0;
+  // After PlanForward: whether the activation that follows is computed here too, so that y is the
+  // activation's output and the layer's own never exists.
+  virtual bool fused() const { return false; }
   // Plans the gradients given that of y, and returns that of x (an empty view when not wanted and
-  // not computed anyway).
+  // not computed anyway); of a sum, that of every input. Never overwrites d_y, which others may
+  // read.
   virtual absl::StatusOr<View> PlanBackward(Planner& planner, const View& d_y, bool wants_d_x) = 0;
 
   // Refreshes working copies of the parameters in other layouts.
   virtual void ParametersChanged() {}
   virtual void Forward() = 0;
+  // Forward, on the first batch of a run: also sets the parameters whose initial values depend on
+  // data.
+  virtual void ForwardInitializing() { Forward(); }
   // After Forward, with d_y filled: overwrites the gradients of x and of the parameters.
   virtual void Backward() = 0;
 

@@ -15,9 +15,10 @@ LinearLayer::LinearLayer(const Node& node,
       bias_(linear.bias),
       parameters_(parameters) {}
 
-absl::StatusOr<View> LinearLayer::PlanForward(Planner& planner, const View& x) {
-  NORMLAB_ASSIGN_OR_RETURN(x_, planner.Convert(name(), x, Layout::RowMajor({planner.batch(), in_}),
-                                               BufferRole::kKept, forward_));
+absl::StatusOr<View> LinearLayer::PlanForward(Planner& planner, absl::Span<const View> inputs) {
+  const View& x = inputs[0];
+  NORMLAB_ASSIGN_OR_RETURN(
+      x_, planner.Convert(name(), x, Layout::RowMajor({planner.batch(), in_}), forward_));
   const Layout plain_w = Layout::RowMajor({out_, in_});
   const View y = planner.Reserve(Layout::RowMajor({planner.batch(), out_}));
   NORMLAB_ASSIGN_OR_RETURN(
@@ -28,10 +29,10 @@ absl::StatusOr<View> LinearLayer::PlanForward(Planner& planner, const View& x) {
                                             y.layout, bias_, planner.training())));
   NORMLAB_ASSIGN_OR_RETURN(const View w, PlanWeights(planner, name(), parameters_.weight, plain_w,
                                                      op->layout(Arg::kWeights), refresh_));
-  NORMLAB_RETURN_IF_ERROR(op->Bind(Arg::kSource, x_.buffer));
-  NORMLAB_RETURN_IF_ERROR(op->Bind(Arg::kWeights, w.buffer));
-  NORMLAB_RETURN_IF_ERROR(op->Bind(Arg::kBias, planner.Borrow(parameters_.bias, out_)));
-  NORMLAB_RETURN_IF_ERROR(op->Bind(Arg::kDestination, y.buffer));
+  NORMLAB_RETURN_IF_ERROR(planner.Bind(*op, Arg::kSource, x_.buffer));
+  NORMLAB_RETURN_IF_ERROR(planner.Bind(*op, Arg::kWeights, w.buffer));
+  NORMLAB_RETURN_IF_ERROR(planner.Bind(*op, Arg::kBias, planner.Borrow(parameters_.bias, out_)));
+  NORMLAB_RETURN_IF_ERROR(planner.Bind(*op, Arg::kDestination, y.buffer));
   forward_.push_back(op);
   forward_op_ = op;
   return y;
@@ -39,9 +40,9 @@ absl::StatusOr<View> LinearLayer::PlanForward(Planner& planner, const View& x) {
 
 absl::StatusOr<View> LinearLayer::PlanBackward(Planner& planner, const View& d_y, bool wants_d_x) {
   const Layout plain_w = Layout::RowMajor({out_, in_});
-  NORMLAB_ASSIGN_OR_RETURN(const View d_out,
-                           planner.Convert(name(), d_y, Layout::RowMajor({planner.batch(), out_}),
-                                           BufferRole::kGradientCopy, backward_));
+  NORMLAB_ASSIGN_OR_RETURN(
+      const View d_out,
+      planner.Convert(name(), d_y, Layout::RowMajor({planner.batch(), out_}), backward_));
   NORMLAB_ASSIGN_OR_RETURN(Op * weights, planner.Adopt(name(), "backward_weights",
                                                        MakeInnerProductBackwardWeights(
                                                            planner.runtime(), x_.layout, plain_w,
@@ -50,26 +51,27 @@ absl::StatusOr<View> LinearLayer::PlanBackward(Planner& planner, const View& d_y
   NORMLAB_ASSIGN_OR_RETURN(const View d_w,
                            PlanWeightGradient(planner, name(), parameters_.d_weight, plain_w,
                                               weights->layout(Arg::kDiffWeights), after));
-  NORMLAB_RETURN_IF_ERROR(weights->Bind(Arg::kSource, x_.buffer));
-  NORMLAB_RETURN_IF_ERROR(weights->Bind(Arg::kDiffDestination, d_out.buffer));
-  NORMLAB_RETURN_IF_ERROR(weights->Bind(Arg::kDiffWeights, d_w.buffer));
-  NORMLAB_RETURN_IF_ERROR(weights->Bind(Arg::kDiffBias, planner.Borrow(parameters_.d_bias, out_)));
+  NORMLAB_RETURN_IF_ERROR(planner.Bind(*weights, Arg::kSource, x_.buffer));
+  NORMLAB_RETURN_IF_ERROR(planner.Bind(*weights, Arg::kDiffDestination, d_out.buffer));
+  NORMLAB_RETURN_IF_ERROR(planner.Bind(*weights, Arg::kDiffWeights, d_w.buffer));
+  NORMLAB_RETURN_IF_ERROR(
+      planner.Bind(*weights, Arg::kDiffBias, planner.Borrow(parameters_.d_bias, out_)));
   backward_.push_back(weights);
   backward_.insert(backward_.end(), after.begin(), after.end());
   if (!wants_d_x) {
     return View();
   }
 
-  const View d_x = planner.ReserveGradient(x_.layout, d_y);
+  const View d_x = planner.Reserve(x_.layout);
   NORMLAB_ASSIGN_OR_RETURN(
       Op * data, planner.Adopt(name(), "backward_data",
                                MakeInnerProductBackwardData(planner.runtime(), d_x.layout, plain_w,
                                                             d_out.layout, *forward_op_)));
   NORMLAB_ASSIGN_OR_RETURN(const View w, PlanWeights(planner, name(), parameters_.weight, plain_w,
                                                      data->layout(Arg::kWeights), refresh_));
-  NORMLAB_RETURN_IF_ERROR(data->Bind(Arg::kDiffDestination, d_out.buffer));
-  NORMLAB_RETURN_IF_ERROR(data->Bind(Arg::kWeights, w.buffer));
-  NORMLAB_RETURN_IF_ERROR(data->Bind(Arg::kDiffSource, d_x.buffer));
+  NORMLAB_RETURN_IF_ERROR(planner.Bind(*data, Arg::kDiffDestination, d_out.buffer));
+  NORMLAB_RETURN_IF_ERROR(planner.Bind(*data, Arg::kWeights, w.buffer));
+  NORMLAB_RETURN_IF_ERROR(planner.Bind(*data, Arg::kDiffSource, d_x.buffer));
   backward_.push_back(data);
   return d_x;
 }

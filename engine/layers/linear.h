@@ -15,7 +15,7 @@ class LinearLayer final : public Layer {
  public:
   LinearLayer(const Node& node, const LinearNode& linear, const LayerParameters& parameters);
 
-  absl::StatusOr<View> PlanForward(Planner& planner, const View& x) override;
+  absl::StatusOr<View> PlanForward(Planner& planner, absl::Span<const View> inputs) override;
   absl::StatusOr<View> PlanBackward(Planner& planner, const View& d_y, bool wants_d_x) override;
   void ParametersChanged() override { RunAll(refresh_); }
   void Forward() override { RunAll(forward_); }

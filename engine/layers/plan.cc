@@ -7,11 +7,6 @@
 
 namespace normlab::engine {
 
-View Planner::ReserveGradient(const Layout& layout, const View& d_y) {
-  const bool reads_even = d_y.buffer != nullptr && d_y.buffer->role == BufferRole::kGradientEven;
-  return Reserve(layout, reads_even ? BufferRole::kGradientOdd : BufferRole::kGradientEven);
-}
-
 absl::StatusOr<Op*> Planner::Adopt(absl::string_view layer,
                                    absl::string_view pass,
                                    absl::StatusOr<Op> op) {
@@ -21,9 +16,8 @@ absl::StatusOr<Op*> Planner::Adopt(absl::string_view layer,
   }
   Op* adopted = &ops_.emplace_back(*std::move(op));
   if (adopted->has(Arg::kScratchpad)) {
-    const Buffer* scratchpad =
-        Reserve(adopted->layout(Arg::kScratchpad).bytes(), BufferRole::kScratchpad);
-    NORMLAB_RETURN_IF_ERROR(adopted->Bind(Arg::kScratchpad, scratchpad));
+    NORMLAB_RETURN_IF_ERROR(
+        Bind(*adopted, Arg::kScratchpad, Reserve(adopted->layout(Arg::kScratchpad).bytes())));
   }
   Record(layer, pass, adopted->implementation());
   return adopted;
@@ -35,12 +29,16 @@ void Planner::Record(absl::string_view layer,
   choices_.push_back({std::string(layer), std::string(pass), std::string(implementation)});
 }
 
-absl::StatusOr<View> Planner::Convert(
-    absl::string_view layer, const View& from, const Layout& layout, BufferRole role, OpList& ops) {
+absl::StatusOr<View> Planner::Convert(absl::string_view layer,
+                                      const View& from,
+                                      const Layout& layout,
+                                      OpList& ops) {
   if (from.layout == layout) {
+    Use(from);
     return from;
   }
-  const View to = Reserve(layout, role);
+  View to = Reserve(layout);
+  to.nan_checked = from.nan_checked;
   NORMLAB_RETURN_IF_ERROR(ConvertInto(layer, from, to, ops));
   return to;
 }
@@ -51,8 +49,8 @@ absl::Status Planner::ConvertInto(absl::string_view layer,
                                   OpList& ops) {
   NORMLAB_ASSIGN_OR_RETURN(Op * reorder,
                            Adopt(layer, "reorder", MakeReorder(runtime_, from.layout, to.layout)));
-  NORMLAB_RETURN_IF_ERROR(reorder->Bind(Arg::kSource, from.buffer));
-  NORMLAB_RETURN_IF_ERROR(reorder->Bind(Arg::kDestination, to.buffer));
+  NORMLAB_RETURN_IF_ERROR(Bind(*reorder, Arg::kSource, from.buffer));
+  NORMLAB_RETURN_IF_ERROR(Bind(*reorder, Arg::kDestination, to.buffer));
   ops.push_back(reorder);
   return absl::OkStatus();
 }

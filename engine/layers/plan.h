@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -30,10 +31,40 @@ struct ImplementationChoice {
 struct View {
   Layout layout;
   Buffer* buffer = nullptr;
+  // Whoever wrote it has told RunState of any NaN.
+  bool nan_checked = false;
 
   float* floats() const { return buffer->floats(); }
   // Of floats in memory, padding included.
   int64_t float_count() const { return layout.bytes() / static_cast<int64_t>(sizeof(float)); }
+};
+
+// What a plan's layers are told before a pass, and what they tell of it.
+struct RunState {
+  // The step whose random numbers (noise) are drawn, and the seed they come from.
+  uint32_t seed = 0;
+  int64_t step = 0;
+  // False: training-mode passes leave running statistics as they are.
+  bool update_running_statistics = true;
+  // Some kernels (oneDNN's ReLU and maximum pooling) turn NaN into numbers, and a run that
+  // overflowed would go on at a plausible loss. Whoever runs one says here that its input had a
+  // NaN; the loss is NaN then.
+  bool saw_nan = false;
+};
+
+// How convolutions are computed; see engine/layers/conv2d.h.
+enum class ConvolutionPolicy { kAuto, kDirect, kWinograd, kMeasure };
+
+struct PlanOptions {
+  int64_t batch = 0;
+  Mode mode = Mode::kTraining;
+  // In which weight layers take activations and weights; parameters and their gradients are F32.
+  DataType type = DataType::kF32;
+  ConvolutionPolicy convolution = ConvolutionPolicy::kAuto;
+  // Every intermediate shall be kept visible: nothing is fused, and nothing shares memory.
+  bool unfused = false;
+  // Examples have a class; else real-valued targets.
+  bool classes = true;
 };
 
 // Ops to run one after the other; the planner owns them.
@@ -48,28 +79,50 @@ inline void RunAll(const OpList& ops) {
 // What layers plan with: collects ops, buffers and choices, then gives everything its memory at
 // once.
 //
+// It has a clock that ticks once for every pass of a layer, in the order in which they will run.
+// A buffer's content is safe from the tick at which it was reserved to the last tick at which it
+// was bound to an op, converted or named in Use; before and after, others may have the memory.
+//
 // Thread-compatible. Owns ops and buffers; lives as long as the layers planned with it.
 class Planner {
  public:
-  Planner(Runtime runtime, int64_t batch, Mode mode, bool unfused)
-      : runtime_(std::move(runtime)), batch_(batch), mode_(mode), unfused_(unfused) {}
+  Planner(Runtime runtime, PlanOptions options)
+      : runtime_(std::move(runtime)), options_(options), run_(std::make_unique<RunState>()) {}
 
   const Runtime& runtime() const { return runtime_; }
-  int64_t batch() const { return batch_; }
-  bool training() const { return mode_ == Mode::kTraining; }
-  // Every intermediate shall be kept visible.
-  bool unfused() const { return unfused_; }
+  const PlanOptions& options() const { return options_; }
+  int64_t batch() const { return options_.batch; }
+  bool training() const { return options_.mode == Mode::kTraining; }
+  bool unfused() const { return options_.unfused; }
+  // Stays where it is when the planner is moved.
+  RunState& run() const { return *run_; }
 
-  Buffer* Reserve(int64_t bytes, BufferRole role = BufferRole::kKept) {
-    return buffers_.Reserve(bytes, role);
+  // The pass of the next layer is planned.
+  void Tick() { ++tick_; }
+
+  // Memory for this tick, and later ones at which it is used.
+  Buffer* Reserve(int64_t bytes) { return buffers_.Reserve(bytes, tick_, /*kept=*/false); }
+  View Reserve(const Layout& layout) {
+    return {layout, buffers_.Reserve(layout.bytes(), tick_, options_.unfused)};
   }
-  View Reserve(const Layout& layout, BufferRole role = BufferRole::kKept) {
-    return {layout, Reserve(layout.bytes(), role)};
-  }
+  // Memory of its own, zeroed at first: what is filled from outside, or outlives a step.
+  Buffer* ReserveKept(int64_t bytes) { return buffers_.Reserve(bytes, tick_, /*kept=*/true); }
+  View ReserveKept(const Layout& layout) { return {layout, ReserveKept(layout.bytes())}; }
   Buffer* Borrow(float* data, int64_t floats) { return buffers_.Borrow(data, floats); }
-  // A tensor for the gradient of a layer's input, in other memory than the gradient `d_y` of its
-  // output.
-  View ReserveGradient(const Layout& layout, const View& d_y);
+
+  // The pass that is planned reads or writes this; for loops of our own. Null and empty views are
+  // allowed.
+  void Use(Buffer* buffer) const {
+    if (buffer != nullptr) {
+      BufferPool::Use(*buffer, tick_);
+    }
+  }
+  void Use(const View& view) const { Use(view.buffer); }
+  // The same, for ops: binds an argument.
+  [[nodiscard]] absl::Status Bind(Op& op, Arg arg, Buffer* buffer) const {
+    Use(buffer);
+    return op.Bind(arg, buffer);
+  }
 
   // Takes over an op, gives it a scratchpad and records its implementation; the pointer stays
   // valid. Passes errors on, naming the layer.
@@ -77,12 +130,10 @@ class Planner {
   // Records a choice that is not an op.
   void Record(absl::string_view layer, absl::string_view pass, absl::string_view implementation);
 
-  // `from` itself when it lies in `layout` already, else a copy in a new buffer of `role` whose
-  // reorder is added to `ops`.
+  // `from` itself when it lies in `layout` already, else a copy whose reorder is added to `ops`.
   absl::StatusOr<View> Convert(absl::string_view layer,
                                const View& from,
                                const Layout& layout,
-                               BufferRole role,
                                OpList& ops);
   // The same, but into memory that exists.
   absl::Status ConvertInto(absl::string_view layer, const View& from, const View& to, OpList& ops);
@@ -95,9 +146,9 @@ class Planner {
 
  private:
   Runtime runtime_;
-  int64_t batch_;
-  Mode mode_;
-  bool unfused_;
+  PlanOptions options_;
+  int tick_ = 0;
+  std::unique_ptr<RunState> run_;
   BufferPool buffers_;
   std::deque<Op> ops_;
   std::vector<ImplementationChoice> choices_;

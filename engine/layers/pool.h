@@ -13,7 +13,7 @@ class PoolLayer final : public Layer {
  public:
   PoolLayer(const Node& node, const PoolNode& pool);
 
-  absl::StatusOr<View> PlanForward(Planner& planner, const View& x) override;
+  absl::StatusOr<View> PlanForward(Planner& planner, absl::Span<const View> inputs) override;
   absl::StatusOr<View> PlanBackward(Planner& planner, const View& d_y, bool wants_d_x) override;
   void Forward() override;
   void Backward() override { RunAll(backward_); }
@@ -23,6 +23,7 @@ class PoolLayer final : public Layer {
   const bool max_;
   const WindowGeometry geometry_;
 
+  RunState* run_ = nullptr;
   View x_;
   View y_;
   Buffer* workspace_ = nullptr;

@@ -193,6 +193,17 @@ void UpdateRunning(const NormShape& s, double rate, const Statistics& batch, Sta
   }
 }
 
+namespace {
+
+constexpr double kSeluAlpha = 1.6732632423543772;
+constexpr double kSeluScale = 1.0507009873554805;
+
+double NormalDistribution(double x) {
+  return std::erfc(-x / std::sqrt(2.0)) / 2;
+}
+
+}  // namespace
+
 Tensor ActivationForward(ActivationKind kind, const Tensor& x) {
   Tensor y = x;
   for (double& v : y) {
@@ -207,6 +218,21 @@ Tensor ActivationForward(ActivationKind kind, const Tensor& x) {
         break;
       case ActivationKind::kTanh:
         v = std::tanh(v);
+        break;
+      case ActivationKind::kLeakyRelu:
+        v = v < 0 ? 0.01 * v : v;
+        break;
+      case ActivationKind::kElu:
+        v = v < 0 ? std::expm1(v) : v;
+        break;
+      case ActivationKind::kSelu:
+        v = kSeluScale * (v < 0 ? kSeluAlpha * std::expm1(v) : v);
+        break;
+      case ActivationKind::kGelu:
+        v = v * NormalDistribution(v);
+        break;
+      case ActivationKind::kSilu:
+        v = v / (1 + std::exp(-v));
         break;
     }
   }
@@ -229,6 +255,24 @@ Tensor ActivationBackward(ActivationKind kind, const Tensor& x, const Tensor& d_
       case ActivationKind::kTanh:
         d_x[i] *= 1 - y[i] * y[i];
         break;
+      case ActivationKind::kLeakyRelu:
+        d_x[i] *= x[i] > 0 ? 1 : 0.01;
+        break;
+      case ActivationKind::kElu:
+        d_x[i] *= x[i] > 0 ? 1 : std::exp(x[i]);
+        break;
+      case ActivationKind::kSelu:
+        d_x[i] *= kSeluScale * (x[i] > 0 ? 1 : kSeluAlpha * std::exp(x[i]));
+        break;
+      case ActivationKind::kGelu:
+        d_x[i] *=
+            NormalDistribution(x[i]) + x[i] * std::exp(-x[i] * x[i] / 2) / std::sqrt(2 * M_PI);
+        break;
+      case ActivationKind::kSilu: {
+        const double sigmoid = 1 / (1 + std::exp(-x[i]));
+        d_x[i] *= sigmoid * (1 + x[i] * (1 - sigmoid));
+        break;
+      }
     }
   }
   return d_x;

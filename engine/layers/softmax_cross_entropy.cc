@@ -1,27 +1,32 @@
 #include "engine/layers/softmax_cross_entropy.h"
 
 #include <cmath>
+#include <limits>
 
 #include "common/status_macros.h"
 #include "engine/layers/elementwise.h"
 
 namespace normlab::engine {
 
-absl::StatusOr<View> SoftmaxCrossEntropyLayer::PlanForward(Planner& planner, const View& x) {
+absl::StatusOr<View> SoftmaxCrossEntropyLayer::PlanForward(Planner& planner,
+                                                           absl::Span<const View> inputs) {
+  const View& x = inputs[0];
+  run_ = &planner.run();
   batch_ = planner.batch();
   const Layout plain = Layout::RowMajor({batch_, classes_});
-  NORMLAB_ASSIGN_OR_RETURN(logits_, planner.Convert(name(), x, plain, BufferRole::kKept, forward_));
+  NORMLAB_ASSIGN_OR_RETURN(logits_, planner.Convert(name(), x, plain, forward_));
   probabilities_ = planner.Reserve(plain);
   largest_.resize(static_cast<size_t>(batch_));
-  labels_ = planner.Reserve(batch_ * static_cast<int64_t>(sizeof(int32_t)));
+  labels_ = planner.ReserveKept(batch_ * static_cast<int64_t>(sizeof(int32_t)));
   planner.Record(name(), "forward", "normlab:loop");
   return View();
 }
 
 absl::StatusOr<View> SoftmaxCrossEntropyLayer::PlanBackward(Planner& planner,
-                                                            const View& d_y,
+                                                            const View& /*d_y*/,
                                                             bool /*wants_d_x*/) {
-  d_logits_ = planner.ReserveGradient(logits_.layout, d_y);
+  planner.Use(probabilities_);
+  d_logits_ = planner.Reserve(logits_.layout);
   planner.Record(name(), "backward_data", "normlab:loop");
   return d_logits_;
 }
@@ -30,7 +35,7 @@ absl::Span<int32_t> SoftmaxCrossEntropyLayer::labels() {
   return {reinterpret_cast<int32_t*>(labels_->data), static_cast<size_t>(batch_)};
 }
 
-absl::Span<const float> SoftmaxCrossEntropyLayer::logits() const {
+absl::Span<const float> SoftmaxCrossEntropyLayer::outputs() const {
   return {logits_.floats(), static_cast<size_t>(batch_ * classes_)};
 }
 
@@ -73,7 +78,8 @@ void SoftmaxCrossEntropyLayer::Forward() {
     total += row_loss;
     correct_ += largest == label && !std::isnan(row_loss) ? 1 : 0;
   }
-  loss_ = total / static_cast<double>(batch_);
+  loss_ = run_->saw_nan ? std::numeric_limits<double>::quiet_NaN()
+                        : total / static_cast<double>(batch_);
 }
 
 void SoftmaxCrossEntropyLayer::Backward() {

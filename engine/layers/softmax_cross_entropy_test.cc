@@ -26,12 +26,13 @@ class LossHarness {
               int64_t classes,
               const Tensor& logits,
               const std::vector<int32_t>& labels)
-      : planner_(*Runtime::Create(), batch, Mode::kTraining, /*unfused=*/false) {
+      : planner_(*Runtime::Create(), {.batch = batch}) {
     Graph graph({classes});
     EXPECT_TRUE(graph.Add("loss", SoftmaxCrossEntropyNode{}).ok());
     layer_ = std::make_unique<SoftmaxCrossEntropyLayer>(graph.nodes()[0]);
-    const View x = planner_.Reserve(Layout::RowMajor({batch, classes}));
-    EXPECT_TRUE(layer_->PlanForward(planner_, x).ok());
+    const View x = planner_.ReserveKept(Layout::RowMajor({batch, classes}));
+    EXPECT_TRUE(layer_->PlanForward(planner_, absl::MakeConstSpan(&x, 1)).ok());
+    planner_.Tick();
     d_x_ = *layer_->PlanBackward(planner_, View(), /*wants_d_x=*/true);
     EXPECT_TRUE(planner_.Finish().ok());
     std::copy(logits.begin(), logits.end(), x.floats());
@@ -42,7 +43,9 @@ class LossHarness {
 
   double loss() const { return layer_->loss(); }
   int64_t correct() const { return layer_->correct(); }
-  Tensor d_logits() const { return Tensor(d_x_.floats(), d_x_.floats() + layer_->logits().size()); }
+  Tensor d_logits() const {
+    return Tensor(d_x_.floats(), d_x_.floats() + layer_->outputs().size());
+  }
 
  private:
   Planner planner_;

@@ -7,12 +7,14 @@
 #include "absl/strings/str_cat.h"
 
 #include "engine/layers/activation.h"
+#include "engine/layers/add.h"
 #include "engine/layers/batch_norm.h"
 #include "engine/layers/conv2d.h"
 #include "engine/layers/flatten.h"
 #include "engine/layers/linear.h"
 #include "engine/layers/pool.h"
 #include "engine/layers/softmax_cross_entropy.h"
+#include "engine/layers/squared_error.h"
 
 namespace normlab::engine {
 namespace {
@@ -24,6 +26,12 @@ struct Maker {
 
   using Made = std::unique_ptr<Layer>;
 
+  // The activation that follows, when there is one.
+  std::optional<ActivationKind> FusibleActivation() const {
+    const auto* activation = next == nullptr ? nullptr : std::get_if<ActivationNode>(&next->kind);
+    return activation == nullptr ? std::nullopt : std::optional(activation->kind);
+  }
+
   Made operator()(const LinearNode& kind) const {
     return std::make_unique<LinearLayer>(node, kind, parameters);
   }
@@ -31,21 +39,25 @@ struct Maker {
     return std::make_unique<Conv2dLayer>(node, kind, parameters);
   }
   Made operator()(const BatchNormNode& kind) const {
-    std::optional<ActivationKind> fusible;
-    if (next != nullptr) {
-      if (const auto* activation = std::get_if<ActivationNode>(&next->kind)) {
-        fusible = activation->kind;
-      }
-    }
-    return BatchNormLayer::Make(node, kind, fusible, parameters);
+    return BatchNormLayer::Make(node, kind, FusibleActivation(), parameters);
   }
   Made operator()(const ActivationNode& kind) const {
     return std::make_unique<ActivationLayer>(node, kind);
   }
   Made operator()(const PoolNode& kind) const { return std::make_unique<PoolLayer>(node, kind); }
   Made operator()(const FlattenNode&) const { return std::make_unique<FlattenLayer>(node); }
+  Made operator()(const AddNode&) const {
+    return std::make_unique<AddLayer>(node, FusibleActivation());
+  }
   Made operator()(const SoftmaxCrossEntropyNode&) const {
     return std::make_unique<SoftmaxCrossEntropyLayer>(node);
+  }
+  Made operator()(const SquaredErrorNode& kind) const {
+    return std::make_unique<SquaredErrorLayer>(node, kind);
+  }
+  template <typename Other>
+  Made operator()(const Other&) const {
+    return nullptr;
   }
 };
 
@@ -55,11 +67,6 @@ std::unique_ptr<Layer> MakeLayer(const Node& node,
                                  const Node* next,
                                  const LayerParameters& parameters) {
   return std::visit(Maker{node, next, parameters}, node.kind);
-}
-
-bool ComputesNextNode(const Layer& layer) {
-  const auto* norm = dynamic_cast<const BatchNormLayer*>(&layer);
-  return norm != nullptr && norm->fused();
 }
 
 LayerParameters FindParameters(
@@ -77,22 +84,34 @@ LayerParameters FindParameters(
     }
     float* value = parameters + spec.offset;
     float* gradient = gradients == nullptr ? nullptr : gradients + spec.offset;
+    const auto set = [&](float*& to_value, float*& to_gradient) {
+      to_value = value;
+      to_gradient = gradient;
+    };
     switch (spec.role) {
       case ParameterRole::kWeight:
-        found.weight = value;
-        found.d_weight = gradient;
+        set(found.weight, found.d_weight);
         break;
       case ParameterRole::kBias:
-        found.bias = value;
-        found.d_bias = gradient;
+        set(found.bias, found.d_bias);
         break;
       case ParameterRole::kGamma:
-        found.gamma = value;
-        found.d_gamma = gradient;
+        set(found.gamma, found.d_gamma);
         break;
       case ParameterRole::kBeta:
-        found.beta = value;
-        found.d_beta = gradient;
+        set(found.beta, found.d_beta);
+        break;
+      case ParameterRole::kGain:
+        set(found.gain, found.d_gain);
+        break;
+      case ParameterRole::kThreshold:
+        set(found.threshold, found.d_threshold);
+        break;
+      case ParameterRole::kAlpha:
+        set(found.alpha, found.d_alpha);
+        break;
+      case ParameterRole::kScale:
+        set(found.scale, found.d_scale);
         break;
       case ParameterRole::kRunningMean:
       case ParameterRole::kRunningVar:

@@ -9,13 +9,11 @@
 namespace normlab::engine {
 
 // The one table of layer kinds: which class executes a node. `next` is the node after it whose work
-// a layer may take over (a batch norm: the activation), or null when everything is to stay visible.
+// a layer may take over (a batch norm: the activation), or null when everything is to stay visible
+// or somebody else reads the node's output too.
 std::unique_ptr<Layer> MakeLayer(const Node& node,
                                  const Node* next,
                                  const LayerParameters& parameters);
-
-// Whether a layer, after PlanForward, computes the node after it too.
-bool ComputesNextNode(const Layer& layer);
 
 // Finds the tensors of `node` in the arenas (each as large as the graph says; `gradients` may be
 // null for evaluation).

@@ -54,29 +54,33 @@ absl::Status LayerHarness::Plan(const Dims& in, int64_t batch, Mode mode) {
   gradients_.resize(parameters_.size());
   state_.resize(static_cast<size_t>(graph_.state_floats()));
   NORMLAB_ASSIGN_OR_RETURN(Runtime runtime, Runtime::Create());
-  planner_ = std::make_unique<Planner>(runtime, batch, mode, /*unfused=*/false);
+  planner_ = std::make_unique<Planner>(runtime, PlanOptions{.batch = batch, .mode = mode});
   Dims x_dims = {batch};
   x_dims.insert(x_dims.end(), in.begin(), in.end());
-  x_ = planner_->Reserve(Layout::RowMajor(x_dims));
+  x_ = planner_->ReserveKept(Layout::RowMajor(x_dims));
   const Node& node = graph_.nodes()[0];
   const Node* next = graph_.nodes().size() > 1 ? &graph_.nodes()[1] : nullptr;
   layer_ =
       MakeLayer(node, next,
                 FindParameters(graph_, node, parameters_.data(), gradients_.data(), state_.data()));
-  NORMLAB_ASSIGN_OR_RETURN(View y, layer_->PlanForward(*planner_, x_));
+  NORMLAB_ASSIGN_OR_RETURN(View y, layer_->PlanForward(*planner_, absl::MakeConstSpan(&x_, 1)));
   const Layout plain_y = Layout::RowMajor(y.layout.dims());
-  NORMLAB_ASSIGN_OR_RETURN(y_, planner_->Convert("test", y, plain_y, BufferRole::kKept, read_y_));
+  planner_->Tick();
+  y_ = planner_->ReserveKept(plain_y);
+  NORMLAB_RETURN_IF_ERROR(planner_->ConvertInto("test", y, y_, read_y_));
   if (mode == Mode::kTraining) {
-    d_y_ = planner_->Reserve(plain_y);
+    planner_->Tick();
+    d_y_ = planner_->ReserveKept(plain_y);
     NORMLAB_ASSIGN_OR_RETURN(View d_x, layer_->PlanBackward(*planner_, d_y_, /*wants_d_x=*/true));
-    NORMLAB_ASSIGN_OR_RETURN(
-        d_x_, planner_->Convert("test", d_x, x_.layout, BufferRole::kKept, read_d_x_));
+    planner_->Tick();
+    d_x_ = planner_->ReserveKept(x_.layout);
+    NORMLAB_RETURN_IF_ERROR(planner_->ConvertInto("test", d_x, d_x_, read_d_x_));
   }
   return planner_->Finish();
 }
 
 bool LayerHarness::fused() const {
-  return ComputesNextNode(*layer_);
+  return layer_->fused();
 }
 
 const ParameterSpec& LayerHarness::Find(absl::string_view tensor) const {
@@ -119,6 +123,7 @@ Tensor LayerHarness::Gradient(absl::string_view tensor) const {
 
 Tensor LayerHarness::Forward(const Tensor& x) {
   std::copy(x.begin(), x.end(), x_.floats());
+  planner_->run().saw_nan = false;
   layer_->ParametersChanged();
   layer_->Forward();
   RunAll(read_y_);

@@ -64,6 +64,8 @@ class LayerHarness {
   const absl::Status& status() const { return status_; }
   bool fused() const;
   Layer& layer() { return *layer_; }
+  // Of the last Forward.
+  bool saw_nan() const { return planner_->run().saw_nan; }
   const std::vector<ImplementationChoice>& choices() const { return planner_->choices(); }
 
   int64_t x_count() const { return planner_->batch() * ElementCount(graph_.input()); }

@@ -7,11 +7,18 @@
 
 namespace normlab::engine {
 
+inline constexpr float kLowestExponent = -87.3F;
+
+// e^x in the parts 2^n and q with e^x = 2^n (1 + q), |q| < 0.42.
+struct ExpParts {
+  float power;
+  float q;
+};
+
 // e^x without branches, so that loops over it become vector code. Relative error below 2e-7; below
 // -87.3 it is 0, above 88 it stays at e^88 (finite); NaN stays NaN. Cody and Waite's reduction,
 // polynomial of Cephes (expf).
-NORMLAB_INLINE float VectorExp(float x) {
-  constexpr float kLowest = -87.3F;
+NORMLAB_INLINE ExpParts SplitExp(float x) {
   constexpr float kHighest = 88.0F;
   constexpr float kLog2E = 1.44269504088896341F;
   constexpr float kLn2High = 0.693359375F;
@@ -19,7 +26,7 @@ NORMLAB_INLINE float VectorExp(float x) {
   constexpr float kRounder =
       12582912.0F;  // 1.5 * 2^23: adding it leaves the rounded integer in the low bits
   // Comparisons in this form keep NaN.
-  float clamped = x < kLowest ? kLowest : x;
+  float clamped = x < kLowestExponent ? kLowestExponent : x;
   clamped = clamped > kHighest ? kHighest : clamped;
   const float shifted = clamped * kLog2E + kRounder;
   const float n = shifted - kRounder;
@@ -30,11 +37,21 @@ NORMLAB_INLINE float VectorExp(float x) {
   p = p * r + 4.1665795894e-2F;
   p = p * r + 1.6666665459e-1F;
   p = p * r + 5.0000001201e-1F;
-  p = p * r * r + r + 1.0F;
+  const float q = p * r * r + r;
   const int32_t exponent = std::bit_cast<int32_t>(shifted) - std::bit_cast<int32_t>(kRounder) + 127;
-  const float power = std::bit_cast<float>(static_cast<uint32_t>(exponent) << 23);
-  const float result = p * power;
-  return x < kLowest ? 0.0F : result;
+  return {std::bit_cast<float>(static_cast<uint32_t>(exponent) << 23), q};
+}
+
+NORMLAB_INLINE float VectorExp(float x) {
+  const ExpParts parts = SplitExp(x);
+  const float result = (parts.q + 1.0F) * parts.power;
+  return x < kLowestExponent ? 0.0F : result;
+}
+
+// e^x - 1, with a small relative error near 0 too.
+NORMLAB_INLINE float VectorExpm1(float x) {
+  const ExpParts parts = SplitExp(x);
+  return parts.q * parts.power + (parts.power - 1.0F);
 }
 
 NORMLAB_INLINE float VectorSigmoid(float x) {

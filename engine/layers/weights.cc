@@ -17,8 +17,13 @@ absl::StatusOr<View> PlanWeights(Planner& planner,
                                  const Layout& plain,
                                  const Layout& wanted,
                                  OpList& refresh) {
-  return planner.Convert(layer, PlainView(planner, weight, plain), wanted, BufferRole::kKept,
-                         refresh);
+  const View in_model = PlainView(planner, weight, plain);
+  if (wanted == plain) {
+    return in_model;
+  }
+  const View copy = planner.ReserveKept(wanted);
+  NORMLAB_RETURN_IF_ERROR(planner.ConvertInto(layer, in_model, copy, refresh));
+  return copy;
 }
 
 absl::StatusOr<View> PlanWeightGradient(Planner& planner,
@@ -31,7 +36,7 @@ absl::StatusOr<View> PlanWeightGradient(Planner& planner,
   if (wanted == plain) {
     return in_model;
   }
-  const View copy = planner.Reserve(wanted, BufferRole::kWeightsCopy);
+  const View copy = planner.Reserve(wanted);
   NORMLAB_RETURN_IF_ERROR(planner.ConvertInto(layer, copy, in_model, after));
   return copy;
 }

@@ -7,6 +7,7 @@
 #include "absl/status/statusor.h"
 
 #include "engine/graph/graph.h"
+#include "engine/graph/memory_estimate.h"
 #include "engine/spec/run_length.h"
 #include "engine/spec/violation.h"
 

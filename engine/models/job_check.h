@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "engine/graph/graph.h"
+#include "engine/graph/memory_estimate.h"
 #include "engine/spec/run_length.h"
 #include "engine/spec/violation.h"
 

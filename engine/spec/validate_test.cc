@@ -118,8 +118,8 @@ TEST(ValidateTest, UnknownEnumNumbersListTheNames) {
       static_cast<v1::Pooling::Kind>(-1));
   spec.mutable_data()->set_scaling(static_cast<v1::Scaling::Kind>(5));
   spec.mutable_data()->set_last_batch(static_cast<v1::LastBatch::Kind>(9));
-  spec.set_precision(static_cast<v1::Precision::Kind>(2));
-  spec.set_convolution_algorithm(static_cast<v1::ConvolutionAlgorithm::Kind>(3));
+  spec.set_precision(static_cast<v1::Precision::Kind>(12));
+  spec.set_convolution_algorithm(static_cast<v1::ConvolutionAlgorithm::Kind>(13));
   EXPECT_THAT(
       Validate(spec),
       ElementsAre(Says("model.cnn.blocks[0].pooling.kind", "use one of MAX, AVERAGE"),

@@ -4,17 +4,19 @@
 
 #include <algorithm>
 #include <cstring>
-#include <map>
+#include <deque>
 #include <new>
 #include <optional>
 #include <utility>
+#include <variant>
 
 #include "absl/strings/str_cat.h"
 
 #include "common/status_macros.h"
 #include "engine/dnnl/primitives.h"
+#include "engine/layers/add.h"
 #include "engine/layers/layer.h"
-#include "engine/layers/softmax_cross_entropy.h"
+#include "engine/layers/loss.h"
 #include "engine/layers/table.h"
 
 namespace normlab::engine {
@@ -27,8 +29,7 @@ std::vector<int64_t> WithBatch(int64_t batch, const Dims& dims) {
 }
 
 absl::Status Check(const Graph& graph, const ModelState& model, const NetworkOptions& options) {
-  if (graph.nodes().empty() ||
-      !std::holds_alternative<SoftmaxCrossEntropyNode>(graph.nodes().back().kind)) {
+  if (graph.nodes().empty() || !IsLoss(graph.nodes().back().kind)) {
     return absl::InvalidArgumentError(absl::StrCat(
         "the network ends with ", graph.nodes().empty() ? "nothing" : graph.nodes().back().name,
         " instead of a loss; add a softmax cross entropy as its last layer"));
@@ -48,24 +49,32 @@ absl::Status Check(const Graph& graph, const ModelState& model, const NetworkOpt
   return absl::OkStatus();
 }
 
-bool HasParameters(const LayerParameters& parameters) {
-  return parameters.weight != nullptr || parameters.gamma != nullptr;
+PlanOptions ToPlanOptions(const NetworkOptions& options) {
+  return {.batch = options.batch_size,
+          .mode = options.mode,
+          .type = options.type,
+          .convolution = options.convolution,
+          .unfused = options.unfused,
+          .classes = options.classes};
 }
 
-// The chain of layers, executed in order.
-class ChainNetwork final : public Network {
+// The layers of a graph, executed in the order of its nodes, and backwards in the reverse order.
+class PlannedNetwork final : public Network {
  public:
-  ChainNetwork(Runtime runtime, const NetworkOptions& options, int threads)
-      : planner_(std::move(runtime), options.batch_size, options.mode, options.unfused),
-        mode_(options.mode),
-        threads_(threads) {}
+  PlannedNetwork(Runtime runtime, const NetworkOptions& options, int threads, const Graph& graph)
+      : graph_(graph),
+        planner_(std::move(runtime), ToPlanOptions(options)),
+        threads_(threads),
+        nodes_(graph.nodes().size()) {
+    planner_.run().seed = options.seed;
+  }
 
-  absl::Status Plan(const Graph& graph, ModelState& model) {
-    input_ = planner_.Reserve(Layout::RowMajor(WithBatch(planner_.batch(), graph.input())));
-    input_count_ = planner_.batch() * ElementCount(graph.input());
-    NORMLAB_RETURN_IF_ERROR(PlanForward(graph, model));
-    loss_ = dynamic_cast<SoftmaxCrossEntropyLayer*>(layers_.back().get());
-    if (mode_ == Mode::kTraining) {
+  absl::Status Plan(ModelState& model) {
+    input_ = planner_.ReserveKept(Layout::RowMajor(WithBatch(planner_.batch(), graph_.input())));
+    input_count_ = planner_.batch() * ElementCount(graph_.input());
+    NORMLAB_RETURN_IF_ERROR(PlanForward(model));
+    loss_ = dynamic_cast<LossLayer*>(nodes_.back().layer.get());
+    if (planner_.training()) {
       NORMLAB_RETURN_IF_ERROR(PlanBackward());
     }
     NORMLAB_RETURN_IF_ERROR(planner_.Finish());
@@ -77,27 +86,45 @@ class ChainNetwork final : public Network {
     return {input_.floats(), static_cast<size_t>(input_count_)};
   }
   absl::Span<int32_t> labels() override { return loss_->labels(); }
-  absl::Span<const float> logits() const override { return loss_->logits(); }
+  absl::Span<float> targets() override { return loss_->targets(); }
+  absl::Span<const float> outputs() const override { return loss_->outputs(); }
+
+  void SetStep(int64_t step) override { planner_.run().step = step; }
+  void SetUpdateRunningStatistics(bool update) override {
+    planner_.run().update_running_statistics = update;
+  }
 
   void ParametersChanged() override {
     omp_set_num_threads(threads_);
-    for (const auto& layer : layers_) {
+    for (Layer* layer : forward_) {
       layer->ParametersChanged();
     }
   }
 
   BatchResult Forward() override {
-    omp_set_num_threads(threads_);
-    for (const auto& layer : layers_) {
+    Begin();
+    for (Layer* layer : forward_) {
       layer->Forward();
+    }
+    return {loss_->loss(), loss_->correct()};
+  }
+
+  BatchResult ForwardInitializing() override {
+    Begin();
+    for (Layer* layer : forward_) {
+      layer->ForwardInitializing();
     }
     return {loss_->loss(), loss_->correct()};
   }
 
   void Backward() override {
     omp_set_num_threads(threads_);
-    for (size_t i = layers_.size(); i-- > first_backward_;) {
-      layers_[i]->Backward();
+    for (const BackwardPass& pass : backward_) {
+      if (pass.layer != nullptr) {
+        pass.layer->Backward();
+      } else {
+        pass.sum->Run();
+      }
     }
   }
 
@@ -110,60 +137,155 @@ class ChainNetwork final : public Network {
     if (node == loss_->name()) {
       return std::vector<float>{static_cast<float>(loss_->loss())};
     }
-    const auto found = outputs_.find(std::string(node));
-    if (found == outputs_.end()) {
+    NORMLAB_ASSIGN_OR_RETURN(const PlannedNode* planned, Find(node));
+    if (!planner_.unfused()) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          "the output of layer ", node, " is not kept, or never exists; plan unfused"));
+    }
+    return CopyPlain(*planned->output);
+  }
+
+  absl::StatusOr<std::vector<float>> ReadOutputGradient(absl::string_view node) const override {
+    NORMLAB_ASSIGN_OR_RETURN(const PlannedNode* planned, Find(node));
+    if (!planner_.unfused()) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          "the gradient at layer ", node, " is overwritten during the pass; plan unfused"));
+    }
+    if (!planned->gradient.has_value()) {
       return absl::NotFoundError(
-          absl::StrCat("there is no layer ", node, "; use a name of the network's graph"));
+          absl::StrCat("no parameter lies before layer ", node, ", so it gets no gradient"));
     }
-    if (!found->second.has_value()) {
-      return absl::FailedPreconditionError(
-          absl::StrCat("layer ", node, " is computed together with the next one; plan unfused"));
-    }
-    return CopyPlain(*found->second);
+    return CopyPlain(*planned->gradient);
   }
 
  private:
-  absl::Status PlanForward(const Graph& graph, ModelState& model) {
-    const std::vector<Node>& nodes = graph.nodes();
-    View x = input_;
-    for (size_t i = 0; i < nodes.size(); ++i) {
-      const Node& node = nodes[i];
-      const Node* next = planner_.unfused() || i + 1 == nodes.size() ? nullptr : &nodes[i + 1];
-      const LayerParameters parameters = FindParameters(graph, node, model.parameters.data(),
-                                                        model.gradients.data(), model.state.data());
-      layers_.push_back(MakeLayer(node, next, parameters));
-      has_parameters_.push_back(HasParameters(parameters));
-      NORMLAB_ASSIGN_OR_RETURN(x, layers_.back()->PlanForward(planner_, x));
-      outputs_[node.name] = x;
-      if (ComputesNextNode(*layers_.back())) {
-        outputs_[node.name] = std::nullopt;
+  struct PlannedNode {
+    std::unique_ptr<Layer> layer;  // null when the node before computes it
+    std::optional<View> output;    // none when fused away
+    bool needs_gradient = false;   // a parameter lies in it or before it
+    std::optional<View> gradient;  // of the loss with respect to the output
+  };
+
+  // One of the two.
+  struct BackwardPass {
+    Layer* layer = nullptr;
+    const GradientSum* sum = nullptr;
+  };
+
+  void Begin() {
+    omp_set_num_threads(threads_);
+    planner_.run().saw_nan = false;
+  }
+
+  absl::StatusOr<const PlannedNode*> Find(absl::string_view name) const {
+    const Node* node = graph_.Find(name);
+    if (node == nullptr) {
+      return absl::NotFoundError(
+          absl::StrCat("there is no layer ", name, "; use a name of the network's graph"));
+    }
+    return &nodes_[static_cast<size_t>(node - graph_.nodes().data())];
+  }
+
+  PlannedNode& At(int position) { return nodes_[static_cast<size_t>(position)]; }
+
+  // The node after `position` when it is the only reader of its output, which it may then take over.
+  const Node* OnlyReader(size_t position, const std::vector<int>& uses) const {
+    if (planner_.unfused() || position + 1 >= nodes_.size() || uses[position] != 1) {
+      return nullptr;
+    }
+    const Node& next = graph_.nodes()[position + 1];
+    const bool reads = next.inputs.size() == 1 && next.inputs[0] == static_cast<int>(position);
+    return reads ? &next : nullptr;
+  }
+
+  absl::Status PlanForward(ModelState& model) {
+    const std::vector<int> uses = graph_.UseCounts();
+    for (size_t i = 0; i < nodes_.size(); ++i) {
+      const Node& node = graph_.nodes()[i];
+      std::vector<View> inputs;
+      for (const int input : node.inputs) {
+        inputs.push_back(input == kGraphInput ? input_ : *At(input).output);
+        nodes_[i].needs_gradient |= input != kGraphInput && At(input).needs_gradient;
+      }
+      nodes_[i].needs_gradient |= HasParameters(node);
+      nodes_[i].layer = MakeLayer(node, OnlyReader(i, uses),
+                                  FindParameters(graph_, node, model.parameters.data(),
+                                                 model.gradients.data(), model.state.data()));
+      if (nodes_[i].layer == nullptr) {
+        return absl::UnimplementedError(
+            absl::StrCat("layer ", node.name, ": nothing computes this kind of layer"));
+      }
+      Layer& layer = *nodes_[i].layer;
+      planner_.Tick();
+      NORMLAB_ASSIGN_OR_RETURN(nodes_[i].output, layer.PlanForward(planner_, inputs));
+      forward_.push_back(&layer);
+      if (layer.fused()) {
+        nodes_[i + 1].output = std::exchange(nodes_[i].output, std::nullopt);
+        nodes_[i + 1].needs_gradient = nodes_[i].needs_gradient;
         ++i;
-        outputs_[nodes[i].name] = x;
       }
     }
     return absl::OkStatus();
   }
 
-  // Down to the first layer with parameters; what comes before it needs no gradient.
+  bool HasParameters(const Node& node) const {
+    const std::string prefix = absl::StrCat(node.name, ".");
+    return std::any_of(graph_.parameters().begin(), graph_.parameters().end(),
+                       [&prefix](const ParameterSpec& spec) {
+                         return spec.name.compare(0, prefix.size(), prefix) == 0 &&
+                                spec.name.find('.', prefix.size()) == std::string::npos;
+                       });
+  }
+
+  // Every layer before which, or in which, a parameter lies; what comes before needs no gradient.
   absl::Status PlanBackward() {
-    const auto first = std::find(has_parameters_.begin(), has_parameters_.end(), true);
-    first_backward_ = static_cast<size_t>(first - has_parameters_.begin());
-    View d_y;
-    for (size_t i = layers_.size(); i-- > first_backward_;) {
-      NORMLAB_ASSIGN_OR_RETURN(
-          d_y, layers_[i]->PlanBackward(planner_, d_y, /*wants_d_x=*/i > first_backward_));
+    for (size_t i = nodes_.size(); i-- > 0;) {
+      if (nodes_[i].layer == nullptr || !nodes_[i].needs_gradient) {
+        continue;
+      }
+      Layer& layer = *nodes_[i].layer;
+      const std::vector<int>& inputs = graph_.nodes()[i].inputs;
+      const bool wants_d_x = std::any_of(inputs.begin(), inputs.end(), [this](int input) {
+        return input != kGraphInput && At(input).needs_gradient;
+      });
+      planner_.Tick();
+      const std::optional<View>& d_y = nodes_[layer.fused() ? i + 1 : i].gradient;
+      NORMLAB_ASSIGN_OR_RETURN(const View d_x,
+                               layer.PlanBackward(planner_, d_y.value_or(View()), wants_d_x));
+      backward_.push_back({.layer = &layer});
+      for (const int input : inputs) {
+        if (input != kGraphInput && At(input).needs_gradient) {
+          NORMLAB_RETURN_IF_ERROR(AddGradient(input, d_x));
+        }
+      }
     }
+    return absl::OkStatus();
+  }
+
+  // One more reader of a node sends a gradient back.
+  absl::Status AddGradient(int position, const View& gradient) {
+    std::optional<View>& sum = At(position).gradient;
+    if (!sum.has_value()) {
+      sum = gradient;
+      return absl::OkStatus();
+    }
+    planner_.Tick();
+    GradientSum& pass = sums_.emplace_back();
+    NORMLAB_ASSIGN_OR_RETURN(
+        sum,
+        pass.Plan(planner_, graph_.nodes()[static_cast<size_t>(position)].name, *sum, gradient));
+    backward_.push_back({.sum = &pass});
     return absl::OkStatus();
   }
 
   absl::StatusOr<std::vector<float>> CopyPlain(const View& view) const {
     const std::vector<int64_t> dims = view.layout.dims();
     std::vector<float> copy(static_cast<size_t>(ElementCount(dims)));
-    if (view.layout.is_row_major()) {
+    if (view.layout == Layout::RowMajor(dims)) {
       std::memcpy(copy.data(), view.floats(), copy.size() * sizeof(float));
       return copy;
     }
-    Planner planner(planner_.runtime(), planner_.batch(), mode_, planner_.unfused());
+    Planner planner(planner_.runtime(), planner_.options());
     const View plain = {Layout::RowMajor(dims),
                         planner.Borrow(copy.data(), static_cast<int64_t>(copy.size()))};
     OpList ops;
@@ -173,16 +295,16 @@ class ChainNetwork final : public Network {
     return copy;
   }
 
+  const Graph& graph_;
   Planner planner_;
-  const Mode mode_;
   const int threads_;
   View input_;
   int64_t input_count_ = 0;
-  std::vector<std::unique_ptr<Layer>> layers_;
-  std::vector<bool> has_parameters_;
-  size_t first_backward_ = 0;
-  SoftmaxCrossEntropyLayer* loss_ = nullptr;
-  std::map<std::string, std::optional<View>> outputs_;  // by node; none when fused away
+  std::vector<PlannedNode> nodes_;  // as the graph's
+  std::vector<Layer*> forward_;
+  std::vector<BackwardPass> backward_;
+  std::deque<GradientSum> sums_;
+  LossLayer* loss_ = nullptr;
 };
 
 }  // namespace
@@ -192,9 +314,7 @@ ModelState::ModelState(const Graph& graph)
       gradients(graph.parameter_floats()),
       state(graph.state_floats()) {
   for (const ParameterSpec& spec : graph.state()) {
-    if (spec.role == ParameterRole::kRunningVar) {
-      std::fill_n(state.data() + spec.offset, spec.count, 1.0F);
-    }
+    std::fill_n(state.data() + spec.offset, spec.count, spec.constant.value_or(0.0F));
   }
 }
 
@@ -215,8 +335,8 @@ absl::StatusOr<std::unique_ptr<Network>> Network::Plan(const Graph& graph,
   const int threads = options.threads > 0 ? options.threads : omp_get_max_threads();
   omp_set_num_threads(threads);
   NORMLAB_ASSIGN_OR_RETURN(Runtime runtime, Runtime::Create());
-  auto network = std::make_unique<ChainNetwork>(std::move(runtime), options, threads);
-  NORMLAB_RETURN_IF_ERROR(network->Plan(graph, model));
+  auto network = std::make_unique<PlannedNetwork>(std::move(runtime), options, threads, graph);
+  NORMLAB_RETURN_IF_ERROR(network->Plan(model));
   return network;
 }
 

@@ -33,8 +33,16 @@ struct ModelState {
 struct NetworkOptions {
   int64_t batch_size = 0;
   Mode mode = Mode::kTraining;
-  // True: plans that keep every intermediate visible (no fused BN+ReLU). For tests and probes.
+  // True: plans that keep every intermediate visible (no fused BN+ReLU, no shared memory). For
+  // tests and probes.
   bool unfused = false;
+  // Examples have a class each; else real-valued targets.
+  bool classes = true;
+  // In which weight layers take activations and weights; parameters and their gradients are F32.
+  DataType type = DataType::kF32;
+  ConvolutionPolicy convolution = ConvolutionPolicy::kAuto;
+  // Of the noise that some normalizers draw.
+  uint32_t seed = 0;
   // OpenMP threads that compute; 0: as many as OpenMP gives the planning thread. Fixed by Plan:
   // kernels and their scratch memory are made for that number, and Forward and Backward insist on
   // it.
@@ -42,7 +50,7 @@ struct NetworkOptions {
 };
 
 struct BatchResult {
-  double loss = 0;      // mean over the batch
+  double loss = 0;      // as the graph's loss has it: mean over the batch, or sum
   int64_t correct = 0;  // examples whose largest logit is the label (first of equals)
 };
 
@@ -57,6 +65,7 @@ class Network {
  public:
   // INVALID_ARGUMENT: the batch cannot be normalized (one value per channel in training mode), the
   // graph does not end with a loss or `model` was made for another graph, naming the layer;
+  // UNIMPLEMENTED: nothing computes a layer;
   // INTERNAL: oneDNN refused; RESOURCE_EXHAUSTED: out of memory.
   static absl::StatusOr<std::unique_ptr<Network>> Plan(const Graph& graph,
                                                        ModelState& model,
@@ -66,17 +75,27 @@ class Network {
 
   // [batch, C, H, W] or [batch, D], row-major; to be filled before Forward.
   virtual absl::Span<float> input() = 0;
-  // [batch]; 0 <= label < classes, unchecked.
+  // [batch]; 0 <= label < classes, unchecked. Empty without classes.
   virtual absl::Span<int32_t> labels() = 0;
-  // [batch, classes] after Forward.
-  virtual absl::Span<const float> logits() const = 0;
+  // [batch, targets]. Empty with classes.
+  virtual absl::Span<float> targets() = 0;
+  // What the loss sees, [batch, classes or targets]; after Forward, until Backward.
+  virtual absl::Span<const float> outputs() const = 0;
 
   // Must be called after parameters changed and before the next Forward: refreshes working copies
   // in other layouts.
   virtual void ParametersChanged() = 0;
 
+  // The step whose random numbers the next Forward draws. 0 at first.
+  virtual void SetStep(int64_t step) = 0;
+  // False: Forward in training mode leaves running statistics as they are. True at first.
+  virtual void SetUpdateRunningStatistics(bool update) = 0;
+
   // Training: batch statistics, and running statistics are updated. Evaluation: running statistics.
   virtual BatchResult Forward() = 0;
+  // Forward on the first batch of a run: also sets the parameters whose initial values depend on
+  // data (weight norm), layer by layer. The caller tells other networks by ParametersChanged.
+  virtual BatchResult ForwardInitializing() = 0;
   // After Forward in training mode: fills the gradient arena with the gradient of the mean loss
   // (overwrites).
   virtual void Backward() = 0;
@@ -85,10 +104,13 @@ class Network {
   // Bytes of the buffers that belong to this plan.
   virtual int64_t planned_bytes() const = 0;
 
-  // For tests and probes: the output of a node of this plan in plain layout, copied (of the loss:
-  // one number). NOT_FOUND: no such node. FAILED_PRECONDITION: the node was fused with the next
-  // one, so its output does not exist.
+  // For tests and probes: the output of a node in plain layout, copied (of the loss, in any plan:
+  // one number). NOT_FOUND: no such node. FAILED_PRECONDITION: the plan is not unfused.
   virtual absl::StatusOr<std::vector<float>> ReadOutput(absl::string_view node) const = 0;
+  // The same of the gradient of the loss with respect to that output, after Backward.
+  // FAILED_PRECONDITION: the plan is not unfused. NOT_FOUND: no such node, or its gradient is not
+  // needed.
+  virtual absl::StatusOr<std::vector<float>> ReadOutputGradient(absl::string_view node) const = 0;
 };
 
 }  // namespace normlab::engine

@@ -47,8 +47,8 @@ Trained TrainOnce(const TestNetwork& test, const NetworkOptions& options) {
   FillBatch(0, Classes(test.graph), *network);
   Trained trained;
   trained.result = network->Forward();
+  trained.logits = ToTensor(network->outputs());
   network->Backward();
-  trained.logits = ToTensor(network->logits());
   trained.gradients = ToTensor(model.gradients.span());
   trained.state = ToTensor(model.state.span());
   return trained;
@@ -140,7 +140,7 @@ TEST(NetworkNumericTest, EvaluationLeavesStateAloneAndIsFusedLikeUnfused) {
                     {.batch_size = test.batch, .mode = Mode::kEvaluation, .unfused = unfused});
       FillBatch(2, Classes(test.graph), *network);
       network->Forward();
-      logits[unfused ? 1 : 0] = ToTensor(network->logits());
+      logits[unfused ? 1 : 0] = ToTensor(network->outputs());
     }
     EXPECT_EQ(ToTensor(model.state.span()), state) << test.name;
     EXPECT_LT(RelativeError(logits[0], logits[1]), testing::kFloatTolerance) << test.name;
@@ -320,7 +320,7 @@ void ExpectFoldingChangesRoundingOnly(const Dims& input,
   FillBatch(0, 2, *folded_network);
   network->Forward();
   folded_network->Forward();
-  EXPECT_LT(RelativeError(ToTensor(folded_network->logits()), ToTensor(network->logits())),
+  EXPECT_LT(RelativeError(ToTensor(folded_network->outputs()), ToTensor(network->outputs())),
             testing::kFloatTolerance);
 }
 

@@ -2,7 +2,7 @@
 
 #include <cstdint>
 
-#include "engine/layers/normalization/channel_blocking.h"
+#include "engine/dnnl/layout.h"
 
 // The loops of normalizers over activations, in any layout that convolutions produce: sums per
 // example and channel, and maps whose coefficients depend on example and channel. What the sums mean

@@ -93,7 +93,7 @@ void ChannelNoise::Apply(bool with_shift, const float* x, float* y) const {
   // An "example" of this shape is a pair of examples.
   ChannelBlocking pairs = shape_;
   pairs.batch = (shape_.batch + 1) / 2;
-  const int64_t example_floats = shape_.floats() / shape_.batch;
+  const int64_t example_floats = FloatsOf(shape_) / shape_.batch;
   ForEachTile(pairs, [&](const ChannelTile& tile) {
     float mu[kTileWidth];
     float sigma[kTileWidth];

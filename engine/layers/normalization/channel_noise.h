@@ -6,7 +6,7 @@
 #include "absl/strings/string_view.h"
 
 #include "common/random.h"
-#include "engine/layers/normalization/channel_blocking.h"
+#include "engine/dnnl/layout.h"
 
 namespace normlab::engine {
 

@@ -19,6 +19,7 @@ namespace {
 using reference::NormShape;
 using reference::Tensor;
 using testing::Describe;
+using testing::FloatsOf;
 using testing::Inputs;
 using testing::LayoutsOf;
 using testing::Pack;
@@ -87,8 +88,8 @@ struct Draws {
 Draws Draw(uint32_t seed, const char* name, uint64_t step, const ChannelBlocking& layout) {
   ChannelNoise layer(seed, name, layout, kOptions);
   layer.BeginStep(step);
-  Draws draws = {std::vector<float>(static_cast<size_t>(layout.floats()), 1.0F),
-                 std::vector<float>(static_cast<size_t>(layout.floats()), 0.0F)};
+  Draws draws = {std::vector<float>(static_cast<size_t>(FloatsOf(layout)), 1.0F),
+                 std::vector<float>(static_cast<size_t>(FloatsOf(layout)), 0.0F)};
   layer.Backward(draws.scale.data(), draws.scale.data());
   layer.Forward(draws.shift.data(), draws.shift.data());
   return draws;

@@ -1,14 +1,16 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <vector>
 
 #include "absl/types/span.h"
 
-#include "engine/layers/normalization/channel_blocking.h"
+#include "engine/dnnl/layout.h"
 #include "engine/layers/normalization/channel_kernels.h"
 #include "engine/layers/normalization/normalizer_math.h"
+#include "engine/layers/normalization/scratch.h"
 
 namespace normlab::engine {
 
@@ -21,6 +23,7 @@ struct NormalizerTensors {
   float* d_gamma = nullptr;
   float* d_beta = nullptr;
   float* d_tau = nullptr;
+  // Of sets of one channel only.
   float* running_mean = nullptr;
   float* running_var = nullptr;  // or the running scale: RunningFromMagnitude
 };
@@ -44,7 +47,7 @@ struct ChannelNormalizerOptions {
   double running_update_rate = 0.1;  // weight of the NEW batch
   std::optional<CorrectionLimits> renorm;
   OutputFloor floor = OutputFloor::kNone;
-  bool backward = true;  // false: Backward is never called, and its tables are not kept
+  bool backward = true;  // false: Backward is never called
 };
 
 // Every normalizer that divides sets of activations by a statistic of theirs, on a tensor in any
@@ -54,61 +57,74 @@ struct ChannelNormalizerOptions {
 //
 // Running statistics move in Forward: once, towards the mean over the sets (for deviations of the
 // unbiased variances). Statistics are doubles; results do not depend on the number of threads.
-// Forward and Backward allocate nothing.
+// Forward and Backward allocate nothing: a few numbers per example and channel go into scratch
+// memory of scratch_bytes(), 64-byte aligned, which means nothing between passes.
 //
-// Thread-compatible. Owns its tables, a few numbers per example and channel; not the tensors.
+// Thread-compatible. Owns the statistics of the sets; not the tensors.
 class ChannelNormalizer {
  public:
   ChannelNormalizer(const ChannelBlocking& shape,
                     const ChannelNormalizerOptions& options,
                     const NormalizerTensors& tensors);
 
+  int64_t scratch_bytes() const;
+
   // y may be x when there is no Backward.
-  void Forward(const float* x, float* y);
+  void Forward(const float* x, float* y, std::byte* scratch, bool update_running = true);
   // After Forward with the same x. Overwrites d_x and the gradients of the parameters. d_x may be
   // d_y.
-  void Backward(const float* x, const float* d_y, float* d_x);
+  void Backward(const float* x, const float* d_y, float* d_x, std::byte* scratch);
 
   // Of the last Forward: of every set, ordered by example, then channel.
   absl::Span<const SetStatistics> statistics() const { return statistics_; }
-  // Memory of the tables.
-  int64_t bytes() const;
 
  private:
+  // In scratch memory.
+  struct ForwardTables {
+    double *mean, *second;          // per example of the view and channel
+    float *shift, *scale, *offset;  // per row of sets and channel
+  };
+  struct BackwardTables {
+    double *sum_g, *sum_gx, *sum_floored;  // per example of the view and channel
+    float *shift, *scale, *offset;         // per row of sets and channel
+    float *p, *q, *r;
+  };
+
   // Sets are numbered row by row: `row` of the examples, `column` of the channels.
   int64_t set_rows() const { return view_.batch / set_examples_; }
   int64_t set_columns() const { return view_.channels / options_.channels_per_set; }
+  int64_t sets() const { return set_rows() * set_columns(); }
   int64_t values_per_set() const { return set_examples_ * options_.channels_per_set * view_.area; }
   bool centred() const { return options_.formula.centred; }
 
-  SetStatistics Combine(int64_t row, int64_t column) const;
+  ForwardTables CutForward(ScratchCutter& cutter) const;
+  BackwardTables CutBackward(ScratchCutter& cutter) const;
+
+  SetStatistics Combine(const ForwardTables& tables, int64_t row, int64_t column) const;
   SetStatistics Running(int64_t channel) const;
+  Correction CorrectionAt(int64_t set) const;
+  void ComputeStatistics(const float* x, const ForwardTables& tables);
+  void FindPlaces(const float* x, const double* second);
   void UpdateRunning();
-  void MakeCoefficients(int64_t row, int64_t column);
-  void MakeGradient(int64_t row, int64_t column);
-  void SumParameterGradients(int64_t channel);
-  void FindPlaces(const float* x);
-  ChannelAffine affine() const;
+  void MakeCoefficients(int64_t set, float* shift, float* scale, float* offset) const;
+  void MakeGradient(int64_t set, const BackwardTables& tables);
+  void SumParameterGradients(int64_t channel, const BackwardTables& tables) const;
+  ChannelAffine AffineOf(const float* shift, const float* scale, const float* offset) const;
 
   const ChannelBlocking view_;  // the tensor, seen with as few examples as the sets allow
   const ChannelNormalizerOptions options_;
   const int64_t set_examples_;  // examples of the view in a set
   const NormalizerTensors tensors_;
 
-  // Per example of the view and channel.
-  std::vector<double> mean_, second_;
-  std::vector<double> sum_g_, sum_gx_, sum_floored_;
-  // Per set.
-  std::vector<SetStatistics> statistics_;
-  std::vector<Correction> corrections_;
-  // Per row of sets and channel.
-  std::vector<float> shift_, scale_, offset_, p_, q_, r_;
-  std::vector<float> floor_;  // [channels]
+  std::vector<SetStatistics> statistics_;  // per set
+  std::vector<Correction> corrections_;    // per set; empty without renorm
+  std::vector<float> floor_;               // [channels] zeros; of kZero only
   struct Place {
     int64_t at = -1;
-    float value = 0;  // added to d_x there
+    float sign = 0;      // of x there
+    float gradient = 0;  // added to d_x there
   };
-  std::vector<Place> places_;  // per set; only for the largest magnitude
+  std::vector<Place> places_;  // per set; of the largest magnitude, only where it has a gradient
 };
 
 }  // namespace normlab::engine

@@ -4,8 +4,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "engine/dnnl/layout.h"
 #include "engine/layers/elementwise.h"
-#include "engine/layers/normalization/channel_blocking.h"
 
 // How the channel kernels walk through a tensor; included by them only.
 //
@@ -36,6 +36,11 @@ struct ChannelTile {
   bool padded() const { return channels < period; }
   int64_t width_of(int64_t row) const { return row + 1 == rows ? last_width : width; }
 };
+
+// In memory, padding included.
+inline int64_t FloatsOf(const ChannelBlocking& x) {
+  return x.batch * x.blocks() * x.area * x.block;
+}
 
 inline int64_t TilesPerBlock(const ChannelBlocking& x) {
   return (x.block + kTileWidth - 1) / kTileWidth;
@@ -72,7 +77,7 @@ inline ChannelTile TileAt(const ChannelBlocking& x, int64_t index) {
 template <typename Work>
 void ForEachTile(const ChannelBlocking& x, const Work& work) {
   const int64_t tiles = x.batch * x.blocks() * TilesPerBlock(x);
-#pragma omp parallel for schedule(static) if (x.floats() > kSmallTensorElements)
+#pragma omp parallel for schedule(static) if (FloatsOf(x) > kSmallTensorElements)
   for (int64_t i = 0; i < tiles; ++i) {
     work(TileAt(x, i));
   }

@@ -18,6 +18,7 @@ using testing::LayoutsOf;
 using testing::Pack;
 using testing::Random;
 using testing::RelativeError;
+using testing::Scratch;
 using testing::ToFloats;
 using testing::ToTensor;
 using testing::Unpack;
@@ -49,7 +50,8 @@ TEST(DynamicTanhTest, MatchesTheReferenceInEveryLayout) {
         std::vector<float> packed_d = Pack(layout, d_y), out(packed_x.size(), 7);
         layer.Forward(packed_x.data(), out.data());
         EXPECT_LT(RelativeError(Unpack(layout, out), y), kFloatTolerance);
-        layer.Backward(packed_x.data(), packed_d.data(), packed_d.data());
+        layer.Backward(packed_x.data(), packed_d.data(), packed_d.data(),
+                       Scratch(layer.scratch_bytes()).data());
         EXPECT_LT(RelativeError(Unpack(layout, packed_d), d.d_x), kFloatTolerance);
         EXPECT_LT(RelativeError(ToTensor(d_gamma), d.d_gamma), kFloatTolerance);
         EXPECT_LT(RelativeError(ToTensor(d_beta), d.d_beta), kFloatTolerance);

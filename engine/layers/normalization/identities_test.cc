@@ -20,6 +20,7 @@ using testing::Inputs;
 using testing::Pack;
 using testing::Random;
 using testing::RelativeError;
+using testing::Scratch;
 using testing::ToFloats;
 using testing::ToTensor;
 using testing::Unpack;
@@ -40,8 +41,9 @@ Result RunBoth(const ChannelBlocking& layout,
   ChannelNormalizer normalizer(layout, options, tensors);
   const std::vector<float> packed_x = Pack(layout, x), packed_d = Pack(layout, d_y);
   std::vector<float> y(packed_x.size()), d_x(packed_x.size());
-  normalizer.Forward(packed_x.data(), y.data());
-  normalizer.Backward(packed_x.data(), packed_d.data(), d_x.data());
+  normalizer.Forward(packed_x.data(), y.data(), Scratch(normalizer.scratch_bytes()).data());
+  normalizer.Backward(packed_x.data(), packed_d.data(), d_x.data(),
+                      Scratch(normalizer.scratch_bytes()).data());
   return {Unpack(layout, y), Unpack(layout, d_x)};
 }
 
@@ -105,8 +107,8 @@ TEST(NormalizerIdentitiesTest, TwoValuesBecomePlusMinusOneAndHaveNoGradient) {
   RowNormalizer rows(1, 2, {.formula = {.epsilon = 0}}, {});
   const float x[] = {1, 5}, d_y[] = {8, 2};
   float y[2], d_x[2];
-  rows.Forward(x, y);
-  rows.Backward(x, d_y, d_x);
+  rows.Forward(x, y, Scratch(rows.scratch_bytes()).data());
+  rows.Backward(x, d_y, d_x, Scratch(rows.scratch_bytes()).data());
   EXPECT_THAT(y, ElementsAre(-1, 1));
   EXPECT_THAT(d_x, ElementsAre(0, 0));
 }
@@ -155,8 +157,9 @@ TEST(NormalizerIdentitiesTest, RowsAreGroupsOfPixels) {
   const Result instance = RunBoth({4, 5, 12, 1}, Options(1, 1, 1e-5), x, d_y);
   RowNormalizer rows(4, 60, {.groups = 5}, {});
   std::vector<float> y(240), d_x(240);
-  rows.Forward(ToFloats(x).data(), y.data());
-  rows.Backward(ToFloats(x).data(), ToFloats(d_y).data(), d_x.data());
+  rows.Forward(ToFloats(x).data(), y.data(), Scratch(rows.scratch_bytes()).data());
+  rows.Backward(ToFloats(x).data(), ToFloats(d_y).data(), d_x.data(),
+                Scratch(rows.scratch_bytes()).data());
   EXPECT_LT(RelativeError(ToTensor(y), instance.y), 1e-6);
   EXPECT_LT(RelativeError(ToTensor(d_x), instance.d_x), 1e-6);
 }

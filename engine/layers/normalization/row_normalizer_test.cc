@@ -21,6 +21,7 @@ using testing::Inputs;
 using testing::kFloatTolerance;
 using testing::Random;
 using testing::RelativeError;
+using testing::Scratch;
 using testing::ToFloats;
 using testing::ToTensor;
 
@@ -63,14 +64,16 @@ void Check(const Case& c, bool centred, bool affine, bool relu, double offset) {
       tensors);
   const std::vector<float> x_floats = ToFloats(x);
   std::vector<float> d_floats = ToFloats(d_y), y(x.size());
-  normalizer.Forward(x_floats.data(), y.data());
+  normalizer.Forward(x_floats.data(), y.data(), Scratch(normalizer.scratch_bytes()).data());
   EXPECT_LT(RelativeError(ToTensor(y), reference::Forward(expected, x)), kFloatTolerance);
   const reference::NormalizerGradients d = reference::Backward(expected, x, d_y);
-  normalizer.Backward(x_floats.data(), d_floats.data(), y.data());
+  normalizer.Backward(x_floats.data(), d_floats.data(), y.data(),
+                      Scratch(normalizer.scratch_bytes()).data());
   EXPECT_LT(RelativeError(ToTensor(y), d.d_x), kGradientTolerance);
   EXPECT_LT(RelativeError(ToTensor(d_gamma), d.d_gamma), kFloatTolerance);
   EXPECT_LT(RelativeError(ToTensor(d_beta), d.d_beta), kFloatTolerance);
-  normalizer.Backward(x_floats.data(), d_floats.data(), d_floats.data());
+  normalizer.Backward(x_floats.data(), d_floats.data(), d_floats.data(),
+                      Scratch(normalizer.scratch_bytes()).data());
   EXPECT_EQ(d_floats, y) << "in place";
 }
 
@@ -99,7 +102,7 @@ TEST(RowNormalizerTest, WhatIsNotFinitePassesTheRelu) {
     std::vector<float> x(10, 1.0F), y(10);
     x[7] = std::numeric_limits<float>::quiet_NaN();
     x[3] = 2;
-    normalizer.Forward(x.data(), y.data());
+    normalizer.Forward(x.data(), y.data(), Scratch(normalizer.scratch_bytes()).data());
     EXPECT_FALSE(std::isnan(y[3]));
     EXPECT_TRUE(std::isnan(y[7]));
   }
@@ -115,8 +118,9 @@ TEST(RowNormalizerTest, ResultsDoNotDependOnThreads) {
     std::vector<float> all(x.size()), d_x(x.size()), d_gamma(512), d_beta(512);
     RowNormalizer normalizer(70, 512, {.groups = 4},
                              {.d_gamma = d_gamma.data(), .d_beta = d_beta.data()});
-    normalizer.Forward(x.data(), all.data());
-    normalizer.Backward(x.data(), d_y.data(), d_x.data());
+    normalizer.Forward(x.data(), all.data(), Scratch(normalizer.scratch_bytes()).data());
+    normalizer.Backward(x.data(), d_y.data(), d_x.data(),
+                        Scratch(normalizer.scratch_bytes()).data());
     for (const auto* more : {&d_x, &d_gamma, &d_beta}) {
       all.insert(all.end(), more->begin(), more->end());
     }

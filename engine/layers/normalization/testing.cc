@@ -31,8 +31,20 @@ std::string Describe(const ChannelBlocking& layout) {
                       layout.block);
 }
 
+int64_t FloatsOf(const ChannelBlocking& layout) {
+  return layout.batch * layout.blocks() * layout.area * layout.block;
+}
+
+Scratch::Scratch(int64_t bytes)
+    : memory_(static_cast<size_t>(bytes / 8 + 9), std::numeric_limits<double>::quiet_NaN()) {}
+
+std::byte* Scratch::data() {
+  auto* memory = reinterpret_cast<std::byte*>(memory_.data());
+  return memory + (64 - reinterpret_cast<uintptr_t>(memory) % 64) % 64;
+}
+
 std::vector<float> Pack(const ChannelBlocking& layout, const reference::Tensor& x) {
-  std::vector<float> packed(static_cast<size_t>(layout.floats()),
+  std::vector<float> packed(static_cast<size_t>(FloatsOf(layout)),
                             std::numeric_limits<float>::quiet_NaN());
   const reference::NormShape shape = {layout.batch, layout.channels, layout.area};
   for (int64_t n = 0; n < layout.batch; ++n) {

@@ -1,10 +1,11 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
 
-#include "engine/layers/normalization/channel_blocking.h"
+#include "engine/dnnl/layout.h"
 #include "engine/layers/reference.h"
 
 // What the tests of normalizer kernels share.
@@ -14,6 +15,19 @@ namespace normlab::engine::testing {
 // channels last (dense, when the area is 1).
 std::vector<ChannelBlocking> LayoutsOf(const reference::NormShape& shape);
 std::string Describe(const ChannelBlocking& layout);
+
+// Floats in memory, padding included.
+int64_t FloatsOf(const ChannelBlocking& layout);
+
+// Scratch memory of so many bytes, 64-byte aligned, filled with NaN: nobody may count on zeros.
+class Scratch {
+ public:
+  explicit Scratch(int64_t bytes);
+  std::byte* data();
+
+ private:
+  std::vector<double> memory_;
+};
 
 // Row-major numbers as floats in `layout`, padding NaN: nobody may read it.
 std::vector<float> Pack(const ChannelBlocking& layout, const reference::Tensor& x);

@@ -1,0 +1,74 @@
+#include "engine/layers/add.h"
+
+#include <algorithm>
+
+#include "common/status_macros.h"
+#include "engine/layers/sum_kernels.h"
+
+namespace normlab::engine {
+namespace {
+
+constexpr char kOwnLoop[] = "normlab:sum";
+
+}  // namespace
+
+absl::StatusOr<View> AddLayer::PlanForward(Planner& planner, absl::Span<const View> inputs) {
+  const Layout layout = inputs[0].layout;
+  for (const View& input : inputs) {
+    NORMLAB_ASSIGN_OR_RETURN(View converted, planner.Convert(name(), input, layout, forward_));
+    inputs_.push_back(std::move(converted));
+  }
+  y_ = planner.Reserve(layout);
+  y_.nan_checked =
+      std::all_of(inputs.begin(), inputs.end(), [](const View& x) { return x.nan_checked; });
+  planner.Record(name(), "forward", kOwnLoop);
+  return y_;
+}
+
+absl::StatusOr<View> AddLayer::PlanBackward(Planner& planner, const View& d_y, bool /*wants_d_x*/) {
+  if (!fused_) {
+    return d_y;
+  }
+  NORMLAB_ASSIGN_OR_RETURN(d_y_, planner.Convert(name(), d_y, y_.layout, backward_));
+  planner.Use(y_);
+  d_x_ = planner.Reserve(y_.layout);
+  planner.Record(name(), "backward_data", kOwnLoop);
+  return d_x_;
+}
+
+void AddLayer::Forward() {
+  RunAll(forward_);
+  const int64_t count = y_.float_count();
+  const float* sum = inputs_[0].floats();
+  for (size_t i = 1; i < inputs_.size(); ++i) {
+    const bool last = i + 1 == inputs_.size();
+    (last && fused_ ? SumRelu : Sum)(count, sum, inputs_[i].floats(), y_.floats());
+    sum = y_.floats();
+  }
+}
+
+void AddLayer::Backward() {
+  RunAll(backward_);
+  if (fused_) {
+    MaskByOutput(y_.float_count(), y_.floats(), d_y_.floats(), d_x_.floats());
+  }
+}
+
+absl::StatusOr<View> GradientSum::Plan(Planner& planner,
+                                       absl::string_view layer,
+                                       const View& a,
+                                       const View& b) {
+  a_ = a;
+  planner.Use(a_);
+  NORMLAB_ASSIGN_OR_RETURN(b_, planner.Convert(layer, b, a.layout, ops_));
+  sum_ = planner.Reserve(a.layout);
+  planner.Record(layer, "gradient_sum", kOwnLoop);
+  return sum_;
+}
+
+void GradientSum::Run() const {
+  RunAll(ops_);
+  Sum(sum_.float_count(), a_.floats(), b_.floats(), sum_.floats());
+}
+
+}  // namespace normlab::engine
