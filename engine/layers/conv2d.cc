@@ -12,10 +12,12 @@ Conv2dLayer::Conv2dLayer(const Node& node, const ConvNode& conv, const LayerPara
       weight_dims_({conv.out_channels, node.in[0], conv.kernel, conv.kernel}),
       geometry_{.kernel = conv.kernel, .stride = conv.stride, .padding = conv.padding},
       bias_(conv.bias),
-      parameters_(parameters) {}
+      parameters_(parameters),
+      weights_(conv.weights, Layout::RowMajor(weight_dims_), parameters) {}
 
 absl::StatusOr<View> Conv2dLayer::PlanForward(Planner& planner, absl::Span<const View> inputs) {
   const View& x = inputs[0];
+  w_ = weights_.Plan(planner);
   x_dims_ = {planner.batch(), in_[0], in_[1], in_[2]};
   y_dims_ = {planner.batch(), out_[0], out_[1], out_[2]};
   NORMLAB_ASSIGN_OR_RETURN(
@@ -25,17 +27,16 @@ absl::StatusOr<View> Conv2dLayer::PlanForward(Planner& planner, absl::Span<const
                                            Layout::Any(weight_dims_), Layout::Any(y_dims_), bias_,
                                            planner.training())));
   NORMLAB_ASSIGN_OR_RETURN(x_, planner.Convert(name(), x, op->layout(Arg::kSource), forward_));
-  NORMLAB_ASSIGN_OR_RETURN(
-      const View w, PlanWeights(planner, name(), parameters_.weight, Layout::RowMajor(weight_dims_),
-                                op->layout(Arg::kWeights), refresh_));
-  const View y = planner.Reserve(op->layout(Arg::kDestination));
+  NORMLAB_ASSIGN_OR_RETURN(const View w,
+                           PlanWeights(planner, name(), w_, op->layout(Arg::kWeights), refresh_));
+  y_ = planner.Reserve(op->layout(Arg::kDestination));
   NORMLAB_RETURN_IF_ERROR(planner.Bind(*op, Arg::kSource, x_.buffer));
   NORMLAB_RETURN_IF_ERROR(planner.Bind(*op, Arg::kWeights, w.buffer));
   NORMLAB_RETURN_IF_ERROR(planner.Bind(*op, Arg::kBias, planner.Borrow(parameters_.bias, out_[0])));
-  NORMLAB_RETURN_IF_ERROR(planner.Bind(*op, Arg::kDestination, y.buffer));
+  NORMLAB_RETURN_IF_ERROR(planner.Bind(*op, Arg::kDestination, y_.buffer));
   forward_.push_back(op);
   forward_op_ = op;
-  return y;
+  return y_;
 }
 
 absl::StatusOr<View> Conv2dLayer::PlanBackward(Planner& planner, const View& d_y, bool wants_d_x) {
@@ -80,15 +81,35 @@ absl::StatusOr<View> Conv2dLayer::PlanBackwardData(Planner& planner, const View&
                                  Layout::Any(weight_dims_), Layout::Any(y_dims_), *forward_op_)));
   NORMLAB_ASSIGN_OR_RETURN(
       const View d_out, planner.Convert(name(), d_y, op->layout(Arg::kDiffDestination), backward_));
-  NORMLAB_ASSIGN_OR_RETURN(
-      const View w, PlanWeights(planner, name(), parameters_.weight, Layout::RowMajor(weight_dims_),
-                                op->layout(Arg::kWeights), refresh_));
+  NORMLAB_ASSIGN_OR_RETURN(const View w,
+                           PlanWeights(planner, name(), w_, op->layout(Arg::kWeights), refresh_));
   const View d_x = planner.Reserve(op->layout(Arg::kDiffSource));
   NORMLAB_RETURN_IF_ERROR(planner.Bind(*op, Arg::kDiffDestination, d_out.buffer));
   NORMLAB_RETURN_IF_ERROR(planner.Bind(*op, Arg::kWeights, w.buffer));
   NORMLAB_RETURN_IF_ERROR(planner.Bind(*op, Arg::kDiffSource, d_x.buffer));
   backward_.push_back(op);
   return d_x;
+}
+
+void Conv2dLayer::ParametersChanged() {
+  weights_.Refresh();
+  RunAll(refresh_);
+}
+
+void Conv2dLayer::ForwardInitializing() {
+  if (weights_.initializes()) {
+    weights_.PrepareInitialization();
+    ParametersChanged();
+    RunAll(forward_);
+    weights_.Initialize(y_);
+    ParametersChanged();
+  }
+  RunAll(forward_);
+}
+
+void Conv2dLayer::Backward() {
+  RunAll(backward_);
+  weights_.Backward();
 }
 
 }  // namespace normlab::engine

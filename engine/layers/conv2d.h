@@ -3,6 +3,7 @@
 #include "engine/dnnl/primitives.h"
 #include "engine/graph/graph.h"
 #include "engine/layers/layer.h"
+#include "engine/layers/normalization/effective_weights.h"
 
 namespace normlab::engine {
 
@@ -17,9 +18,11 @@ class Conv2dLayer final : public Layer {
 
   absl::StatusOr<View> PlanForward(Planner& planner, absl::Span<const View> inputs) override;
   absl::StatusOr<View> PlanBackward(Planner& planner, const View& d_y, bool wants_d_x) override;
-  void ParametersChanged() override { RunAll(refresh_); }
+  void ParametersChanged() override;
   void Forward() override { RunAll(forward_); }
-  void Backward() override { RunAll(backward_); }
+  // Weight norm's data-dependent initialization, see EffectiveWeights.
+  void ForwardInitializing() override;
+  void Backward() override;
 
  private:
   absl::Status PlanBackwardWeights(Planner& planner, const View& d_y);
@@ -34,7 +37,10 @@ class Conv2dLayer final : public Layer {
 
   Dims x_dims_;  // with the batch
   Dims y_dims_;
+  EffectiveWeights weights_;
+  View w_;  // the weights in plain layout
   View x_;  // as the forward op reads it
+  View y_;
   const Op* forward_op_ = nullptr;
   OpList refresh_;
   OpList forward_;

@@ -13,29 +13,31 @@ LinearLayer::LinearLayer(const Node& node,
       in_(ElementCount(node.in)),
       out_(linear.out),
       bias_(linear.bias),
-      parameters_(parameters) {}
+      parameters_(parameters),
+      weights_(linear.weights, Layout::RowMajor({linear.out, in_}), parameters) {}
 
 absl::StatusOr<View> LinearLayer::PlanForward(Planner& planner, absl::Span<const View> inputs) {
   const View& x = inputs[0];
+  w_ = weights_.Plan(planner);
   NORMLAB_ASSIGN_OR_RETURN(
       x_, planner.Convert(name(), x, Layout::RowMajor({planner.batch(), in_}), forward_));
   const Layout plain_w = Layout::RowMajor({out_, in_});
-  const View y = planner.Reserve(Layout::RowMajor({planner.batch(), out_}));
+  y_ = planner.Reserve(Layout::RowMajor({planner.batch(), out_}));
   NORMLAB_ASSIGN_OR_RETURN(
       Op * op,
       planner.Adopt(name(), "forward",
                     MakeInnerProductForward(planner.runtime(), x_.layout,
                                             planner.training() ? plain_w : Layout::Any({out_, in_}),
-                                            y.layout, bias_, planner.training())));
-  NORMLAB_ASSIGN_OR_RETURN(const View w, PlanWeights(planner, name(), parameters_.weight, plain_w,
-                                                     op->layout(Arg::kWeights), refresh_));
+                                            y_.layout, bias_, planner.training())));
+  NORMLAB_ASSIGN_OR_RETURN(const View w,
+                           PlanWeights(planner, name(), w_, op->layout(Arg::kWeights), refresh_));
   NORMLAB_RETURN_IF_ERROR(planner.Bind(*op, Arg::kSource, x_.buffer));
   NORMLAB_RETURN_IF_ERROR(planner.Bind(*op, Arg::kWeights, w.buffer));
   NORMLAB_RETURN_IF_ERROR(planner.Bind(*op, Arg::kBias, planner.Borrow(parameters_.bias, out_)));
-  NORMLAB_RETURN_IF_ERROR(planner.Bind(*op, Arg::kDestination, y.buffer));
+  NORMLAB_RETURN_IF_ERROR(planner.Bind(*op, Arg::kDestination, y_.buffer));
   forward_.push_back(op);
   forward_op_ = op;
-  return y;
+  return y_;
 }
 
 absl::StatusOr<View> LinearLayer::PlanBackward(Planner& planner, const View& d_y, bool wants_d_x) {
@@ -67,13 +69,34 @@ absl::StatusOr<View> LinearLayer::PlanBackward(Planner& planner, const View& d_y
       Op * data, planner.Adopt(name(), "backward_data",
                                MakeInnerProductBackwardData(planner.runtime(), d_x.layout, plain_w,
                                                             d_out.layout, *forward_op_)));
-  NORMLAB_ASSIGN_OR_RETURN(const View w, PlanWeights(planner, name(), parameters_.weight, plain_w,
-                                                     data->layout(Arg::kWeights), refresh_));
+  NORMLAB_ASSIGN_OR_RETURN(const View w,
+                           PlanWeights(planner, name(), w_, data->layout(Arg::kWeights), refresh_));
   NORMLAB_RETURN_IF_ERROR(planner.Bind(*data, Arg::kDiffDestination, d_out.buffer));
   NORMLAB_RETURN_IF_ERROR(planner.Bind(*data, Arg::kWeights, w.buffer));
   NORMLAB_RETURN_IF_ERROR(planner.Bind(*data, Arg::kDiffSource, d_x.buffer));
   backward_.push_back(data);
   return d_x;
+}
+
+void LinearLayer::ParametersChanged() {
+  weights_.Refresh();
+  RunAll(refresh_);
+}
+
+void LinearLayer::ForwardInitializing() {
+  if (weights_.initializes()) {
+    weights_.PrepareInitialization();
+    ParametersChanged();
+    RunAll(forward_);
+    weights_.Initialize(y_);
+    ParametersChanged();
+  }
+  RunAll(forward_);
+}
+
+void LinearLayer::Backward() {
+  RunAll(backward_);
+  weights_.Backward();
 }
 
 }  // namespace normlab::engine

@@ -2,6 +2,7 @@
 
 #include "engine/graph/graph.h"
 #include "engine/layers/layer.h"
+#include "engine/layers/normalization/effective_weights.h"
 
 namespace normlab::engine {
 
@@ -17,9 +18,11 @@ class LinearLayer final : public Layer {
 
   absl::StatusOr<View> PlanForward(Planner& planner, absl::Span<const View> inputs) override;
   absl::StatusOr<View> PlanBackward(Planner& planner, const View& d_y, bool wants_d_x) override;
-  void ParametersChanged() override { RunAll(refresh_); }
+  void ParametersChanged() override;
   void Forward() override { RunAll(forward_); }
-  void Backward() override { RunAll(backward_); }
+  // Weight norm's data-dependent initialization, see EffectiveWeights.
+  void ForwardInitializing() override;
+  void Backward() override;
 
  private:
   const int64_t in_;
@@ -27,7 +30,10 @@ class LinearLayer final : public Layer {
   const bool bias_;
   const LayerParameters parameters_;
 
+  EffectiveWeights weights_;
+  View w_;  // the weights in plain layout
   View x_;
+  View y_;
   const Op* forward_op_ = nullptr;
   OpList refresh_;
   OpList forward_;

@@ -12,6 +12,7 @@
 #include "engine/layers/conv2d.h"
 #include "engine/layers/flatten.h"
 #include "engine/layers/linear.h"
+#include "engine/layers/normalization/normalizer_layers.h"
 #include "engine/layers/pool.h"
 #include "engine/layers/softmax_cross_entropy.h"
 #include "engine/layers/squared_error.h"
@@ -40,6 +41,20 @@ struct Maker {
   }
   Made operator()(const BatchNormNode& kind) const {
     return BatchNormLayer::Make(node, kind, FusibleActivation(), parameters);
+  }
+  Made operator()(const NoisyBatchNormNode& kind) const { return Normalizer(kind); }
+  Made operator()(const GroupNormNode& kind) const { return Normalizer(kind); }
+  Made operator()(const RmsNormNode& kind) const { return Normalizer(kind); }
+  Made operator()(const BatchRenormNode& kind) const { return Normalizer(kind); }
+  Made operator()(const GhostBatchNormNode& kind) const { return Normalizer(kind); }
+  Made operator()(const LpBatchNormNode& kind) const { return Normalizer(kind); }
+  Made operator()(const FilterResponseNode& kind) const { return Normalizer(kind); }
+  Made operator()(const DynamicTanhNode& kind) const { return Normalizer(kind); }
+  Made operator()(const MeanOnlyBatchNormNode& kind) const { return Normalizer(kind); }
+  Made operator()(const FrozenBatchNormNode& kind) const { return Normalizer(kind); }
+  template <typename Kind>
+  Made Normalizer(const Kind& kind) const {
+    return MakeNormalizerLayer(node, kind, FusibleActivation(), parameters);
   }
   Made operator()(const ActivationNode& kind) const {
     return std::make_unique<ActivationLayer>(node, kind);

@@ -17,12 +17,19 @@ absl::StatusOr<View> PlanWeights(Planner& planner,
                                  const Layout& plain,
                                  const Layout& wanted,
                                  OpList& refresh) {
-  const View in_model = PlainView(planner, weight, plain);
-  if (wanted == plain) {
-    return in_model;
+  return PlanWeights(planner, layer, PlainView(planner, weight, plain), wanted, refresh);
+}
+
+absl::StatusOr<View> PlanWeights(Planner& planner,
+                                 absl::string_view layer,
+                                 const View& plain,
+                                 const Layout& wanted,
+                                 OpList& refresh) {
+  if (wanted == plain.layout) {
+    return plain;
   }
   const View copy = planner.ReserveKept(wanted);
-  NORMLAB_RETURN_IF_ERROR(planner.ConvertInto(layer, in_model, copy, refresh));
+  NORMLAB_RETURN_IF_ERROR(planner.ConvertInto(layer, plain, copy, refresh));
   return copy;
 }
 

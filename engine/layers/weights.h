@@ -16,6 +16,13 @@ absl::StatusOr<View> PlanWeights(Planner& planner,
                                  const Layout& wanted,
                                  OpList& refresh);
 
+// The same of weights in memory of the plan, `plain`.
+absl::StatusOr<View> PlanWeights(Planner& planner,
+                                 absl::string_view layer,
+                                 const View& plain,
+                                 const Layout& wanted,
+                                 OpList& refresh);
+
 // Where an op shall write the gradient of the weights: the model's own memory, or a passing copy
 // whose reorder into the model's memory is added to `after` (to run after the op).
 absl::StatusOr<View> PlanWeightGradient(Planner& planner,

@@ -349,4 +349,16 @@ void ChannelNormalizer::Backward(const float* x, const float* d_y, float* d_x, s
   }
 }
 
+void ChannelNormalizer::ComputeStatistics(const float* x, std::byte* scratch) {
+  ScratchCutter cutter(scratch);
+  ComputeStatistics(x, CutForward(cutter));
+}
+
+std::vector<SetStatistics> BatchStatisticsOf(const ChannelBlocking& shape, const float* x) {
+  ChannelNormalizer normalizer(shape, {.examples_per_set = shape.batch, .backward = false}, {});
+  std::vector<std::byte> scratch(Size(normalizer.scratch_bytes()));
+  normalizer.ComputeStatistics(x, scratch.data());
+  return {normalizer.statistics().begin(), normalizer.statistics().end()};
+}
+
 }  // namespace normlab::engine

@@ -75,7 +75,9 @@ class ChannelNormalizer {
   // d_y.
   void Backward(const float* x, const float* d_y, float* d_x, std::byte* scratch);
 
-  // Of the last Forward: of every set, ordered by example, then channel.
+  // The statistics alone, without running ones.
+  void ComputeStatistics(const float* x, std::byte* scratch);
+  // Of the last Forward (or ComputeStatistics): of every set, ordered by example, then channel.
   absl::Span<const SetStatistics> statistics() const { return statistics_; }
 
  private:
@@ -126,5 +128,8 @@ class ChannelNormalizer {
   };
   std::vector<Place> places_;  // per set; of the largest magnitude, only where it has a gradient
 };
+
+// Mean and biased variance of every channel over the batch and area. Allocates.
+std::vector<SetStatistics> BatchStatisticsOf(const ChannelBlocking& shape, const float* x);
 
 }  // namespace normlab::engine
