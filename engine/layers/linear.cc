@@ -15,17 +15,22 @@ LinearLayer::LinearLayer(const Node& node,
       bias_(linear.bias),
       parameters_(parameters) {}
 
+Layout LinearLayer::WeightLayout(const Planner& planner) const {
+  const bool plain = planner.training() && type_ == DataType::kF32;
+  return plain ? Layout::RowMajor({out_, in_}) : Layout::Any({out_, in_}, type_);
+}
+
 absl::StatusOr<View> LinearLayer::PlanForward(Planner& planner, absl::Span<const View> inputs) {
-  const View& x = inputs[0];
+  type_ = planner.options().type;
   NORMLAB_ASSIGN_OR_RETURN(
-      x_, planner.Convert(name(), x, Layout::RowMajor({planner.batch(), in_}), forward_));
+      x_, planner.Convert(name(), inputs[0], Layout::RowMajor({planner.batch(), in_}, type_),
+                          forward_));
   const Layout plain_w = Layout::RowMajor({out_, in_});
-  const View y = planner.Reserve(Layout::RowMajor({planner.batch(), out_}));
+  const View y = planner.Reserve(Layout::RowMajor({planner.batch(), out_}, type_));
   NORMLAB_ASSIGN_OR_RETURN(
       Op * op,
       planner.Adopt(name(), "forward",
-                    MakeInnerProductForward(planner.runtime(), x_.layout,
-                                            planner.training() ? plain_w : Layout::Any({out_, in_}),
+                    MakeInnerProductForward(planner.runtime(), x_.layout, WeightLayout(planner),
                                             y.layout, bias_, planner.training())));
   NORMLAB_ASSIGN_OR_RETURN(const View w, PlanWeights(planner, name(), parameters_.weight, plain_w,
                                                      op->layout(Arg::kWeights), refresh_));
@@ -42,7 +47,7 @@ absl::StatusOr<View> LinearLayer::PlanBackward(Planner& planner, const View& d_y
   const Layout plain_w = Layout::RowMajor({out_, in_});
   NORMLAB_ASSIGN_OR_RETURN(
       const View d_out,
-      planner.Convert(name(), d_y, Layout::RowMajor({planner.batch(), out_}), backward_));
+      planner.Convert(name(), d_y, Layout::RowMajor({planner.batch(), out_}, type_), backward_));
   NORMLAB_ASSIGN_OR_RETURN(Op * weights, planner.Adopt(name(), "backward_weights",
                                                        MakeInnerProductBackwardWeights(
                                                            planner.runtime(), x_.layout, plain_w,
@@ -65,8 +70,9 @@ absl::StatusOr<View> LinearLayer::PlanBackward(Planner& planner, const View& d_y
   const View d_x = planner.Reserve(x_.layout);
   NORMLAB_ASSIGN_OR_RETURN(
       Op * data, planner.Adopt(name(), "backward_data",
-                               MakeInnerProductBackwardData(planner.runtime(), d_x.layout, plain_w,
-                                                            d_out.layout, *forward_op_)));
+                               MakeInnerProductBackwardData(planner.runtime(), d_x.layout,
+                                                            WeightLayout(planner), d_out.layout,
+                                                            *forward_op_)));
   NORMLAB_ASSIGN_OR_RETURN(const View w, PlanWeights(planner, name(), parameters_.weight, plain_w,
                                                      data->layout(Arg::kWeights), refresh_));
   NORMLAB_RETURN_IF_ERROR(planner.Bind(*data, Arg::kDiffDestination, d_out.buffer));
