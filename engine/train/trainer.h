@@ -100,6 +100,12 @@ class Trainer {
 
   // Runs to the end; sets the outcome's state, or returns the error that ends it.
   absl::Status RunToTheEnd(MetricSink& sink, const std::stop_token& stop, v1::Outcome& outcome);
+  // The plan for the batch size of step `step`.
+  Network& NetworkOf(int64_t step);
+  // Sets the parameters whose initial values depend on the first batch.
+  void InitializeFromData();
+  // Else targets are real-valued, and there is no accuracy.
+  bool has_classes() const { return source_.shape().targets == 0; }
   // Without an update when the loss is not finite; sets model_is_finite_.
   BatchResult TrainStep(int64_t step, double learning_rate);
   bool EvaluationDue(int64_t step) const;
