@@ -32,6 +32,20 @@ void CheckLimit(absl::string_view field,
 
 }  // namespace
 
+std::vector<int64_t> InputDims(const DatasetShape& shape) {
+  if (shape.dense) {
+    return {shape.channels};
+  }
+  return {shape.channels, shape.height, shape.width};
+}
+
+int64_t DecodedBytes(const DatasetShape& shape) {
+  constexpr int64_t kFloat = sizeof(float);
+  const int64_t example = shape.example_values() * (shape.floats ? kFloat : 1) +
+                          std::max<int64_t>(shape.targets, 1) * kFloat;
+  return example * (int64_t{shape.train_examples} + shape.test_examples);
+}
+
 std::optional<DatasetShape> KnownDatasetShape(const v1::JobSpec& spec) {
   switch (spec.data().source_case()) {
     case v1::Data::kFashionMnist:

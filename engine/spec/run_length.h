@@ -10,15 +10,31 @@
 
 namespace normlab::engine {
 
-// Sizes of a classified image set.
+// Sizes and kind of a data set: examples with classes or with real-valued targets.
 struct DatasetShape {
-  int32_t channels = 0;
-  int32_t height = 0;
+  int32_t channels = 0;  // features of a dense example
+  int32_t height = 0;    // 1 for dense examples, like the width
   int32_t width = 0;
-  int32_t classes = 0;
+  int32_t classes = 0;  // 0: real-valued targets
   int32_t train_examples = 0;
   int32_t test_examples = 0;
+  // Real-valued targets of an example; 0: classes.
+  int32_t targets = 0;
+  // True: features [channels]; false: images [channels, height, width].
+  bool dense = false;
+  // True: values are floats; false: bytes.
+  bool floats = false;
+
+  int64_t example_values() const { return int64_t{channels} * height * width; }
+  friend bool operator==(const DatasetShape&, const DatasetShape&) = default;
 };
+
+// Shape of one example as the network sees it: [channels] or [channels, height, width]. Pure.
+std::vector<int64_t> InputDims(const DatasetShape& shape);
+
+// Bytes of the decoded set, as workers map it: values, and four bytes a label or target. Does not
+// overflow for sizes up to those of limits.h. Pure.
+int64_t DecodedBytes(const DatasetShape& shape);
 
 // What is known of the spec's data set before its files are read: the image shape and classes are
 // certain, the numbers of examples are the published ones (replace them by those of the
