@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "engine/models/families.h"
+#include "engine/spec/load_plan.h"
+#include "engine/spec/optimizer_memory.h"
 
 namespace normlab::engine {
 
@@ -47,8 +49,8 @@ MemoryEstimate EstimateJobMemory(const v1::JobSpec& resolved,
   inputs.last_batch_size = length.last_batch_size;
   inputs.evaluation_batch_size = evaluation_batch;
   inputs.evaluation_last_batch_size = length.test_examples % evaluation_batch;
-  inputs.optimizer_slots = resolved.optimizer().sgd().momentum() != 0 ? 1 : 0;
-  inputs.data_bytes = DecodedBytes(shape);
+  inputs.optimizer_slots = OptimizerSlotCount(resolved.optimizer());
+  inputs.data_bytes = DecodedBytes(shape) + PlanLoading(resolved, shape).buffer_bytes;
   inputs.threads = resolved.threads();
   return EstimateMemory(graph, inputs);
 }

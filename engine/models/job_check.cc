@@ -1,9 +1,11 @@
 #include "engine/models/job_check.h"
 
+#include <string>
 #include <utility>
 
 #include "engine/models/build_graph.h"
 #include "engine/models/normalized_sets.h"
+#include "engine/spec/schedule_warnings.h"
 
 namespace normlab::engine {
 
@@ -15,6 +17,9 @@ JobCheck CheckJob(const v1::JobSpec& resolved, const DatasetShape& shape) {
   check.violations.insert(check.violations.end(), built.violations.begin(), built.violations.end());
   if (built.graph.has_value()) {
     CheckNormalizedSets(resolved, built, check);
+  }
+  for (std::string& warning : ScheduleWarnings(resolved, check.length)) {
+    check.warnings.push_back(std::move(warning));
   }
   if (check.violations.empty()) {
     check.memory = EstimateJobMemory(resolved, *built.graph, shape);

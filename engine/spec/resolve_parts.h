@@ -11,6 +11,8 @@ void ResolveModel(v1::Model& model);
 // Also of overrides.
 void ResolveNormalizer(v1::Normalizer& normalizer, int64_t batch_size);
 void ResolveData(v1::Data& data);
+void ResolveOptimizer(v1::Optimizer& optimizer);
+void ResolveSchedule(v1::Schedule& schedule);
 // Optimizer, schedule, initializer, batch size, budget, evaluation, loss.
 void ResolveTraining(v1::JobSpec& spec);
 

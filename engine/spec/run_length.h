@@ -36,9 +36,10 @@ std::vector<int64_t> InputDims(const DatasetShape& shape);
 // overflow for sizes up to those of limits.h. Pure.
 int64_t DecodedBytes(const DatasetShape& shape);
 
-// What is known of the spec's data set before its files are read: the image shape and classes are
-// certain, the numbers of examples are the published ones (replace them by those of the
-// DataReport). nullopt: no data set named.
+// What is known of the spec's data set before its files are read. Of published sets the shape of an
+// example and the classes are certain, the numbers of examples are the published ones; of synthetic
+// sets everything is; of `arrays` nothing. (Replace it by what the DataReport says.) `spec` may be
+// resolved or not. nullopt: no data set named, nothing known, or sizes that Validate refuses.
 std::optional<DatasetShape> KnownDatasetShape(const v1::JobSpec& spec);
 
 // How far a run goes. The last batch of an epoch may be smaller (LastBatch KEEP).
@@ -60,8 +61,8 @@ struct RunLength {
 // thread-safe.
 RunLength ComputeRunLength(const v1::JobSpec& resolved, const DatasetShape& shape);
 
-// Rules that need the numbers of examples: an empty set, limits beyond it, a batch larger than the
-// training set. (Rules about normalized sets need the network as well: see
+// Rules that need the data set's shape: an empty set, limits beyond it, a batch larger than the
+// training set, a scaling that is for bytes only, image augmentation of something else. (Rules about normalized sets need the network as well: see
 // engine/models/job_check.h.) Pure; thread-safe.
 std::vector<Violation> CheckData(const v1::JobSpec& resolved, const DatasetShape& shape);
 

@@ -30,7 +30,13 @@ void ValidateNormalizer(const std::string& field,
 void ValidateNormalization(const v1::JobSpec& spec, Checker& checker);
 void ValidateNormalizationOverrides(const v1::JobSpec& spec, Checker& checker);
 void ValidateData(const v1::JobSpec& spec, Checker& checker);
+// Its oneof alone.
+void ValidateSource(const v1::Data& data, Checker& checker);
 void ValidateTraining(const v1::JobSpec& spec, Checker& checker);
+void ValidateOptimizer(const v1::Optimizer& optimizer, Checker& checker);
+void ValidateSchedule(const v1::Schedule& schedule, Checker& checker);
+void ValidateInitializer(const v1::Initializer& initializer, Checker& checker);
+void ValidateInitialWeights(const v1::InitialWeights& weights, Checker& checker);
 // A newer client may choose a member of a oneof that this version does not know: it would silently
 // mean the default.
 void ValidateUnknownFields(const v1::JobSpec& spec, Checker& checker);
