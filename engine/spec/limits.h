@@ -14,6 +14,11 @@ inline constexpr int64_t kMaxChannels = 4096;
 inline constexpr int64_t kMaxKernel = 32;
 inline constexpr int64_t kMaxStride = 1024;
 inline constexpr int64_t kMaxWindow = 1024;
+// Keeps the widest layer of a VGG (512 channels) at kMaxChannels.
+inline constexpr double kMaxWidthMultiplier = 8;
+inline constexpr int64_t kMaxCustomLayers = 2000;
+inline constexpr int64_t kMaxInputs = 100;  // of one layer
+inline constexpr int64_t kMaxOverrides = 100;
 inline constexpr int64_t kMaxBatchSize = 131072;
 inline constexpr int64_t kMaxSteps = 1000000000;
 inline constexpr int64_t kMaxEpochs = 1000000;

@@ -51,7 +51,8 @@ TEST(ResolveTest, WritesOutTheDefaultBlocksOfACnn) {
       << resolved.DebugString();
   EXPECT_TRUE(MessageDifferencer::Equals(
       resolved.normalization(),
-      Parse("normalization { batch { epsilon: 1e-5 running_update_rate: 0.1 affine: true } }")
+      Parse("normalization { batch { epsilon: 1e-5 running_update_rate: 0.1 affine: true }"
+            " placement: BEFORE_ACTIVATION }")
           .normalization()));
 }
 
@@ -59,7 +60,8 @@ TEST(ResolveTest, KeepsWhatWasSet) {
   const std::string explicit_spec = R"(
     display_name: "mine"
     model { mlp { hidden: [7] depth: 1 activation: TANH } }
-    normalization { batch { epsilon: 0 running_update_rate: 1 affine: false } }
+    normalization { batch { epsilon: 0 running_update_rate: 1 affine: false }
+                    placement: AFTER_ACTIVATION }
     data { mnist { path: "/x" } scaling: NONE last_batch: KEEP shuffle: false train_limit: 3 }
     initializer { he_uniform {} scale: 0 }
     optimizer { sgd { learning_rate: 0 momentum: 0.5 } }

@@ -220,13 +220,17 @@ TEST(ValidateTest, FieldsOfANewerContractAreNotIgnored) {
 // Random bytes that parse as a spec: nothing may crash, and Resolve stays small.
 TEST(ValidateTest, IsTotalOnRandomMessages) {
   const common::RandomStream random(20, "fuzz");
-  std::string seed_bytes;
-  ASSERT_TRUE(Resolve(Parse("model { cnn {} } normalization { batch {} } data { mnist {} }"))
-                  .SerializeToString(&seed_bytes));
+  const char* const specs[] = {
+      "model { cnn {} } normalization { batch {} } data { mnist {} }",
+      "model { resnet {} } normalization { ghost_batch {} } data { mnist {} }"
+      "normalization_overrides { layers: \"conv1\" normalization { group {} } }",
+      "model { custom { layers { linear { outputs: 3 } } layers { normalizer {} }"
+      "layers { inputs: [\"fc1\", \"input\"] add {} } } } data { mnist {} }"};
   const google::protobuf::LogSilencer silencer;  // invalid UTF-8 is reported to stderr
   int parsed = 0;
   for (int i = 0; i < 20000; ++i) {
-    std::string bytes = seed_bytes;
+    std::string bytes;
+    ASSERT_TRUE(Resolve(Parse(specs[i % 3])).SerializeToString(&bytes));
     for (int k = 0; k < 3; ++k) {
       bytes[random.Below(bytes.size(), i, 2 * k)] =
           static_cast<char>(random.Below(256, i, 2 * k + 1));
