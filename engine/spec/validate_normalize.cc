@@ -18,13 +18,6 @@ std::string DimsText(const v1::Tensor& tensor) {
   return absl::StrCat("[", absl::StrJoin(tensor.dims(), ", "), "]");
 }
 
-std::string ParameterField(absl::string_view name) {
-  // A name that could be of a parameter stands as it is; anything else is shown safely.
-  const std::string quoted = Quoted(name);
-  const bool plain = quoted.size() == name.size() + 2;
-  return absl::StrCat("parameters[", plain ? std::string(name) : quoted, "]");
-}
-
 // Whether the sizes are at least 1 and their product is the number of values.
 void CheckSizes(const std::string& field, const v1::Tensor& tensor, Checker& checker) {
   int64_t product = 1;
@@ -69,6 +62,12 @@ void CheckNormalizer(const v1::NormalizeRequest& request, Checker& checker) {
 }
 
 }  // namespace
+
+std::string ParameterField(absl::string_view name) {
+  const std::string quoted = Quoted(name);
+  const bool plain = quoted.size() == name.size() + 2;
+  return absl::StrCat("parameters[", plain ? std::string(name) : quoted, "]");
+}
 
 std::string FindTooLargeTensor(const v1::NormalizeRequest& request) {
   const auto too_large = [](const v1::Tensor& tensor) {

@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/string_view.h"
+
 #include "engine/spec/violation.h"
 
 #include "normlab/v1/normalization.pb.h"
@@ -12,6 +14,10 @@ namespace normlab::engine {
 
 // 16 MiB of floats.
 inline constexpr int64_t kMaxTensorValues = int64_t{4} << 20;
+
+// "parameters[weight]": the field path of a parameter; a name that is not plain short text is quoted.
+// Thread-safe.
+std::string ParameterField(absl::string_view name);
 
 // The first tensor of the request with more than kMaxTensorValues values, as a field path; empty
 // when there is none. Thread-safe.

@@ -81,14 +81,14 @@ void TakeParameters(const v1::NormalizeRequest& request,
     if (found == tensors.end()) {
       const std::string known = absl::StrJoin(
           tensors, ", ", [](std::string* out, const auto& entry) { out->append(entry.first); });
-      Fail(result, absl::StrCat("parameters[", Quoted(name), "]"),
+      Fail(result, ParameterField(name),
            absl::StrCat("is no tensor of ", NormalizerName(request.normalizer()), ", which has ",
                         known.empty() ? "none" : known, "; remove or rename it"));
       continue;
     }
     const ParameterSpec& spec = *found->second;
     if (!SameShape(tensor->dims(), spec.dims)) {
-      Fail(result, absl::StrCat("parameters[", name, "].dims"),
+      Fail(result, absl::StrCat(ParameterField(name), ".dims"),
            absl::StrCat("is ", DimsText(tensor->dims()), ", but ",
                         NormalizerName(request.normalizer()), " of this input has ",
                         DimsText(spec.dims), "; give that"));
@@ -265,7 +265,7 @@ class LayerCall {
 v1::NormalizeResult Identity(const v1::NormalizeRequest& request) {
   v1::NormalizeResult result;
   for (const auto& [name, tensor] : request.parameters()) {
-    Fail(result, absl::StrCat("parameters[", Quoted(name), "]"),
+    Fail(result, ParameterField(name),
          "is given, but none has no parameters; remove it, or choose a normalizer");
   }
   if (result.violations_size() > 0) {
