@@ -19,6 +19,8 @@
 #include "engine/layers/single_layer.h"
 #include "engine/models/normalizer_node.h"
 #include "engine/spec/validate_normalize.h"
+#include "engine/worker/normalize_tensors.h"
+#include "engine/worker/normalize_weights.h"
 
 namespace normlab::engine {
 namespace {
@@ -26,45 +28,16 @@ namespace {
 // Also names the streams of random numbers.
 constexpr char kLayerName[] = "normalizer";
 
-void Fail(v1::NormalizeResult& result, std::string field, std::string description) {
-  v1::SpecViolation& violation = *result.add_violations();
-  violation.set_field(std::move(field));
-  violation.set_description(std::move(description));
-}
-
-void Put(const Dims& dims, absl::Span<const float> values, v1::Tensor& tensor) {
-  tensor.mutable_dims()->Add(dims.begin(), dims.end());
-  tensor.mutable_values()->Add(values.begin(), values.end());
-}
-
-void Take(const v1::Tensor& tensor, absl::Span<float> values) {
-  std::copy(tensor.values().begin(), tensor.values().end(), values.begin());
-}
-
-std::string DimsText(absl::Span<const int64_t> dims) {
-  return absl::StrCat("[", absl::StrJoin(dims, ", "), "]");
-}
-
 // "weight" of "normalizer.weight".
 std::string OwnName(const ParameterSpec& tensor) {
   return tensor.name.substr(sizeof(kLayerName));
-}
-
-// Sizes of 1 do not count: a scalar may come as [] or [1], gains as [O] or [O, 1, 1, 1].
-bool SameShape(absl::Span<const int64_t> a, absl::Span<const int64_t> b) {
-  const auto squeezed = [](absl::Span<const int64_t> dims) {
-    Dims kept;
-    std::copy_if(dims.begin(), dims.end(), std::back_inserter(kept),
-                 [](int64_t size) { return size != 1; });
-    return kept;
-  };
-  return squeezed(a) == squeezed(b);
 }
 
 // Puts what the request gives into the layer's tensors; violations for what it has not.
 void TakeParameters(const v1::NormalizeRequest& request,
                     SingleLayer& layer,
                     v1::NormalizeResult& result) {
+  const std::string kind = NormalizerName(request.normalizer());
   std::map<std::string, const ParameterSpec*> tensors;
   for (const auto* specs : {&layer.parameters(), &layer.state()}) {
     for (const ParameterSpec& spec : *specs) {
@@ -81,20 +54,10 @@ void TakeParameters(const v1::NormalizeRequest& request,
     if (found == tensors.end()) {
       const std::string known = absl::StrJoin(
           tensors, ", ", [](std::string* out, const auto& entry) { out->append(entry.first); });
-      Fail(result, ParameterField(name),
-           absl::StrCat("is no tensor of ", NormalizerName(request.normalizer()), ", which has ",
-                        known.empty() ? "none" : known, "; remove or rename it"));
-      continue;
+      FailUnknown(name, kind, known, result);
+    } else if (CheckShape(name, *tensor, found->second->dims, kind, result)) {
+      Take(*tensor, layer.values(*found->second));
     }
-    const ParameterSpec& spec = *found->second;
-    if (!SameShape(tensor->dims(), spec.dims)) {
-      Fail(result, absl::StrCat(ParameterField(name), ".dims"),
-           absl::StrCat("is ", DimsText(tensor->dims()), ", but ",
-                        NormalizerName(request.normalizer()), " of this input has ",
-                        DimsText(spec.dims), "; give that"));
-      continue;
-    }
-    Take(*tensor, layer.values(spec));
   }
 }
 
@@ -164,13 +127,11 @@ class LayerCall {
     v1::NormalizeResponse& response = *result_.mutable_response();
     Take(request_.input(), layer->input());
     layer->Forward();
-    Put(Dims(request_.input().dims().begin(), request_.input().dims().end()), layer->output(),
-        *response.mutable_output());
+    Put(request_.input().dims(), layer->output(), *response.mutable_output());
     if (request_.has_output_gradient()) {
       Take(request_.output_gradient(), layer->output_gradient());
       layer->Backward();
-      Put(Dims(request_.input().dims().begin(), request_.input().dims().end()),
-          layer->input_gradient(), *response.mutable_input_gradient());
+      Put(request_.input().dims(), layer->input_gradient(), *response.mutable_input_gradient());
       for (const ParameterSpec& spec : layer->parameters()) {
         Put(spec.dims, layer->gradient(spec),
             (*response.mutable_parameter_gradients())[OwnName(spec)]);
@@ -241,14 +202,9 @@ class LayerCall {
     if (inference_ && HasBatchStatistics(kind_)) {
       return;
     }
-    const absl::Span<const float> x(request_.input().values().data(),
-                                    static_cast<size_t>(request_.input().values_size()));
-    for (const ObservedStatistic& observed : ObserveStatistics(kind_, in_, batch_, x)) {
-      v1::Tensor& tensor = statistics[observed.name];
-      tensor.mutable_dims()->Add(observed.dims.begin(), observed.dims.end());
-      for (const double value : observed.values) {
-        tensor.add_values(static_cast<float>(value));
-      }
+    for (const ObservedStatistic& observed :
+         ObserveStatistics(kind_, in_, batch_, ValuesOf(request_.input()))) {
+      Put(observed.dims, absl::MakeConstSpan(observed.values), statistics[observed.name]);
     }
   }
 
@@ -265,8 +221,7 @@ class LayerCall {
 v1::NormalizeResult Identity(const v1::NormalizeRequest& request) {
   v1::NormalizeResult result;
   for (const auto& [name, tensor] : request.parameters()) {
-    Fail(result, ParameterField(name),
-         "is given, but none has no parameters; remove it, or choose a normalizer");
+    FailUnknown(name, "none", "", result);
   }
   if (result.violations_size() > 0) {
     return result;
@@ -303,9 +258,7 @@ v1::NormalizeResult Normalize(const v1::NormalizeRequest& request) {
     return result;
   }
   if (made->transform != WeightTransform::kNone) {
-    Fail(result, kind_field,
-         "cannot be computed by this version of the engine; use another kind, or a newer server");
-    return result;
+    return NormalizeWeights(request, made->transform);
   }
   if (!made->node.has_value()) {
     return Identity(request);

@@ -192,6 +192,57 @@ TEST(NormalizeCommandTest, ViolationsNameTheField) {
   EXPECT_EQ(Fields(Normalize(request)), Names{"output_gradient"});
 }
 
+TEST(NormalizeCommandTest, WeightNormOfGivenGains) {
+  v1::NormalizeRequest request;
+  request.mutable_normalizer()->mutable_weight();
+  // |v| = 5 and 13.
+  *request.mutable_input() = MakeTensor({2, 2}, {3, 4, -5, 12});
+  v1::NormalizeResult result = Normalize(request);
+  ASSERT_EQ(Fields(result), Names{});
+  ExpectNear(result.response().output(), {3, 4, -5, 12}, 1e-5);  // gains start at |v|
+  EXPECT_EQ(Values(result.response().statistics().at("norm")), (std::vector<double>{5, 13}));
+
+  (*request.mutable_parameters())["weight_g"] = MakeTensor({2}, {10, -1});
+  *request.mutable_output_gradient() = MakeTensor({2, 2}, {1, 0, 1, 1});
+  result = Normalize(request);
+  ASSERT_EQ(Fields(result), Names{});
+  ExpectNear(result.response().output(), {6, 8, 5.0 / 13, -12.0 / 13}, kTolerance);
+  // d_g = <d_w, v>/|v|; d_v = g/|v| (d_w - v <d_w, v>/|v|^2).
+  ExpectNear(result.response().parameter_gradients().at("weight_g"), {0.6, 7.0 / 13}, kTolerance);
+  EXPECT_EQ(DimsOf(result.response().parameter_gradients().at("weight_g")),
+            (std::vector<int64_t>{2, 1}));
+  ExpectNear(result.response().input_gradient(),
+             {2 * (1 - 9.0 / 25), 2 * (-12.0 / 25), -1.0 / 13 * (1 + 35.0 / 169),
+              -1.0 / 13 * (1 - 84.0 / 169)},
+             kTolerance);
+
+  (*request.mutable_parameters())["weight_g"] = MakeTensor({3}, {1, 1, 1});
+  EXPECT_EQ(Fields(Normalize(request)), Names{"parameters[weight_g].dims"});
+  (*request.mutable_parameters())["bias"] = MakeTensor({2}, {1, 1});
+  EXPECT_EQ(Fields(Normalize(request)), Names{"parameters[bias]"});
+}
+
+TEST(NormalizeCommandTest, WeightStandardizationOfFilters) {
+  v1::NormalizeRequest request;
+  request.mutable_normalizer()->mutable_weight_standardization();
+  // One filter of 2 inputs, 1x2: mean 4, unbiased variance (9 + 1 + 1 + 9)/3.
+  *request.mutable_input() = MakeTensor({1, 2, 1, 2}, {1, 3, 5, 7});
+  *request.mutable_output_gradient() = MakeTensor({1, 2, 1, 2}, {1, 0, 0, 0});
+  const v1::NormalizeResult result = Normalize(request);
+  ASSERT_EQ(Fields(result), Names{});
+  const double std = std::sqrt(20.0 / 3);
+  const double s = std + 1e-5;
+  ExpectNear(result.response().output(), {-3 / s, -1 / s, 1 / s, 3 / s}, kTolerance);
+  ExpectNear(result.response().statistics().at("mean"), {4}, kTolerance);
+  ExpectNear(result.response().statistics().at("std"), {std}, kTolerance);
+  std::vector<double> d_v;
+  for (const double c : {-3.0, -1.0, 1.0, 3.0}) {
+    d_v.push_back((c == -3 ? 1 / s : 0) - 0.25 / s - c * -3 / (s * s * std * 3));
+  }
+  ExpectNear(result.response().input_gradient(), d_v, kTolerance);
+  EXPECT_TRUE(result.response().parameter_gradients().empty());
+}
+
 TEST(NormalizeCommandTest, SizesOfOneDoNotMatterInParameters) {
   v1::NormalizeRequest request = Column();
   for (const std::vector<int64_t>& dims :
