@@ -15,12 +15,12 @@
 
 #include "client/cli/commands.h"
 #include "client/cli/exit_code.h"
-#include "client/cli/spec_options.h"
 #include "client/lib/array_input.h"
 #include "client/lib/array_json.h"
 #include "client/lib/npy.h"
 #include "client/lib/number_format.h"
 #include "client/lib/spec_file.h"
+#include "client/lib/spec_violation.h"
 
 #include "normlab/v1/normalization.pb.h"
 
@@ -179,7 +179,12 @@ int Normalize(const NormalizeOptions& options, CommandContext& context) {
   Client client = context.MakeClient();
   const absl::StatusOr<NormalizeResponse> response = client.Normalize(request);
   if (!response.ok()) {
-    return FailFromServer(response.status(), document, context);
+    const std::vector<SpecViolation> violations = LocateViolations(response.status(), document);
+    // The server's message repeats the violations, without their places.
+    return violations.empty() || context.json()
+               ? context.Fail(response.status())
+               : context.FailSpec(violations,
+                                  "the server refused the request; correct what is listed");
   }
   if (options.into.empty()) {
     context.out().Write(FormatResponse(*response));
