@@ -292,6 +292,7 @@ TEST_F(CreateJobTest, ASlowHelperDoesNotBlockOtherCalls) {
                   .hub = hub_,
                   .controller = controller_,
                   .helper = hanging,
+                  .normalizer = normalizer_,
                   .observer = Observer::None(),
                   .pool = *pool_,
                   .stream_pool = *stream_pool_,
