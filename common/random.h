@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "absl/strings/string_view.h"
+#include "absl/types/span.h"
 
 namespace normlab::common {
 
@@ -18,6 +19,11 @@ class RandomStream {
 
   // 128 random bits of (step, index).
   std::array<uint32_t, 4> Bits(uint64_t step, uint64_t index) const;
+  // Bits of many indices at once, about ten times faster: words[k][i] becomes Bits(step,
+  // indices[i])[k]. Each of the four arrays has room for indices.size() words; none overlap.
+  void FillBits(uint64_t step,
+                absl::Span<const uint64_t> indices,
+                const std::array<uint32_t*, 4>& words) const;
   // Uniform in [0, 1) with 53 bits.
   double Uniform(uint64_t step, uint64_t index) const;
   // Standard normal (Box-Muller on the 128 bits).

@@ -1,6 +1,8 @@
 #include "common/random.h"
 
+#include <array>
 #include <cmath>
+#include <vector>
 
 #include <gtest/gtest.h>
 
@@ -19,6 +21,32 @@ TEST(RandomStreamTest, IsAPureFunctionOfItsFourKeys) {
   EXPECT_NE(a.Bits(3, 5), a.Bits(4, 5));
   EXPECT_NE(a.Bits(3, 5), RandomStream(8, "shuffle").Bits(3, 5));
   EXPECT_NE(a.Bits(3, 5), RandomStream(7, "init").Bits(3, 5));
+}
+
+TEST(RandomStreamTest, BitsInBulkAreTheBitsOneByOne) {
+  const RandomStream stream(9, "bulk");
+  // Odd counts (vector code has a rest), indices and steps beyond 32 bits, in no order.
+  for (const size_t count : {size_t{1}, size_t{7}, size_t{16}, size_t{131}}) {
+    std::vector<uint64_t> indices(count);
+    for (size_t i = 0; i < count; ++i) {
+      indices[i] = i * i * 0x123456789ULL + (i % 3 == 0 ? 5 : 0);
+    }
+    const uint64_t step = 0xA00000003ULL;
+    std::array<std::vector<uint32_t>, 4> words;
+    std::array<uint32_t*, 4> into = {};
+    for (size_t k = 0; k < 4; ++k) {
+      words[k].assign(count + 1, 77);
+      into[k] = words[k].data();
+    }
+    stream.FillBits(step, indices, into);
+    for (size_t i = 0; i < count; ++i) {
+      const std::array<uint32_t, 4> expected = stream.Bits(step, indices[i]);
+      for (size_t k = 0; k < 4; ++k) {
+        EXPECT_EQ(words[k][i], expected[k]) << count << " " << i << " " << k;
+      }
+    }
+    EXPECT_EQ(words[0][count], 77U) << "written past the end";
+  }
 }
 
 // Moments up to the fourth: mean 0, variance 1, skewness 0, kurtosis 3.

@@ -31,6 +31,7 @@ constexpr char kModel[] = "model.safetensors";
 constexpr char kOptimizer[] = "optimizer.safetensors";
 constexpr char kFormat[] = "normlab-checkpoint";
 constexpr int kVersion = 1;
+constexpr char kInitialWeights[] = "initial_weights_sha256";
 constexpr absl::string_view kPrefix = "step-";
 constexpr absl::string_view kTemporarySuffix = ".writing";
 constexpr size_t kMaxManifestBytes = size_t{1} << 26;
@@ -49,17 +50,25 @@ absl::string_view AsBytes(absl::Span<const float> values) {
   return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float)};
 }
 
+absl::string_view AsBytes(const int64_t& value) {
+  return {reinterpret_cast<const char*>(&value), sizeof(value)};
+}
+
 // Writes one safetensors file and describes it in the manifest.
 absl::Status WriteTensors(const fs::path& folder,
                           const char* file,
                           const std::vector<ConstTensor>& tensors,
+                          const std::vector<ConstCounter>& counters,
                           Json& manifest,
                           int64_t& bytes) {
-  const std::string encoded = EncodeSafetensors(tensors);
+  const std::string encoded = EncodeSafetensors(tensors, counters);
   NORMLAB_RETURN_IF_ERROR(common::WriteFileSynced((folder / file).string(), encoded));
   Json checksums = Json::object();
   for (const ConstTensor& tensor : tensors) {
     checksums[tensor.name] = common::Sha256Hex(AsBytes(tensor.values));
+  }
+  for (const ConstCounter& counter : counters) {
+    checksums[counter.name] = common::Sha256Hex(AsBytes(counter.value));
   }
   manifest["files"][file] = {{"bytes", encoded.size()},
                              {"sha256", common::Sha256Hex(encoded)},
@@ -76,11 +85,15 @@ absl::StatusOr<WrittenCheckpoint> WriteFolder(const fs::path& temporary,
                    {"seed", contents.seed},
                    {"spec_sha256", contents.spec_sha256},
                    {"files", Json::object()}};
+  if (!contents.initial_weights_sha256.empty()) {
+    manifest[kInitialWeights] = contents.initial_weights_sha256;
+  }
   WrittenCheckpoint written;
-  NORMLAB_RETURN_IF_ERROR(WriteTensors(temporary, kModel, contents.model, manifest, written.bytes));
-  if (!contents.optimizer.empty()) {
-    NORMLAB_RETURN_IF_ERROR(
-        WriteTensors(temporary, kOptimizer, contents.optimizer, manifest, written.bytes));
+  NORMLAB_RETURN_IF_ERROR(
+      WriteTensors(temporary, kModel, contents.model, {}, manifest, written.bytes));
+  if (!contents.optimizer.empty() || !contents.optimizer_counters.empty()) {
+    NORMLAB_RETURN_IF_ERROR(WriteTensors(temporary, kOptimizer, contents.optimizer,
+                                         contents.optimizer_counters, manifest, written.bytes));
   }
   const std::string text = manifest.dump(2) + "\n";
   NORMLAB_RETURN_IF_ERROR(common::WriteFileSynced((temporary / kManifest).string(), text));
@@ -95,7 +108,8 @@ absl::StatusOr<WrittenCheckpoint> WriteFolder(const fs::path& temporary,
 absl::StatusOr<std::string> ReadVerified(const std::string& folder,
                                          const char* file,
                                          const Json& manifest,
-                                         const std::vector<MutableTensor>& tensors) {
+                                         const std::vector<MutableTensor>& tensors,
+                                         const std::vector<MutableCounter>& counters) {
   const Json& entry = manifest["files"].value(file, Json());
   if (!entry.is_object() || !entry.contains("sha256") || !entry["sha256"].is_string()) {
     return Damaged(folder, absl::StrCat("its manifest does not mention ", file));
@@ -108,12 +122,22 @@ absl::StatusOr<std::string> ReadVerified(const std::string& folder,
     return bytes;
   }
   const Json checksums = entry.value("tensors", Json());
-  if (DecodeSafetensors(*bytes, file, tensors).ok()) {
+  if (DecodeSafetensors(*bytes, file, tensors, counters).ok()) {
+    const auto differs = [&checksums](const std::string& name, absl::string_view values) {
+      const bool listed = checksums.is_object() && checksums.contains(name);
+      return !listed || checksums[name] != common::Sha256Hex(values);
+    };
+    const auto damaged = [&](const std::string& name) {
+      return Damaged(folder, absl::StrCat("tensor \"", name, "\" of ", file, " is damaged"));
+    };
     for (const MutableTensor& tensor : tensors) {
-      const bool listed = checksums.is_object() && checksums.contains(tensor.name);
-      if (!listed || checksums[tensor.name] != common::Sha256Hex(AsBytes(tensor.values))) {
-        return Damaged(folder,
-                       absl::StrCat("tensor \"", tensor.name, "\" of ", file, " is damaged"));
+      if (differs(tensor.name, AsBytes(tensor.values))) {
+        return damaged(tensor.name);
+      }
+    }
+    for (const MutableCounter& counter : counters) {
+      if (differs(counter.name, AsBytes(*counter.value))) {
+        return damaged(counter.name);
       }
     }
   }
@@ -124,9 +148,11 @@ absl::StatusOr<std::string> ReadVerified(const std::string& folder,
 absl::Status LoadTensors(const std::string& folder,
                          const char* file,
                          const Json& manifest,
-                         const std::vector<MutableTensor>& tensors) {
-  NORMLAB_ASSIGN_OR_RETURN(const std::string bytes, ReadVerified(folder, file, manifest, tensors));
-  return DecodeSafetensors(bytes, absl::StrCat(folder, "/", file), tensors);
+                         const std::vector<MutableTensor>& tensors,
+                         const std::vector<MutableCounter>& counters) {
+  NORMLAB_ASSIGN_OR_RETURN(const std::string bytes,
+                           ReadVerified(folder, file, manifest, tensors, counters));
+  return DecodeSafetensors(bytes, absl::StrCat(folder, "/", file), tensors, counters);
 }
 
 absl::StatusOr<Json> ReadManifest(const std::string& folder) {
@@ -184,11 +210,13 @@ absl::StatusOr<WrittenCheckpoint> WriteCheckpoint(const std::string& parent,
   return written;
 }
 
-absl::StatusOr<int64_t> LoadCheckpoint(const std::string& folder,
-                                       const std::string& spec_sha256,
-                                       uint32_t seed,
-                                       const std::vector<MutableTensor>& model,
-                                       const std::vector<MutableTensor>& optimizer) {
+absl::StatusOr<LoadedCheckpoint> LoadCheckpoint(
+    const std::string& folder,
+    const std::string& spec_sha256,
+    uint32_t seed,
+    const std::vector<MutableTensor>& model,
+    const std::vector<MutableTensor>& optimizer,
+    const std::vector<MutableCounter>& optimizer_counters) {
   NORMLAB_ASSIGN_OR_RETURN(const Json manifest, ReadManifest(folder));
   if (manifest.value("spec_sha256", Json()) != spec_sha256 ||
       manifest.value("seed", Json()) != seed) {
@@ -196,11 +224,18 @@ absl::StatusOr<int64_t> LoadCheckpoint(const std::string& folder,
         absl::StrCat("checkpoint ", folder,
                      " is of another specification or seed; resume only the run that wrote it"));
   }
-  NORMLAB_RETURN_IF_ERROR(LoadTensors(folder, kModel, manifest, model));
-  if (!optimizer.empty()) {
-    NORMLAB_RETURN_IF_ERROR(LoadTensors(folder, kOptimizer, manifest, optimizer));
+  NORMLAB_RETURN_IF_ERROR(LoadTensors(folder, kModel, manifest, model, {}));
+  if (!optimizer.empty() || !optimizer_counters.empty()) {
+    NORMLAB_RETURN_IF_ERROR(
+        LoadTensors(folder, kOptimizer, manifest, optimizer, optimizer_counters));
   }
-  return static_cast<int64_t>(manifest["step"].get<uint64_t>());
+  LoadedCheckpoint loaded;
+  loaded.step = static_cast<int64_t>(manifest["step"].get<uint64_t>());
+  if (const auto found = manifest.find(kInitialWeights);
+      found != manifest.end() && found->is_string()) {
+    loaded.initial_weights_sha256 = found->get<std::string>();
+  }
+  return loaded;
 }
 
 void PruneCheckpoints(const std::string& parent, int keep, int64_t first_needed_step) {

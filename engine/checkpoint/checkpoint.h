@@ -14,10 +14,12 @@ namespace normlab::engine {
 
 // A checkpoint is a folder:
 //   model.safetensors      parameters and running statistics, named and laid out as in PyTorch's
-//   state_dict optimizer.safetensors  state of the optimizer, "<slot>.<parameter>"; only when it
-//   has any manifest.json          format, step, seed, SHA-256 of the training specification; size
-//   and SHA-256 of
-//                          both files, SHA-256 of every tensor
+//                          state_dict
+//   optimizer.safetensors  state of the optimizer, "<slot>.<parameter>" and whole numbers such as
+//                          "step" (I64 scalars); only when it has any
+//   manifest.json          format, step, seed, SHA-256 of the training specification and of the
+//                          initial weights' file; size and SHA-256 of both files, SHA-256 of every
+//                          tensor
 // Random numbers and the position in the data are pure functions of seed and step, so this is all
 // that a run consists of.
 //
@@ -31,6 +33,9 @@ struct CheckpointContents {
   std::string spec_sha256;  // of what determines the run, see TrainingSpecSha256
   std::vector<ConstTensor> model;
   std::vector<ConstTensor> optimizer;
+  std::vector<ConstCounter> optimizer_counters;
+  // Of the file that the run began with; empty when its weights came from the initializer.
+  std::string initial_weights_sha256;
 };
 
 struct WrittenCheckpoint {
@@ -46,14 +51,22 @@ absl::StatusOr<WrittenCheckpoint> WriteCheckpoint(const std::string& parent,
                                                   const std::string& name,
                                                   const CheckpointContents& contents);
 
-// Reads a checkpoint into the given tensors and returns its step. Everything is verified first:
+// What the manifest of a checkpoint that was read says.
+struct LoadedCheckpoint {
+  int64_t step = 0;
+  std::string initial_weights_sha256;
+};
+
+// Reads a checkpoint into the given tensors and counters. Everything is verified first:
 // manifest, sizes, checksums, names and shapes. NOT_FOUND: no such folder; DATA_LOSS: damaged,
 // naming the file or tensor; FAILED_PRECONDITION: of another specification or seed.
-absl::StatusOr<int64_t> LoadCheckpoint(const std::string& folder,
-                                       const std::string& spec_sha256,
-                                       uint32_t seed,
-                                       const std::vector<MutableTensor>& model,
-                                       const std::vector<MutableTensor>& optimizer);
+absl::StatusOr<LoadedCheckpoint> LoadCheckpoint(
+    const std::string& folder,
+    const std::string& spec_sha256,
+    uint32_t seed,
+    const std::vector<MutableTensor>& model,
+    const std::vector<MutableTensor>& optimizer,
+    const std::vector<MutableCounter>& optimizer_counters = {});
 
 // "step-000000123": sorts by step.
 std::string CheckpointName(int64_t step);

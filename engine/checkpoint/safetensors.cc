@@ -2,12 +2,14 @@
 
 #include <cstring>
 #include <map>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 
 #include "common/status_macros.h"
+#include "engine/checkpoint/safetensors_header.h"
 
 #include <nlohmann/json.hpp>
 
@@ -16,16 +18,19 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr size_t kLengthBytes = 8;
-// The format's own limit.
-constexpr uint64_t kMaxHeaderBytes = 100000000;
+constexpr size_t kLengthBytes = kSafetensorsLengthBytes;
+constexpr size_t kShownNameBytes = 100;
 // Values start at a multiple of this in the file, as the reference implementation writes them.
 constexpr size_t kHeaderAlignment = 8;
-constexpr size_t kMaxTensorDims = 8;
+
+constexpr absl::string_view kRemedy = "use another checkpoint, or start from the beginning";
 
 absl::Status Damaged(const std::string& file, absl::string_view problem) {
-  return absl::DataLossError(
-      absl::StrCat(file, ": ", problem, "; use another checkpoint, or start from the beginning"));
+  return absl::DataLossError(absl::StrCat(file, ": ", problem, "; ", kRemedy));
+}
+
+std::string Shown(absl::string_view name) {
+  return absl::StrCat("tensor \"", absl::CHexEscape(name.substr(0, kShownNameBytes)), "\"");
 }
 
 void PutLength(uint64_t value, std::string& out) {
@@ -42,62 +47,50 @@ uint64_t GetLength(absl::string_view bytes) {
   return value;
 }
 
-std::string Shown(absl::string_view name) {
-  return absl::StrCat("tensor \"", absl::CHexEscape(name.substr(0, 100)), "\"");
-}
-
-// Where a tensor lies in the file.
-struct Entry {
-  Dims dims;
-  uint64_t begin = 0;  // in bytes, after the header
-  uint64_t end = 0;
-};
-
-absl::StatusOr<Entry> ParseEntry(const std::string& file,
-                                 const std::string& name,
-                                 const Json& value,
-                                 uint64_t data_bytes) {
-  const auto bad = [&](absl::string_view what) {
-    return Damaged(file, absl::StrCat(Shown(name), " ", what));
-  };
-  if (!value.is_object() || !value.contains("dtype") || !value.contains("shape") ||
-      !value.contains("data_offsets")) {
-    return bad("lacks dtype, shape or data_offsets");
+// Takes the entry of a tensor that must be there with this dtype, shape and length.
+absl::StatusOr<SafetensorsEntry> Take(const std::string& file,
+                                      const std::string& name,
+                                      absl::string_view dtype,
+                                      const Dims& dims,
+                                      size_t bytes,
+                                      std::map<std::string, SafetensorsEntry>& entries) {
+  const auto found = entries.find(name);
+  if (found == entries.end()) {
+    return Damaged(file, absl::StrCat("has no ", Shown(name)));
   }
-  if (value["dtype"] != "F32") {
-    return bad(absl::StrCat("has dtype ", value["dtype"].dump(), ", but F32 was expected"));
+  SafetensorsEntry entry = std::move(found->second);
+  entries.erase(found);
+  if (entry.dtype != dtype) {
+    return Damaged(file, absl::StrCat(Shown(name), " has dtype \"", entry.dtype, "\", but ", dtype,
+                                      " was expected"));
   }
-  const Json& shape = value["shape"];
-  const Json& offsets = value["data_offsets"];
-  if (!shape.is_array() || shape.size() > kMaxTensorDims || !offsets.is_array() ||
-      offsets.size() != 2 || !offsets[0].is_number_unsigned() || !offsets[1].is_number_unsigned()) {
-    return bad("has a malformed shape or data_offsets");
+  if (entry.dims != dims) {
+    return Damaged(file, absl::StrCat(Shown(name), " has shape ", DimsToString(entry.dims),
+                                      ", but this network needs ", DimsToString(dims)));
   }
-  Entry entry;
-  for (const Json& dim : shape) {
-    if (!dim.is_number_unsigned() || dim.get<uint64_t>() > data_bytes) {
-      return bad("has an impossible size in its shape");
-    }
-    entry.dims.push_back(static_cast<int64_t>(dim.get<uint64_t>()));
-  }
-  entry.begin = offsets[0].get<uint64_t>();
-  entry.end = offsets[1].get<uint64_t>();
-  if (entry.begin > entry.end || entry.end > data_bytes) {
-    return bad("lies outside of the file");
+  if (static_cast<uint64_t>(entry.end - entry.begin) != bytes) {
+    return Damaged(file, absl::StrCat(Shown(name), " has a length unlike its shape's"));
   }
   return entry;
 }
 
 }  // namespace
 
-std::string EncodeSafetensors(absl::Span<const ConstTensor> tensors) {
+std::string EncodeSafetensors(absl::Span<const ConstTensor> tensors,
+                              absl::Span<const ConstCounter> counters) {
   Json header = Json::object();
   uint64_t offset = 0;
-  for (const ConstTensor& tensor : tensors) {
-    const uint64_t bytes = tensor.values.size() * sizeof(float);
-    header[tensor.name] = {
-        {"dtype", "F32"}, {"shape", tensor.dims}, {"data_offsets", {offset, offset + bytes}}};
+  const auto describe = [&](const std::string& name, const char* dtype, const Dims& dims,
+                            uint64_t bytes) {
+    header[name] = {{"dtype", dtype}, {"shape", dims}, {"data_offsets", {offset, offset + bytes}}};
     offset += bytes;
+  };
+  // Counters come first, so that both kinds lie at multiples of their sizes.
+  for (const ConstCounter& counter : counters) {
+    describe(counter.name, "I64", {}, sizeof(counter.value));
+  }
+  for (const ConstTensor& tensor : tensors) {
+    describe(tensor.name, "F32", tensor.dims, tensor.values.size() * sizeof(float));
   }
   std::string text = header.dump();
   text.append((kHeaderAlignment - text.size() % kHeaderAlignment) % kHeaderAlignment, ' ');
@@ -106,6 +99,9 @@ std::string EncodeSafetensors(absl::Span<const ConstTensor> tensors) {
   out.reserve(kLengthBytes + text.size() + offset);
   PutLength(text.size(), out);
   out += text;
+  for (const ConstCounter& counter : counters) {
+    out.append(reinterpret_cast<const char*>(&counter.value), sizeof(counter.value));
+  }
   for (const ConstTensor& tensor : tensors) {
     out.append(reinterpret_cast<const char*>(tensor.values.data()),
                tensor.values.size() * sizeof(float));
@@ -115,43 +111,38 @@ std::string EncodeSafetensors(absl::Span<const ConstTensor> tensors) {
 
 absl::Status DecodeSafetensors(absl::string_view bytes,
                                const std::string& file,
-                               absl::Span<const MutableTensor> tensors) {
+                               absl::Span<const MutableTensor> tensors,
+                               absl::Span<const MutableCounter> counters) {
   if (bytes.size() < kLengthBytes) {
     return Damaged(file, "is too short for a safetensors file");
   }
   const uint64_t header_bytes = GetLength(bytes);
   bytes.remove_prefix(kLengthBytes);
-  if (header_bytes > kMaxHeaderBytes || header_bytes > bytes.size()) {
+  if (header_bytes > kMaxSafetensorsHeaderBytes || header_bytes > bytes.size()) {
     return Damaged(file, "is not a safetensors file or is truncated");
   }
-  const Json header = Json::parse(bytes.substr(0, header_bytes), nullptr, /*exceptions=*/false);
-  if (!header.is_object()) {
-    return Damaged(file, "has a header that is not a JSON object");
-  }
+  const absl::string_view json = bytes.substr(0, header_bytes);
   bytes.remove_prefix(header_bytes);
-
-  std::map<std::string, Entry> entries;
-  for (const auto& [name, value] : header.items()) {
-    if (name != "__metadata__") {
-      NORMLAB_ASSIGN_OR_RETURN(entries[name], ParseEntry(file, name, value, bytes.size()));
+  auto parsed = ParseSafetensorsHeader(json, static_cast<int64_t>(bytes.size()), file, kRemedy);
+  if (!parsed.ok()) {
+    return absl::DataLossError(parsed.status().message());
+  }
+  std::map<std::string, SafetensorsEntry>& entries = *parsed;
+  for (const MutableCounter& counter : counters) {
+    NORMLAB_ASSIGN_OR_RETURN(const SafetensorsEntry entry,
+                             Take(file, counter.name, "I64", {}, sizeof(*counter.value), entries));
+    std::memcpy(counter.value, bytes.data() + entry.begin, sizeof(*counter.value));
+    if (*counter.value < 0) {
+      return Damaged(file, absl::StrCat(Shown(counter.name), " is negative"));
     }
   }
   for (const MutableTensor& tensor : tensors) {
-    const auto found = entries.find(tensor.name);
-    if (found == entries.end()) {
-      return Damaged(file, absl::StrCat("has no ", Shown(tensor.name)));
-    }
-    const Entry& entry = found->second;
-    if (entry.dims != tensor.dims) {
-      return Damaged(file, absl::StrCat(Shown(tensor.name), " has shape ", DimsToString(entry.dims),
-                                        ", but this network needs ", DimsToString(tensor.dims)));
-    }
-    if (entry.end - entry.begin != tensor.values.size() * sizeof(float)) {
-      return Damaged(file, absl::StrCat(Shown(tensor.name), " has a length unlike its shape's"));
-    }
+    NORMLAB_ASSIGN_OR_RETURN(
+        const SafetensorsEntry entry,
+        Take(file, tensor.name, "F32", tensor.dims, tensor.values.size() * sizeof(float), entries));
     // Checked to be of the same size; offsets need no alignment.
-    std::memcpy(tensor.values.data(), bytes.data() + entry.begin, entry.end - entry.begin);
-    entries.erase(found);
+    std::memcpy(tensor.values.data(), bytes.data() + entry.begin,
+                tensor.values.size() * sizeof(float));
   }
   if (!entries.empty()) {
     return Damaged(file,

@@ -35,13 +35,22 @@ absl::StatusOr<Op> FinishBackward(const Runtime& runtime,
                                   const typename Primitive::primitive_desc& description,
                                   const Desc& statistics,
                                   const Desc& affine) {
+  // The mathematics does not use beta. Whether it has to be given all the same differs between
+  // primitives and versions, but the library tells how many inputs it counts.
+  int inputs = 0;
+  dnnl::error::wrap_c_api(
+      dnnl_primitive_desc_query(description.get(), dnnl_query_num_of_inputs_s32, 0, &inputs),
+      "could not count the inputs of a normalizer");
+  const bool has_scale = affine.get_size() > 0;
+  const bool has_workspace = description.workspace_desc().get_size() > 0;
+  const int inputs_but_shift = 4 + (has_scale ? 1 : 0) + (has_workspace ? 1 : 0);
+  const bool takes_shift = inputs > inputs_but_shift;
   return Finish<Primitive>(runtime, description,
                            {{Arg::kSource, description.src_desc()},
                             {Arg::kMean, statistics},
                             {Arg::kVariance, statistics},
                             {Arg::kScale, affine},
-                            // Not used by the mathematics, but 2.6 cannot execute without it.
-                            {Arg::kShift, affine},
+                            {Arg::kShift, takes_shift ? affine : Desc()},
                             {Arg::kWorkspace, description.workspace_desc()},
                             {Arg::kDiffDestination, description.diff_dst_desc()},
                             {Arg::kDiffSource, description.diff_src_desc()},

@@ -170,7 +170,8 @@ absl::StatusOr<Op> MakePoolForward(const Runtime& runtime,
                                    const Layout& x,
                                    const Layout& y,
                                    bool training);
-// kDiffDestination, kWorkspace -> kDiffSource.
+// kDiffDestination, kWorkspace -> kDiffSource. Bf16 gradients of overlapping windows are added up in
+// bf16.
 absl::StatusOr<Op> MakePoolBackward(const Runtime& runtime,
                                     bool max,
                                     const WindowGeometry& geometry,

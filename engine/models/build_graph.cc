@@ -5,6 +5,8 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "engine/spec/optimizer_memory.h"
+
 namespace normlab::engine {
 namespace {
 
@@ -145,7 +147,7 @@ MemoryEstimate EstimateJobMemory(const v1::JobSpec& resolved,
   inputs.last_batch_size = length.last_batch_size;
   inputs.evaluation_batch_size = evaluation_batch;
   inputs.evaluation_last_batch_size = length.test_examples % evaluation_batch;
-  inputs.optimizer_slots = resolved.optimizer().sgd().momentum() != 0 ? 1 : 0;
+  inputs.optimizer_slots = OptimizerSlotCount(resolved.optimizer());
   inputs.data_bytes =
       example_bytes * (int64_t{shape.train_examples} + int64_t{shape.test_examples});
   inputs.threads = resolved.threads();

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "engine/models/build_graph.h"
+#include "engine/spec/schedule_warnings.h"
 
 namespace normlab::engine {
 namespace {
@@ -86,6 +87,9 @@ JobCheck CheckJob(const v1::JobSpec& resolved, const DatasetShape& shape) {
   check.violations.insert(check.violations.end(), built.violations.begin(), built.violations.end());
   if (built.graph.has_value()) {
     CheckNormalizedSets(resolved, *built.graph, check);
+  }
+  for (std::string& warning : ScheduleWarnings(resolved, check.length)) {
+    check.warnings.push_back(std::move(warning));
   }
   if (check.violations.empty()) {
     check.memory = EstimateJobMemory(resolved, *built.graph, shape);

@@ -2,49 +2,51 @@
 
 #include <cstdint>
 #include <memory>
+#include <utility>
+#include <vector>
 
 #include "absl/status/statusor.h"
-#include "absl/types/span.h"
 
-#include "engine/optim/optimizer.h"
+#include "engine/optim/elementwise_optimizer.h"
 
 namespace normlab::engine {
 
 struct SgdOptions {
   double momentum = 0;
   double weight_decay = 0;
+  bool nesterov = false;  // only with momentum
 };
 
-// One SGD update in PyTorch's form, elementwise over flat arenas, in one pass:
-//   v <- momentum*v + (gradient + weight_decay*w);  w <- w - learning_rate*v
-// Without momentum v is not kept and `velocity` is empty. The gradient is only read, so that weight
-// decay never shows in the norms that probes take of it. All arithmetic in float without fused
-// multiply-add: the same bits on every CPU and for every number of threads.
+// torch.optim.SGD without dampening, elementwise, in this order of operations:
+//   d = g + weight_decay*w
+//   v <- momentum*v + d
+//   w <- w - learning_rate*v                    nesterov: w <- w - learning_rate*(d + momentum*v)
+// Without momentum v is not kept and w <- w - learning_rate*d. Its state is the velocity v
+// (PyTorch's momentum_buffer), which starts at 0; so the first v is d, as in PyTorch.
 //
-// All spans have the same size and do not overlap. Large arenas are shared among OpenMP threads.
-// Returns whether every w is finite afterwards, which costs nothing here: the values are at hand.
-bool SgdUpdate(const SgdOptions& options,
-               double learning_rate,
-               absl::Span<const float> gradients,
-               absl::Span<float> velocity,
-               absl::Span<float> parameters);
-
-// SGD with momentum and weight decay; its state is the velocity v (PyTorch's momentum_buffer).
-class Sgd : public Optimizer {
+// Not thread-safe; owns its state.
+class Sgd : public ElementwiseOptimizer {
  public:
   // RESOURCE_EXHAUSTED: no memory for the state.
-  static absl::StatusOr<std::unique_ptr<Sgd>> Create(SgdOptions options, int64_t parameter_floats);
+  static absl::StatusOr<std::unique_ptr<Sgd>> Create(SgdOptions options, const UpdateScope& scope);
 
-  bool Step(double learning_rate,
-            absl::Span<const float> gradients,
-            absl::Span<float> parameters) override;
   std::vector<OptimizerSlot> slots() override;
 
  private:
-  Sgd(SgdOptions options, Arena velocity) : options_(options), velocity_(std::move(velocity)) {}
+  Sgd(SgdOptions options, const UpdateScope& scope, Arena velocity)
+      : ElementwiseOptimizer(scope), options_(options), velocity_(std::move(velocity)) {}
+
+  void BeginStep(double learning_rate) override;
+  uint32_t UpdatePiece(int64_t first,
+                       int64_t count,
+                       bool decays,
+                       GradientView view,
+                       const float* gradients,
+                       float* parameters) override;
 
   const SgdOptions options_;
   Arena velocity_;  // empty without momentum
+  float learning_rate_ = 0;
 };
 
 }  // namespace normlab::engine

@@ -29,6 +29,9 @@ inline constexpr int64_t kMaxTimeLimitSeconds = 366LL * 24 * 3600;
 // Largest magnitude of a real-valued setting: representable as a float, with room for a product of
 // two small ones.
 inline constexpr double kMaxReal = 1e30;
+// Smallest number that an optimizer may add to a root: still a float, so that 0/0 cannot happen.
+inline constexpr double kMinOptimizerEpsilon = 1e-30;
+inline constexpr int64_t kMaxIgnorePatterns = 100;
 // A spec with more violations than this reports the first ones and their number.
 inline constexpr int64_t kMaxViolations = 100;
 

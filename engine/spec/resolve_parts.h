@@ -9,6 +9,8 @@ void ResolveModel(v1::Model& model);
 // Also of overrides.
 void ResolveNormalizer(v1::Normalizer& normalizer);
 void ResolveData(v1::Data& data);
+void ResolveOptimizer(v1::Optimizer& optimizer);
+void ResolveSchedule(v1::Schedule& schedule);
 // Optimizer, schedule, initializer, batch size, budget, evaluation, loss.
 void ResolveTraining(v1::JobSpec& spec);
 

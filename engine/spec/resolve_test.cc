@@ -30,6 +30,7 @@ TEST(ResolveTest, WritesOutEveryDefaultOfAnMlp) {
     data { fashion_mnist { path: "fashion-mnist" } scaling: STANDARDIZE last_batch: DROP shuffle: true }
     initializer { pytorch_default {} scale: 1 }
     optimizer { sgd { learning_rate: 0.1 } }
+    schedule { constant {} }
     batch_size: 64
     epochs: 1
     evaluation { every_epochs: 1 batch_size: 256 }
@@ -62,6 +63,7 @@ TEST(ResolveTest, KeepsWhatWasSet) {
     data { mnist { path: "/x" } scaling: NONE last_batch: KEEP shuffle: false train_limit: 3 }
     initializer { he_uniform {} scale: 0 }
     optimizer { sgd { learning_rate: 0 momentum: 0.5 } }
+    schedule { constant {} }
     batch_size: 5 steps: 9
     evaluation { every_steps: 4 every_epochs: 0 batch_size: 3 }
     checkpoint { every_steps: 2 }

@@ -8,17 +8,6 @@ namespace {
 
 constexpr int64_t kMaxInt32 = 0x7FFFFFFF;
 
-void ValidateSgd(const v1::Sgd& sgd, Checker& checker) {
-  if (sgd.has_learning_rate()) {
-    checker.Real("optimizer.sgd.learning_rate", sgd.learning_rate(),
-                 {.minimum = 0, .maximum = kMaxReal}, "the default is 0.1");
-  }
-  checker.Real("optimizer.sgd.momentum", sgd.momentum(),
-               {.minimum = 0, .maximum = 1, .open_maximum = true}, "usual values are 0 and 0.9");
-  checker.Real("optimizer.sgd.weight_decay", sgd.weight_decay(),
-               {.minimum = 0, .maximum = kMaxReal}, "usual values are 0 and 1e-4");
-}
-
 void ValidateEvaluation(const v1::Evaluation& evaluation, Checker& checker) {
   checker.Range("evaluation.every_steps", evaluation.every_steps(), 0, kMaxInt32,
                 "0 means by epochs, see every_epochs");
@@ -40,14 +29,13 @@ void ValidateEvaluation(const v1::Evaluation& evaluation, Checker& checker) {
 }  // namespace
 
 void ValidateTraining(const v1::JobSpec& spec, Checker& checker) {
-  if (spec.initializer().has_scale()) {
-    checker.Real("initializer.scale", spec.initializer().scale(),
-                 {.minimum = 0, .maximum = kMaxReal},
-                 "it multiplies every initial weight; the default is 1");
+  ValidateInitializer(spec.initializer(), checker);
+  if (spec.has_initial_weights()) {
+    ValidateInitialWeights(spec.initial_weights(), checker);
   }
-  if (spec.optimizer().has_sgd()) {
-    ValidateSgd(spec.optimizer().sgd(), checker);
-  }
+  ValidateOptimizer(spec.optimizer(), checker);
+  ValidateSchedule(spec.schedule(), checker);
+  checker.Enum("loss", spec.loss(), v1::Loss::Kind_descriptor());
   if (spec.has_batch_size()) {
     checker.Range("batch_size", spec.batch_size(), 1, kMaxBatchSize,
                   "give the examples per step; the default is 64");

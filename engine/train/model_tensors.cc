@@ -46,6 +46,17 @@ std::vector<MutableTensor> ModelTensors(const Graph& graph, ModelState& model) {
   return tensors;
 }
 
+std::vector<WeightTarget> WeightTargets(const Graph& graph, ModelState& model) {
+  std::vector<WeightTarget> targets;
+  for (const ParameterSpec& spec : graph.parameters()) {
+    targets.push_back({TensorView(spec.name, spec, model.parameters.span()), spec.role});
+  }
+  for (const ParameterSpec& spec : graph.state()) {
+    targets.push_back({TensorView(spec.name, spec, model.state.span()), spec.role});
+  }
+  return targets;
+}
+
 std::vector<MutableTensor> OptimizerTensors(const Graph& graph, Optimizer& optimizer) {
   std::vector<MutableTensor> tensors;
   for (const OptimizerSlot& slot : optimizer.slots()) {
@@ -56,6 +67,14 @@ std::vector<MutableTensor> OptimizerTensors(const Graph& graph, Optimizer& optim
   return tensors;
 }
 
+std::vector<MutableCounter> OptimizerCounters(Optimizer& optimizer) {
+  std::vector<MutableCounter> counters;
+  for (const OptimizerCounter& counter : optimizer.counters()) {
+    counters.push_back({counter.name, counter.value});
+  }
+  return counters;
+}
+
 std::vector<ConstTensor> AsConst(const std::vector<MutableTensor>& tensors) {
   std::vector<ConstTensor> views;
   views.reserve(tensors.size());
@@ -63,6 +82,15 @@ std::vector<ConstTensor> AsConst(const std::vector<MutableTensor>& tensors) {
     views.push_back({tensor.name, tensor.dims, tensor.values});
   }
   return views;
+}
+
+std::vector<ConstCounter> AsConst(const std::vector<MutableCounter>& counters) {
+  std::vector<ConstCounter> values;
+  values.reserve(counters.size());
+  for (const MutableCounter& counter : counters) {
+    values.push_back({counter.name, *counter.value});
+  }
+  return values;
 }
 
 std::string WeightsSha256(const std::vector<MutableTensor>& tensors) {

@@ -5,6 +5,7 @@
 
 #include "absl/types/span.h"
 
+#include "engine/checkpoint/initial_weights.h"
 #include "engine/checkpoint/safetensors.h"
 #include "engine/graph/graph.h"
 #include "engine/optim/optimizer.h"
@@ -18,10 +19,17 @@ namespace normlab::engine {
 // the graph's order, without the gaps of the arenas. They die with `model`.
 std::vector<MutableTensor> ModelTensors(const Graph& graph, ModelState& model);
 
+// The same tensors as ModelTensors, to be overwritten by initial weights.
+std::vector<WeightTarget> WeightTargets(const Graph& graph, ModelState& model);
+
 // Views of the optimizer's state, "<slot>.<parameter>". They die with `optimizer`.
 std::vector<MutableTensor> OptimizerTensors(const Graph& graph, Optimizer& optimizer);
 
+// Its counters. They die with `optimizer`.
+std::vector<MutableCounter> OptimizerCounters(Optimizer& optimizer);
+
 std::vector<ConstTensor> AsConst(const std::vector<MutableTensor>& tensors);
+std::vector<ConstCounter> AsConst(const std::vector<MutableCounter>& counters);
 
 // SHA-256, in hexadecimal, of the values of all tensors one after the other.
 std::string WeightsSha256(const std::vector<MutableTensor>& tensors);

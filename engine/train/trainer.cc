@@ -6,11 +6,14 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 
 #include "common/status_macros.h"
 #include "engine/checkpoint/checkpoint.h"
+#include "engine/checkpoint/initial_weights.h"
 #include "engine/init/initializer.h"
 #include "engine/models/job_check.h"
+#include "engine/optim/schedule.h"
 #include "engine/train/failure.h"
 #include "engine/train/model_tensors.h"
 
@@ -53,6 +56,9 @@ absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Plan(v1::JobSpec resolved,
   NORMLAB_RETURN_IF_ERROR(trainer->PlanNetworks());
   if (!trainer->options_.resume_folder.empty()) {
     NORMLAB_RETURN_IF_ERROR(WithReason(trainer->Resume(), v1::FailureReason::CHECKPOINT_ERROR));
+  } else if (trainer->resolved_.has_initial_weights()) {
+    NORMLAB_RETURN_IF_ERROR(
+        WithReason(trainer->TakeInitialWeights(), v1::FailureReason::CHECKPOINT_ERROR));
   }
   return trainer;
 }
@@ -60,7 +66,7 @@ absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Plan(v1::JobSpec resolved,
 absl::Status Trainer::PlanNetworks() {
   NORMLAB_ASSIGN_OR_RETURN(model_, ModelState::Create(graph_));
   InitializeParameters(resolved_, graph_, model_->parameters.span());
-  NORMLAB_ASSIGN_OR_RETURN(optimizer_, MakeOptimizer(resolved_, graph_.parameter_floats()));
+  NORMLAB_ASSIGN_OR_RETURN(optimizer_, MakeOptimizer(resolved_, graph_));
   const RunLength& length = source_.length();
   NetworkOptions network_options;
   network_options.mode = Mode::kTraining;
@@ -83,16 +89,46 @@ absl::Status Trainer::PlanNetworks() {
 
 absl::Status Trainer::Resume() {
   NORMLAB_ASSIGN_OR_RETURN(
-      const int64_t step,
+      const LoadedCheckpoint loaded,
       LoadCheckpoint(options_.resume_folder, spec_sha256_, resolved_.seed(),
-                     ModelTensors(graph_, *model_), OptimizerTensors(graph_, *optimizer_)));
+                     ModelTensors(graph_, *model_), OptimizerTensors(graph_, *optimizer_),
+                     OptimizerCounters(*optimizer_)));
+  const int64_t step = loaded.step;
   if (step > plan_.total_steps()) {
     return absl::DataLossError(absl::StrCat("checkpoint ", options_.resume_folder, " is of step ",
                                             step, ", beyond the last step ", plan_.total_steps(),
                                             "; use another checkpoint"));
   }
   plan_.set_start_step(step);
+  initial_weights_sha256_ = loaded.initial_weights_sha256;
   return absl::OkStatus();
+}
+
+absl::Status Trainer::TakeInitialWeights() {
+  const v1::InitialWeights& weights = resolved_.initial_weights();
+  NORMLAB_ASSIGN_OR_RETURN(
+      const InitialWeightsSummary summary,
+      ReadInitialWeights({.path = weights.path(),
+                          .ignore = {weights.ignore().begin(), weights.ignore().end()},
+                          .data_roots = options_.data_roots},
+                         WeightTargets(graph_, *model_)));
+  initial_weights_sha256_ = summary.sha256;
+  initial_weights_note_ = absl::StrCat(
+      "the run begins with ", summary.read, " tensors of ", summary.path, " (SHA-256 ",
+      summary.sha256, ")",
+      summary.kept.empty() ? ""
+                           : absl::StrCat("; initialized: ", absl::StrJoin(summary.kept, ", ")));
+  return absl::OkStatus();
+}
+
+CheckpointContents Trainer::Contents(int64_t step) {
+  return {.step = step,
+          .seed = resolved_.seed(),
+          .spec_sha256 = spec_sha256_,
+          .model = AsConst(ModelTensors(graph_, *model_)),
+          .optimizer = AsConst(OptimizerTensors(graph_, *optimizer_)),
+          .optimizer_counters = AsConst(OptimizerCounters(*optimizer_)),
+          .initial_weights_sha256 = initial_weights_sha256_};
 }
 
 int64_t Trainer::planned_bytes() const {
@@ -125,6 +161,9 @@ v1::Outcome Trainer::Run(MetricSink& sink, const std::stop_token& stop) {
   omp_set_num_threads(resolved_.threads());
   start_ = std::chrono::steady_clock::now();
   steps_done_ = plan_.start_step();
+  if (!initial_weights_note_.empty()) {
+    sink.OnLog(v1::LogLine::INFO, initial_weights_note_);
+  }
   v1::Outcome outcome;
   const absl::Status status = RunToTheEnd(sink, stop, outcome);
   if (!status.ok()) {
@@ -152,7 +191,7 @@ absl::Status Trainer::RunToTheEnd(MetricSink& sink,
       return absl::OkStatus();
     }
     const TimePoint step_start = std::chrono::steady_clock::now();
-    const double learning_rate = LearningRateAt(resolved_, step);
+    const double learning_rate = LearningRateAt(resolved_, step, length());
     const BatchResult result = TrainStep(step, learning_rate);
     Add(kTrainLoss, result.loss);
     if (!std::isfinite(result.loss)) {
@@ -209,13 +248,7 @@ bool Trainer::Evaluate(const std::stop_token& stop) {
 absl::Status Trainer::WriteCheckpointOf(int64_t step, MetricSink& sink) {
   const TimePoint begin = std::chrono::steady_clock::now();
   const std::string parent = options_.attempt_folder + kCheckpointsFolder;
-  const auto written =
-      WriteCheckpoint(parent, CheckpointName(step),
-                      {.step = step,
-                       .seed = resolved_.seed(),
-                       .spec_sha256 = spec_sha256_,
-                       .model = AsConst(ModelTensors(graph_, *model_)),
-                       .optimizer = AsConst(OptimizerTensors(graph_, *optimizer_))});
+  const auto written = WriteCheckpoint(parent, CheckpointName(step), Contents(step));
   if (!written.ok()) {
     return WithReason(written.status(), v1::FailureReason::CHECKPOINT_ERROR);
   }
@@ -231,12 +264,7 @@ absl::Status Trainer::WriteCheckpointOf(int64_t step, MetricSink& sink) {
 
 absl::Status Trainer::WriteFinal(MetricSink& sink) {
   const auto written =
-      WriteCheckpoint(options_.attempt_folder, "final",
-                      {.step = plan_.total_steps(),
-                       .seed = resolved_.seed(),
-                       .spec_sha256 = spec_sha256_,
-                       .model = AsConst(ModelTensors(graph_, *model_)),
-                       .optimizer = AsConst(OptimizerTensors(graph_, *optimizer_))});
+      WriteCheckpoint(options_.attempt_folder, "final", Contents(plan_.total_steps()));
   if (!written.ok()) {
     return WithReason(written.status(), v1::FailureReason::CHECKPOINT_ERROR);
   }

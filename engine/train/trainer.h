@@ -12,6 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
+#include "engine/checkpoint/checkpoint.h"
 #include "engine/data/batch_source.h"
 #include "engine/data/mapped_dataset.h"
 #include "engine/graph/graph.h"
@@ -31,6 +32,8 @@ struct TrainerOptions {
   std::string attempt_folder;
   // A checkpoint's folder; empty: from the beginning.
   std::string resume_folder;
+  // Where initial weights may lie.
+  std::vector<std::string> data_roots;
 };
 
 // One training run: plans everything, then steps.
@@ -92,6 +95,8 @@ class Trainer {
 
   absl::Status PlanNetworks();
   absl::Status Resume();
+  // Weights of a file in place of the initializer's.
+  absl::Status TakeInitialWeights();
 
   // Runs to the end; sets the outcome's state, or returns the error that ends it.
   absl::Status RunToTheEnd(MetricSink& sink, const std::stop_token& stop, v1::Outcome& outcome);
@@ -103,6 +108,7 @@ class Trainer {
   bool Evaluate(const std::stop_token& stop);
   absl::Status WriteCheckpointOf(int64_t step, MetricSink& sink);
   absl::Status WriteFinal(MetricSink& sink);
+  CheckpointContents Contents(int64_t step);
 
   // Collects values of the current record; Report sends them.
   void Add(Series series, double value);
@@ -118,8 +124,10 @@ class Trainer {
   v1::WorkerPlan plan_;
   std::unique_ptr<ModelState> model_;
   std::unique_ptr<Optimizer> optimizer_;
-  std::unique_ptr<Network> full_;  // null when the training set is smaller than a batch
-  std::unique_ptr<Network> rest_;  // null without a kept incomplete batch
+  std::string initial_weights_sha256_;  // of the file that the run began with, if any
+  std::string initial_weights_note_;    // for the run's log, when this attempt read it
+  std::unique_ptr<Network> full_;       // null when the training set is smaller than a batch
+  std::unique_ptr<Network> rest_;       // null without a kept incomplete batch
   std::optional<Evaluator> evaluator_;
 
   // Of the run.

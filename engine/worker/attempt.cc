@@ -160,7 +160,9 @@ std::optional<v1::Failure> AttemptRunner::TryPrepare() {
   data_.emplace(*std::move(data));
   absl::StatusOr<std::unique_ptr<Trainer>> trainer = Trainer::Plan(
       assignment_.resolved_spec(), *data_,
-      {.attempt_folder = assignment_.attempt_folder(), .resume_folder = assignment_.resume_from()});
+      {.attempt_folder = assignment_.attempt_folder(),
+       .resume_folder = assignment_.resume_from(),
+       .data_roots = {assignment_.data_roots().begin(), assignment_.data_roots().end()}});
   if (!trainer.ok()) {
     return ToFailure(trainer.status());
   }

@@ -127,6 +127,9 @@ class CreateJobCall : public std::enable_shared_from_this<CreateJobCall> {
     v1::HelperRequest request;
     v1::InspectDataRequest& inspect = *request.mutable_inspect_data();
     *inspect.mutable_data() = engine::Resolve(spec_).data();
+    if (spec_.has_initial_weights() && !Concerns(violations_, "initial_weights")) {
+      *inspect.mutable_initial_weights() = spec_.initial_weights();
+    }
     inspect.mutable_data_roots()->Add(backend_.options.data_roots.begin(),
                                       backend_.options.data_roots.end());
     inspect.set_cache_folder(backend_.options.cache_folder);

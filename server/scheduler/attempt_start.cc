@@ -152,6 +152,10 @@ void ControllerImpl::Prepare(LiveAttempt& attempt) {
   *inspect.mutable_data() = attempt.job.resolved_spec().data();
   inspect.mutable_data_roots()->Add(options_.data_roots.begin(), options_.data_roots.end());
   inspect.set_cache_folder(options_.cache_dir);
+  // A run that goes on from a checkpoint does not need the weights it began with.
+  if (attempt.job.resolved_spec().has_initial_weights() && attempt.resume_folder.empty()) {
+    *inspect.mutable_initial_weights() = attempt.job.resolved_spec().initial_weights();
+  }
   helper_.Call(
       std::move(request), options_.data_timeout,
       [mailbox = mailbox_, this, key = attempt.key](absl::StatusOr<v1::HelperResponse> response) {
@@ -197,6 +201,7 @@ void ControllerImpl::Launch(LiveAttempt& attempt, const std::string& data_cache)
   if (!attempt.resume_folder.empty()) {
     assignment.set_resume_from(absl::StrCat(options_.work_dir, "/", attempt.resume_folder));
   }
+  assignment.mutable_data_roots()->Add(options_.data_roots.begin(), options_.data_roots.end());
   if (options_.pin) {
     assignment.mutable_cores()->Add(attempt.reservation.cores.begin(),
                                     attempt.reservation.cores.end());

@@ -139,7 +139,7 @@ v1::Failure DataFailure(const v1::DataReport& report) {
   }
   return MakeFailure(
       v1::FailureReason::DATA_ERROR,
-      absl::StrCat("the data set changed since the job was accepted: ",
+      absl::StrCat("the job's files changed since it was accepted: ",
                    absl::StrJoin(report.violations(), "; ",
                                  [](std::string* out, const v1::SpecViolation& violation) {
                                    absl::StrAppend(out, violation.field(), ": ",
