@@ -116,7 +116,7 @@ class Engine {
 
   absl::Status Plan(const v1::JobSpec& resolved) {
     NORMLAB_ASSIGN_OR_RETURN(model_, ModelState::Create(graph_));
-    NORMLAB_ASSIGN_OR_RETURN(optimizer_, MakeOptimizer(resolved, graph_.parameter_floats()));
+    NORMLAB_ASSIGN_OR_RETURN(optimizer_, MakeOptimizer(resolved, graph_));
     // Other algorithms are faster and less exact.
     NORMLAB_ASSIGN_OR_RETURN(network_, Network::Plan(graph_, *model_,
                                                      {.batch_size = resolved.batch_size(),
@@ -150,6 +150,9 @@ class Engine {
   }
 
   void UpdateParameters() {
+    for (const OptimizerCounter& counter : optimizer_->counters()) {
+      *counter.value = static_cast<int64_t>(step_);
+    }
     optimizer_->Step(learning_rate_, model_->gradients.span(), model_->parameters.span());
   }
 
