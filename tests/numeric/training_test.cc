@@ -30,7 +30,7 @@ TrainingResult Train(const std::string& what,
                      const std::function<bool(const TrainingCurves&)>& enough,
                      const std::vector<std::string>& data_roots = {"/usr/share/datasets"}) {
   const auto begin = std::chrono::steady_clock::now();
-  auto result = RunTraining(absl::StrCat(spec, " threads: 2"), data_roots, enough);
+  auto result = RunTraining(spec, data_roots, enough);
   EXPECT_TRUE(result.ok()) << what << ": " << result.status();
   if (!result.ok()) {
     return {};
@@ -63,7 +63,7 @@ TEST_F(FashionMnistTrainingTest, BatchNormMlpReachesEightyEightPercentWithinFive
       Train("MLP 256-128-64, batch norm",
             "model { mlp { hidden: [256, 128, 64] } } normalization { batch {} } "
             "data { fashion_mnist {} } batch_size: 128 epochs: 5 "
-            "optimizer { sgd { learning_rate: 0.05 momentum: 0.9 } }",
+            "optimizer { sgd { learning_rate: 0.05 momentum: 0.9 } } schedule { cosine {} }",
             [](const TrainingCurves& curves) { return curves.BestTestAccuracy() >= kBound; });
   EXPECT_GE(result.curves.BestTestAccuracy(), kBound);
 }
@@ -78,7 +78,7 @@ TEST_F(FashionMnistTrainingTest, SmallBatchNormCnnReachesNinetyOnePercentWithinT
             "model { cnn { blocks { channels: 32 pooling {} } blocks { channels: 64 pooling {} } "
             "hidden: [128] } } normalization { batch {} } data { fashion_mnist {} } "
             "batch_size: 128 epochs: 10 optimizer { sgd { learning_rate: 0.05 momentum: 0.9 } } "
-            "schedule { cosine {} }",
+            "schedule { cosine {} } threads: 2",
             [](const TrainingCurves& curves) { return curves.BestTestAccuracy() >= kBound; });
   EXPECT_GE(result.curves.BestTestAccuracy(), kBound);
 }
@@ -114,7 +114,7 @@ TEST_F(CifarTrainingTest, ResNet20OverfitsTheSubset) {
                          "model { resnet { depth: 20 } } normalization { batch {} } "
                          "data { train_limit: 5000 } initializer { he_normal {} } batch_size: 128 "
                          "epochs: 60 evaluation { every_epochs: 10 } "
-                         "optimizer { sgd { learning_rate: 0.1 momentum: 0.9 } }"),
+                         "optimizer { sgd { learning_rate: 0.1 momentum: 0.9 } } threads: 2"),
             reached, {folder_});
   EXPECT_TRUE(reached(result.curves)) << result.curves.RecentAccuracy(kEpoch);
 }
@@ -131,7 +131,7 @@ TEST_F(CifarTrainingTest, Vgg16WithBatchNormTrainsAtLearningRateOneTenth) {
                          "model { vgg { depth: 16 } } normalization { batch {} } "
                          "data { train_limit: 5000 } batch_size: 128 epochs: 60 "
                          "evaluation { every_epochs: 10 } "
-                         "optimizer { sgd { learning_rate: 0.1 } }"),
+                         "optimizer { sgd { learning_rate: 0.1 } } threads: 2"),
             reached, {folder_});
   EXPECT_TRUE(reached(result.curves)) << result.curves.RecentLoss(kSteps);
 }
