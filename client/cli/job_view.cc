@@ -160,6 +160,12 @@ std::string DescribeJob(const Output& out, const Job& job) {
   AppendField("model", FormatModel(job.spec().model()), &text);
   AppendField("normalization", FormatNormalization(job.spec().normalization()), &text);
   AppendField("optimizer", FormatOptimizer(job.spec().optimizer()), &text);
+  if (job.spec().has_schedule()) {
+    AppendField("schedule", FormatSchedule(job.spec().schedule()), &text);
+  }
+  if (job.spec().has_initial_weights()) {
+    AppendField("weights from", Printable(job.spec().initial_weights().path()), &text);
+  }
   AppendField("owner", Printable(job.owner()), &text);
   AppendField("priority", job.priority() == 0 ? "" : absl::StrCat(job.priority()), &text);
   AppendField("created", FormatTimestamp(job.create_time()), &text);

@@ -143,6 +143,42 @@ TEST_F(CreateJobTest, DoesNotAskTheHelperAboutABrokenDataSection) {
   EXPECT_TRUE(helper_.requests().empty());
 }
 
+TEST_F(CreateJobTest, HasInitialWeightsLookedAtWhenTheyAreNamedAndInOrder) {
+  Serve();
+  v1::JobSpec spec = ValidSpec();
+  ASSERT_TRUE(Create(CreateRequest(spec)).ok());
+  spec.mutable_initial_weights()->set_path("nets/a.safetensors");
+  spec.mutable_initial_weights()->add_ignore("head.*");
+  ASSERT_TRUE(Create(CreateRequest(spec)).ok());
+  spec.mutable_initial_weights()->clear_path();
+  EXPECT_THAT(ViolatedFields(Create(CreateRequest(spec))), ElementsAre("initial_weights.path"));
+  const auto asked = helper_.requests();
+  ASSERT_EQ(asked.size(), 3u);
+  EXPECT_FALSE(asked[0].inspect_data().has_initial_weights());
+  EXPECT_EQ(asked[1].inspect_data().initial_weights().path(), "nets/a.safetensors");
+  EXPECT_FALSE(asked[2].inspect_data().has_initial_weights());
+}
+
+TEST_F(CreateJobTest, RefusesInitialWeightsThatTheHelperDoesNotFind) {
+  Serve();
+  helper_.SetHandler([](const v1::HelperRequest& request) -> absl::StatusOr<v1::HelperResponse> {
+    v1::HelperResponse response;
+    response.set_id(request.id());
+    v1::DataReport& report = *response.mutable_data();
+    report.set_data_cache("/cache/data");
+    v1::SpecViolation& violation = *report.add_violations();
+    violation.set_field("initial_weights.path");
+    violation.set_description("is \"x\", where no weights were found; name a safetensors file");
+    return response;
+  });
+  v1::JobSpec spec = ValidSpec();
+  spec.mutable_initial_weights()->set_path("x");
+  const grpc::Status status = Create(CreateRequest(spec));
+  EXPECT_EQ(Reason(status), "INVALID_SPEC");
+  EXPECT_THAT(ViolatedFields(status), ElementsAre("initial_weights.path"));
+  EXPECT_EQ(StoredJobs(), 0);
+}
+
 TEST_F(CreateJobTest, EmptyRequestNamesWhatIsMissing) {
   Serve();
   const grpc::Status status = Create(v1::CreateJobRequest());
