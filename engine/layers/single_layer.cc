@@ -14,7 +14,7 @@ namespace {
 absl::Span<float> All(const View& view) {
   return view.buffer == nullptr
              ? absl::Span<float>()
-             : absl::MakeSpan(view.floats(), static_cast<size_t>(view.float_count()));
+             : absl::MakeSpan(view.floats(), static_cast<size_t>(view.layout.element_count()));
 }
 
 bool IsState(const ParameterSpec& tensor) {

@@ -30,8 +30,8 @@ namespace normlab::server {
 // Parts that tests replace; null: the real one.
 struct ServerParts {
   std::unique_ptr<Helper> helper;
-  std::unique_ptr<Helper> normalizer;
   std::unique_ptr<Executor> executor;
+  std::unique_ptr<Helper> normalizer;
 };
 
 // The whole of normlabd but its command line and signals: every part, wired in the order in which
