@@ -11,6 +11,7 @@
 #include "engine/checkpoint/checkpoint.h"
 #include "engine/init/initializer.h"
 #include "engine/models/job_check.h"
+#include "engine/spec/load_plan.h"
 #include "engine/train/failure.h"
 #include "engine/train/model_tensors.h"
 
@@ -41,7 +42,7 @@ Trainer::Trainer(v1::JobSpec resolved,
       options_(std::move(options)),
       spec_sha256_(TrainingSpecSha256(resolved_)),
       graph_(std::move(graph)),
-      source_(resolved_, data) {}
+      source_(resolved_, data, PlanLoading(resolved_, data.shape()).prefetch_thread) {}
 
 absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Plan(v1::JobSpec resolved,
                                                        const MappedDataset& data,
@@ -74,8 +75,8 @@ absl::Status Trainer::PlanNetworks() {
     NORMLAB_ASSIGN_OR_RETURN(rest_, Network::Plan(graph_, *model_, network_options));
   }
   NORMLAB_ASSIGN_OR_RETURN(
-      evaluator_, Evaluator::Plan(graph_, *model_, source_, resolved_.evaluation().batch_size(),
-                                  resolved_.threads()));
+      evaluator_, Evaluator::Plan(graph_, *model_, source_.source(),
+                                  resolved_.evaluation().batch_size(), resolved_.threads()));
   plan_.set_total_steps(length.total_steps);
   plan_.set_total_epochs(static_cast<int32_t>(length.total_epochs));
   return absl::OkStatus();

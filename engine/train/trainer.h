@@ -12,8 +12,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
-#include "engine/data/batch_source.h"
 #include "engine/data/mapped_dataset.h"
+#include "engine/data/prefetching_source.h"
 #include "engine/graph/graph.h"
 #include "engine/optim/optimizer.h"
 #include "engine/train/evaluator.h"
@@ -114,7 +114,7 @@ class Trainer {
   const TrainerOptions options_;
   const std::string spec_sha256_;
   const Graph graph_;
-  BatchSource source_;
+  PrefetchingSource source_;
   v1::WorkerPlan plan_;
   std::unique_ptr<ModelState> model_;
   std::unique_ptr<Optimizer> optimizer_;
