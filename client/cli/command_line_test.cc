@@ -219,11 +219,20 @@ TEST_F(CommandLineTest, ListAndGetShowTheExperiment) {
       normlab::v1::Activation::SIGMOID);
   job.mutable_spec()->mutable_normalization()->mutable_batch();
   job.mutable_spec()->mutable_optimizer()->mutable_sgd()->set_momentum(0.9);
+  normlab::v1::Data& data = *job.mutable_spec()->mutable_data();
+  data.mutable_arrays()->set_path("mine.npz");
+  data.set_train_limit(500);
+  data.mutable_augmentation()->set_pad_and_crop(4);
+  data.mutable_augmentation()->set_flip(true);
+  data.mutable_augmentation()->set_cutout(16);
   server_.AddJob(job, {});
-  EXPECT_THAT(Call({"get", "a"}).out,
-              AllOf(HasSubstr("  model          mlp 100x3, sigmoid\n"),
-                    HasSubstr("  normalization  batch\n"),
-                    HasSubstr("  optimizer      sgd, learning rate 0.1, momentum 0.9\n")));
+  EXPECT_THAT(
+      Call({"get", "a"}).out,
+      AllOf(HasSubstr("  model          mlp 100x3, sigmoid\n"),
+            HasSubstr("  data           arrays mine.npz, 500 training examples, crop 4, flip, "
+                      "cutout 16\n"),
+            HasSubstr("  normalization  batch\n"),
+            HasSubstr("  optimizer      sgd, learning rate 0.1, momentum 0.9\n")));
   job.set_name("jobs/b");
   job.clear_spec();
   for (const int width : {256, 128, 64}) {

@@ -158,6 +158,7 @@ std::string DescribeJob(const Output& out, const Job& job) {
   const std::map<std::string, std::string> labels(job.labels().begin(), job.labels().end());
   AppendField("labels", Printable(absl::StrJoin(labels, ", ", absl::PairFormatter("="))), &text);
   AppendField("model", FormatModel(job.spec().model()), &text);
+  AppendField("data", FormatData(job.spec().data()), &text);
   AppendField("normalization", FormatNormalization(job.spec().normalization()), &text);
   AppendField("optimizer", FormatOptimizer(job.spec().optimizer()), &text);
   if (job.spec().has_schedule()) {

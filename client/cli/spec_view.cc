@@ -6,13 +6,17 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include <google/protobuf/descriptor.h>
 
+#include "client/cli/output.h"
 #include "client/lib/number_format.h"
 
 namespace normlab::client {
 namespace {
 
 using normlab::v1::Activation;
+using normlab::v1::Augmentation;
+using normlab::v1::Data;
 using normlab::v1::GradientClipping;
 using normlab::v1::Mlp;
 using normlab::v1::Model;
@@ -122,6 +126,37 @@ std::string FormatModel(const Model& model) {
       break;
   }
   return kUnknown;
+}
+
+std::string FormatData(const Data& data) {
+  const google::protobuf::FieldDescriptor* source = data.GetReflection()->GetOneofFieldDescriptor(
+      data, Data::descriptor()->FindOneofByName("source"));
+  if (source == nullptr) {
+    return kUnknown;
+  }
+  std::string text = source->name();
+  if (data.has_arrays()) {
+    absl::StrAppend(
+        &text, " ",
+        Printable(data.arrays().path().empty() ? data.arrays().x_train() : data.arrays().path()));
+  }
+  if (data.train_limit() > 0) {
+    absl::StrAppend(&text, ", ", data.train_limit(), " training examples");
+  }
+  if (data.test_limit() > 0) {
+    absl::StrAppend(&text, ", ", data.test_limit(), " test examples");
+  }
+  const Augmentation& augmentation = data.augmentation();
+  if (augmentation.pad_and_crop() > 0) {
+    absl::StrAppend(&text, ", crop ", augmentation.pad_and_crop());
+  }
+  if (augmentation.flip()) {
+    absl::StrAppend(&text, ", flip");
+  }
+  if (augmentation.cutout() > 0) {
+    absl::StrAppend(&text, ", cutout ", augmentation.cutout());
+  }
+  return text;
 }
 
 std::string FormatNormalization(const Normalizer& normalization) {

@@ -16,6 +16,10 @@ std::string FormatNet(const normlab::v1::Model& model);
 // The shape and the activation: "mlp 100x3, sigmoid".
 std::string FormatModel(const normlab::v1::Model& model);
 
+// The data set, what is used of it and what happens to its images: "cifar10, 500 training examples,
+// crop 4, flip, cutout 16", "arrays mine.npz", "gaussian_classes".
+std::string FormatData(const normlab::v1::Data& data);
+
 // "batch" or "none".
 std::string FormatNormalization(const normlab::v1::Normalizer& normalization);
 

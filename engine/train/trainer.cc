@@ -14,6 +14,7 @@
 #include "engine/init/initializer.h"
 #include "engine/models/job_check.h"
 #include "engine/optim/schedule.h"
+#include "engine/spec/load_plan.h"
 #include "engine/train/failure.h"
 #include "engine/train/model_tensors.h"
 #include "engine/train/network_options.h"
@@ -45,7 +46,7 @@ Trainer::Trainer(v1::JobSpec resolved,
       options_(std::move(options)),
       spec_sha256_(TrainingSpecSha256(resolved_)),
       graph_(std::move(graph)),
-      source_(resolved_, data) {}
+      source_(resolved_, data, PlanLoading(resolved_, data.shape()).prefetch_thread) {}
 
 absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Plan(v1::JobSpec resolved,
                                                        const MappedDataset& data,
@@ -70,7 +71,7 @@ absl::Status Trainer::PlanNetworks() {
   NORMLAB_ASSIGN_OR_RETURN(optimizer_, MakeOptimizer(resolved_, graph_));
   const RunLength& length = source_.length();
   const auto options = [this](Mode mode, int64_t batch_size) {
-    return OptionsOf(resolved_, source_.shape(), mode, batch_size);
+    return OptionsOf(resolved_, source_.source().shape(), mode, batch_size);
   };
   if (length.train_examples >= resolved_.batch_size()) {
     NORMLAB_ASSIGN_OR_RETURN(
@@ -81,7 +82,7 @@ absl::Status Trainer::PlanNetworks() {
         rest_, Network::Plan(graph_, *model_, options(Mode::kTraining, length.last_batch_size)));
   }
   NORMLAB_ASSIGN_OR_RETURN(
-      evaluator_, Evaluator::Plan(graph_, *model_, source_,
+      evaluator_, Evaluator::Plan(graph_, *model_, source_.source(),
                                   options(Mode::kEvaluation, resolved_.evaluation().batch_size())));
   plan_.set_total_steps(length.total_steps);
   plan_.set_total_epochs(static_cast<int32_t>(length.total_epochs));

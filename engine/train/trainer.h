@@ -13,8 +13,8 @@
 #include "absl/status/statusor.h"
 
 #include "engine/checkpoint/checkpoint.h"
-#include "engine/data/batch_source.h"
 #include "engine/data/mapped_dataset.h"
+#include "engine/data/prefetching_source.h"
 #include "engine/graph/graph.h"
 #include "engine/optim/optimizer.h"
 #include "engine/train/evaluator.h"
@@ -105,7 +105,7 @@ class Trainer {
   // Sets the parameters whose initial values depend on the first batch.
   void InitializeFromData();
   // Else targets are real-valued, and there is no accuracy.
-  bool has_classes() const { return source_.shape().targets == 0; }
+  bool has_classes() const { return source_.source().shape().targets == 0; }
   // Without an update when the loss is not finite; sets model_is_finite_.
   BatchResult TrainStep(int64_t step, double learning_rate);
   bool EvaluationDue(int64_t step) const;
@@ -126,7 +126,7 @@ class Trainer {
   const TrainerOptions options_;
   const std::string spec_sha256_;
   const Graph graph_;
-  BatchSource source_;
+  PrefetchingSource source_;
   v1::WorkerPlan plan_;
   std::unique_ptr<ModelState> model_;
   std::unique_ptr<Optimizer> optimizer_;

@@ -134,6 +134,45 @@ TEST_F(CreateJobTest, ChecksTheNetworkWhileTheDataIsMissing) {
               ElementsAre("data.fashion_mnist.path", "model.cnn.blocks[0].kernel"));
 }
 
+// What a user's own arrays are, nobody knows before the helper has looked.
+TEST_F(CreateJobTest, TakesTheShapeOfOwnArraysFromTheHelper) {
+  Serve();
+  helper_.SetHandler([](const v1::HelperRequest& request) -> absl::StatusOr<v1::HelperResponse> {
+    v1::HelperResponse response;
+    response.set_id(request.id());
+    v1::DataReport& data = *response.mutable_data();
+    data.set_data_cache("/cache/arrays");
+    data.set_train_examples(300);
+    data.set_test_examples(20);
+    data.set_channels(13);
+    data.set_height(1);
+    data.set_width(1);
+    data.set_classes(4);
+    data.set_dense(true);
+    data.set_floats(true);
+    return response;
+  });
+  v1::JobSpec spec = ValidSpec();
+  spec.mutable_data()->mutable_arrays()->set_path("mine.npz");
+  v1::Job job;
+  const grpc::Status status = Create(CreateRequest(spec), &job);
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  EXPECT_EQ(job.estimate().parameters(), 13 * 7 + 7 + 7 * 4 + 4);
+
+  spec.mutable_data()->set_scaling(v1::Scaling::UNIT);
+  spec.mutable_data()->set_train_limit(301);
+  spec.mutable_data()->mutable_augmentation()->set_flip(true);
+  EXPECT_THAT(ViolatedFields(Create(CreateRequest(spec))),
+              ElementsAre("data.train_limit", "data.scaling", "data.augmentation.flip"));
+  // Without the helper's word nothing is said about the network.
+  LoseData();
+  spec = ValidSpec();
+  spec.mutable_data()->mutable_arrays()->set_path("mine.npz");
+  EXPECT_THAT(ViolatedFields(Create(CreateRequest(spec))), ElementsAre("data.fashion_mnist.path"));
+  spec.mutable_data()->mutable_arrays()->set_x_train("x.npy");
+  EXPECT_THAT(ViolatedFields(Create(CreateRequest(spec))), ElementsAre("data.arrays.path"));
+}
+
 TEST_F(CreateJobTest, DoesNotAskTheHelperAboutABrokenDataSection) {
   Serve();
   v1::JobSpec spec = ValidSpec();
