@@ -19,13 +19,8 @@ struct LoneNormalizer {
   WeightTransform transform = WeightTransform::kNone;
 };
 
-// The largest divisor of `channels` that is at most 32, leaves at least 2 channels a group and at
-// least 8 of their values (`area` a channel); else 1. Both at least 1. Pure; thread-safe.
-int64_t DefaultGroups(int64_t channels, int64_t area);
-
 // The normalizer as it acts on activations whose examples have the shape `in` ([D] or [C, H, W]), in
-// batches of `batch`; defaults of fields that are left out as proto/normlab/v1/spec.proto says, so
-// that resolved and other messages give the same. Of `weight` and `weight_standardization` only what
+// batches of `batch`; resolved or not. Of `weight` and `weight_standardization` only what
 // they do to weights, without the normalizer that follows. `placement` is not read.
 //
 // INVALID_ARGUMENT: a ghost size that does not divide the batch; fixup and skip_init, which are

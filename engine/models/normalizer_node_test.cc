@@ -19,16 +19,6 @@ v1::Normalizer Default(const std::string& kind) {
   return normalizer;
 }
 
-TEST(NormalizerNodeTest, DefaultGroupsFollowTheRuleOfTheContract) {
-  EXPECT_EQ(DefaultGroups(512, 4), 32);
-  EXPECT_EQ(DefaultGroups(64, 1), 8);    // 16 groups would have 4 values
-  EXPECT_EQ(DefaultGroups(64, 9), 32);   // of 2 channels
-  EXPECT_EQ(DefaultGroups(33, 16), 11);  // 33 groups are too many
-  EXPECT_EQ(DefaultGroups(7, 100), 1);   // a prime: 7 groups would be of 1 channel
-  EXPECT_EQ(DefaultGroups(6, 1), 1);     // 2 groups would have 3 values
-  EXPECT_EQ(DefaultGroups(1, 1), 1);
-}
-
 // Every kind of the contract is known here: a new one fails this test until it is.
 TEST(NormalizerNodeTest, EveryKindOfTheContractIsMadeOrRefused) {
   const auto* kinds = v1::Normalizer::descriptor()->FindOneofByName("kind");

@@ -8,8 +8,7 @@
 #include "absl/strings/strip.h"
 
 #include "engine/spec/checker.h"
-#include "engine/spec/limits.h"
-#include "engine/spec/validate.h"
+#include "engine/spec/validate_parts.h"
 
 namespace normlab::engine {
 namespace {
@@ -46,18 +45,17 @@ bool SameDims(const v1::Tensor& a, const v1::Tensor& b) {
 
 // The settings of the normalizer, by the rules of a job's.
 void CheckNormalizer(const v1::NormalizeRequest& request, Checker& checker) {
+  const v1::Tensor& input = request.input();
+  ValidateNormalizer("normalizer", request.normalizer(),
+                     input.dims_size() > 0 ? std::max<int64_t>(input.dims(0), 0) : 0, checker);
   v1::JobSpec spec;
   *spec.mutable_normalization() = request.normalizer();
-  if (request.input().dims_size() > 0 && request.input().dims(0) >= 1 &&
-      request.input().dims(0) <= kMaxBatchSize) {
-    spec.set_batch_size(static_cast<int32_t>(request.input().dims(0)));
-  }
-  for (const Violation& violation : Validate(spec)) {
+  Checker unknown;
+  ValidateUnknownFields(spec, unknown);
+  for (const Violation& violation : unknown.Take()) {
     absl::string_view rest = violation.field;
-    if (absl::ConsumePrefix(&rest, "normalization") &&
-        (rest.empty() || rest[0] == '.' || rest[0] == '[')) {
-      checker.Fail(absl::StrCat("normalizer", rest), violation.description);
-    }
+    absl::ConsumePrefix(&rest, "normalization");
+    checker.Fail(absl::StrCat("normalizer", rest), violation.description);
   }
 }
 

@@ -19,6 +19,7 @@
 #include "engine/layers/single_layer.h"
 #include "engine/models/normalizer_node.h"
 #include "engine/spec/validate_normalize.h"
+#include "engine/worker/normalize_inference.h"
 #include "engine/worker/normalize_tensors.h"
 #include "engine/worker/normalize_weights.h"
 
@@ -63,29 +64,42 @@ void TakeParameters(const v1::NormalizeRequest& request,
 
 // What computes the gradient in evaluation mode: the same function of the input, planned for
 // training. Statistics of the batch give way to running ones that are constants; sets within an
-// example are treated as in training. Empty: nothing does.
+// example are treated as in training. Empty: no layer does.
 struct InferenceGradient {
-  std::optional<NodeKind> operator()(const BatchNormNode& node) const {
-    return FrozenBatchNormNode{node};
-  }
-  std::optional<NodeKind> operator()(const NoisyBatchNormNode& node) const {
+  using Layer = std::optional<NodeKind>;
+
+  Layer operator()(const BatchNormNode& node) const { return FrozenBatchNormNode{node}; }
+  Layer operator()(const NoisyBatchNormNode& node) const {
     // The noise is for training only.
     return node.normalize ? NodeKind(FrozenBatchNormNode{node.batch})
                           : NodeKind(ActivationNode{ActivationKind::kIdentity});
   }
-  std::optional<NodeKind> operator()(const BatchRenormNode& node) const {
-    return FrozenBatchNormNode{node.batch};
-  }
-  std::optional<NodeKind> operator()(const GhostBatchNormNode& node) const {
-    return FrozenBatchNormNode{node.batch};
-  }
-  std::optional<NodeKind> operator()(const LpBatchNormNode&) const { return std::nullopt; }
-  std::optional<NodeKind> operator()(const MeanOnlyBatchNormNode&) const { return std::nullopt; }
+  Layer operator()(const BatchRenormNode& node) const { return FrozenBatchNormNode{node.batch}; }
+  Layer operator()(const GhostBatchNormNode& node) const { return FrozenBatchNormNode{node.batch}; }
+  Layer operator()(const LpBatchNormNode&) const { return std::nullopt; }
+  Layer operator()(const MeanOnlyBatchNormNode&) const { return std::nullopt; }
   template <typename Other>
-  std::optional<NodeKind> operator()(const Other& node) const {
+  Layer operator()(const Other& node) const {
     return node;
   }
 };
+
+// Of the kinds for which no layer computes it.
+NormalizerFormula FormulaOf(const NodeKind& kind) {
+  const auto* lp = std::get_if<LpBatchNormNode>(&kind);
+  if (lp == nullptr) {
+    return {.scale = ScaleKind::kOne};  // mean-only
+  }
+  switch (lp->power) {
+    case LpBatchNormNode::Power::kOne:
+      return {.scale = ScaleKind::kMeanAbsolute, .epsilon = lp->batch.epsilon};
+    case LpBatchNormNode::Power::kTwo:
+      return {.scale = ScaleKind::kRootMeanSquare, .epsilon = lp->batch.epsilon};
+    case LpBatchNormNode::Power::kInfinity:
+      break;
+  }
+  return {.scale = ScaleKind::kMaximumAbsolute, .epsilon = lp->batch.epsilon};
+}
 
 // Whether training takes statistics of the batch and evaluation does not.
 bool HasBatchStatistics(const NodeKind& kind) {
@@ -128,7 +142,7 @@ class LayerCall {
     Take(request_.input(), layer->input());
     layer->Forward();
     Put(request_.input().dims(), layer->output(), *response.mutable_output());
-    if (request_.has_output_gradient()) {
+    if (layer_backward_) {
       Take(request_.output_gradient(), layer->output_gradient());
       layer->Backward();
       Put(request_.input().dims(), layer->input_gradient(), *response.mutable_input_gradient());
@@ -136,6 +150,8 @@ class LayerCall {
         Put(spec.dims, layer->gradient(spec),
             (*response.mutable_parameter_gradients())[OwnName(spec)]);
       }
+    } else if (request_.has_output_gradient()) {
+      PutGivenGradient(*layer, response);
     }
     PutStatistics(*layer, response);
     response.set_implementation(Implementations(*layer));
@@ -146,16 +162,11 @@ class LayerCall {
   // Null: result_ says why.
   std::unique_ptr<SingleLayer> Plan() {
     NodeKind planned = kind_;
-    const bool backward = request_.has_output_gradient();
-    if (inference_ && backward) {
+    layer_backward_ = request_.has_output_gradient();
+    if (inference_ && layer_backward_) {
       const std::optional<NodeKind> kind = std::visit(InferenceGradient(), kind_);
-      if (!kind.has_value()) {
-        Fail(result_, "output_gradient",
-             absl::StrCat("gradients of ", NormalizerName(request_.normalizer()),
-                          " exist with TRAINING statistics only; leave one of the two out"));
-        return nullptr;
-      }
-      planned = *kind;
+      layer_backward_ = kind.has_value();
+      planned = kind.value_or(kind_);
     }
     // A setting that does not fit the shape is the normalizer's fault; what then cannot be planned
     // is the batch's.
@@ -163,13 +174,13 @@ class LayerCall {
       Fail(result_, kind_field_, WithoutLayer(fits));
       return nullptr;
     }
-    absl::StatusOr<std::unique_ptr<SingleLayer>> layer =
-        SingleLayer::Plan(kLayerName, std::move(planned), in_,
-                          {.batch = batch_,
-                           .mode = inference_ && !backward ? Mode::kEvaluation : Mode::kTraining,
-                           .backward = backward,
-                           .seed = request_.seed(),
-                           .step = request_.step()});
+    absl::StatusOr<std::unique_ptr<SingleLayer>> layer = SingleLayer::Plan(
+        kLayerName, std::move(planned), in_,
+        {.batch = batch_,
+         .mode = inference_ && !layer_backward_ ? Mode::kEvaluation : Mode::kTraining,
+         .backward = layer_backward_,
+         .seed = request_.seed(),
+         .step = request_.step()});
     if (layer.ok()) {
       return *std::move(layer);
     }
@@ -194,6 +205,29 @@ class LayerCall {
     return std::string(message);
   }
 
+  void PutGivenGradient(SingleLayer& layer, v1::NormalizeResponse& response) const {
+    GivenStatistics given;
+    for (const ParameterSpec& spec : layer.state()) {
+      (spec.role == ParameterRole::kRunningMean ? given.mean : given.var) = layer.values(spec);
+    }
+    for (const ParameterSpec& spec : layer.parameters()) {
+      if (spec.role == ParameterRole::kGamma) {
+        given.gamma = layer.values(spec);
+      }
+    }
+    const ChannelGradients gradients = GradientOfGivenStatistics(
+        FormulaOf(kind_), {batch_, in_.front(), ElementCount(in_) / in_.front()}, given,
+        ValuesOf(request_.input()), ValuesOf(request_.output_gradient()));
+    Put(request_.input().dims(), absl::MakeConstSpan(gradients.d_x),
+        *response.mutable_input_gradient());
+    for (const ParameterSpec& spec : layer.parameters()) {
+      Put(spec.dims,
+          absl::MakeConstSpan(spec.role == ParameterRole::kGamma ? gradients.d_gamma
+                                                                 : gradients.d_beta),
+          (*response.mutable_parameter_gradients())[OwnName(spec)]);
+    }
+  }
+
   void PutStatistics(SingleLayer& layer, v1::NormalizeResponse& response) const {
     auto& statistics = *response.mutable_statistics();
     for (const ParameterSpec& spec : layer.state()) {
@@ -214,6 +248,7 @@ class LayerCall {
   const Dims in_;
   const bool inference_;
   const std::string kind_field_;
+  bool layer_backward_ = false;  // whether the layer computes the gradients
   v1::NormalizeResult result_;
 };
 

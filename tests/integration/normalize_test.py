@@ -279,6 +279,37 @@ class NormalizeTest(ServerTest):
             self.assertEqual(dims_of(self.normalize('weight', nested(v, dims)).json()['output']), dims)
             self.assert_near(self.normalize('weight', nested(v, dims)).json()['output'], v, TOLERANCE, 'gains start at |v|')
 
+    @unittest.skipIf('batch_renorm' in PENDING, 'the engine has no batch renorm yet')
+    def test_batch_renorm_corrects_towards_the_running_statistics(self):
+        dims = [5, 3]
+        shape, x, d_y = Shape(dims), numbers(15, 1), numbers(15, 2)
+        mean_run, var_run = numbers(3, 3), [abs(v) + 0.5 for v in numbers(3, 4)]
+        result = self.normalize('batch_renorm', nested(x, dims), '--output-gradient', json.dumps(nested(d_y, dims)),
+                                '--parameter', f'running_mean={json.dumps(mean_run)}',
+                                '--parameter', f'running_var={json.dumps(var_run)}').json()
+        corrections = []
+        for c, places in enumerate(shape.per_channel()):
+            values = [x[p] for p in places]
+            mean = sum(values) / len(values)
+            s, s_run = deviation(1e-5)(values, mean), math.sqrt(var_run[c] + 1e-5)
+            corrections.append((min(max(s / s_run, 1 / 3), 3), min(max((mean - mean_run[c]) / s_run, -5), 5)))
+
+        def function(at):  # no gradient goes through r and d
+            xh = normalize_sets(shape.per_channel(), at, deviation(1e-5))
+            return [v * corrections[i % 3][0] + corrections[i % 3][1] for i, v in enumerate(xh)]
+        self.assert_near(result['output'], function(x), TOLERANCE, 'batch_renorm')
+        self.assert_near(result['input_gradient'], central_difference(function, x, d_y), GRADIENT_TOLERANCE, 'batch_renorm')
+
+    @unittest.skipIf('noisy_batch' in PENDING, 'the engine has no noisy batch norm yet')
+    def test_noise_follows_from_seed_and_step(self):
+        x = nested(numbers(40, 1), [8, 5])
+        first = self.normalize('noisy_batch', x, '--seed', '3', '--step', '2').json()
+        self.assertEqual(first, self.normalize('noisy_batch', x, '--seed', '3', '--step', '2').json())
+        for other in (['--seed', '4', '--step', '2'], ['--seed', '3', '--step', '1']):
+            self.assertNotEqual(first['output'], self.normalize('noisy_batch', x, *other).json()['output'])
+        quiet = self.normalize('noisy_batch', x, '--inference').json()
+        self.assertEqual(quiet['output'], self.normalize('batch', x, '--inference').json()['output'])
+
     def test_the_column_of_the_readme(self):
         result = self.normalize('{batch: {}}', '[[-1.5], [-0.5], [0.5], [1.5]]').json()
         self.assertEqual(result['statistics']['mean'], [0])
@@ -292,6 +323,40 @@ class NormalizeTest(ServerTest):
                                 '--parameter', 'running_var=[4, 9]').json()
         self.assert_near(result['output'], [0, 2 / 3, 1, 5 / 3, -0.5, -1 / 3], TOLERANCE, 'inference')
         self.assertEqual(result['statistics'], {'running_mean': [1, 0], 'running_var': [4, 9]})
+
+    def test_inference_gradients_take_running_statistics_for_constants(self):
+        dims = [3, 4]
+        x, d_y = numbers(12, 1), numbers(12, 2)
+        parameters = {'weight': numbers(4, 3), 'bias': numbers(4, 4), 'running_mean': numbers(4, 6)}
+        running = [abs(v) + 0.5 for v in numbers(4, 7)]
+        divisors = {'batch': lambda v: math.sqrt(v + 1e-5), 'noisy_batch': lambda v: math.sqrt(v + 1e-5),
+                    'batch_renorm': lambda v: math.sqrt(v + 1e-5), 'ghost_batch': lambda v: math.sqrt(v + 1e-5),
+                    'frozen_batch': lambda v: math.sqrt(v + 1e-5), 'l1_batch': lambda v: v + 1e-5,
+                    'l2_batch': lambda v: math.sqrt(v * v + 1e-5), 'linf_batch': lambda v: v + 1e-5,
+                    'mean_only_batch': lambda v: 1.0}
+        for kind, divisor in divisors.items():
+            if kind in PENDING or 'frozen_batch' in PENDING:
+                continue
+            given = dict(parameters)
+            if kind == 'mean_only_batch':
+                del given['weight']
+            else:
+                given['running_scale' if kind[0] == 'l' else 'running_var'] = running
+            arguments = ['--inference', '--output-gradient', json.dumps(nested(d_y, dims))]
+            for name, values in given.items():
+                arguments += ['--parameter', f'{name}={json.dumps(values)}']
+            result = self.normalize(kind, nested(x, dims), *arguments).json()
+
+            def function(at, p, d=divisor):
+                return [p.get('weight', [1.0] * 4)[i % 4] * (v - p['running_mean'][i % 4]) / d(running[i % 4]) + p['bias'][i % 4]
+                        for i, v in enumerate(at)]
+            self.assert_near(result['output'], function(x, given), TOLERANCE, kind)
+            self.assert_near(result['input_gradient'], central_difference(lambda at: function(at, given), x, d_y),
+                             GRADIENT_TOLERANCE, kind)
+            for name in set(given) & {'weight', 'bias'}:
+                self.assert_near(result['parameter_gradients'][name],
+                                 central_difference(lambda at, n=name: function(x, {**given, n: at}), given[name], d_y),
+                                 GRADIENT_TOLERANCE, f'{kind} {name}')
 
     def test_npy_in_and_out(self):
         path = os.path.join(self.folder, 'x.npy')
