@@ -19,7 +19,7 @@ class RandomStream {
 
   // 128 random bits of (step, index).
   std::array<uint32_t, 4> Bits(uint64_t step, uint64_t index) const;
-  // Bits of many indices at once, about ten times faster: words[k][i] becomes Bits(step,
+  // Bits of many indices at once, about four times faster: words[k][i] becomes Bits(step,
   // indices[i])[k]. Each of the four arrays has room for indices.size() words; none overlap.
   void FillBits(uint64_t step,
                 absl::Span<const uint64_t> indices,

@@ -26,7 +26,7 @@ constexpr int64_t kPixels = 30;
 DecodedDataset Numbered() {
   DecodedDataset data = testing::MakePatterns(kShape, 5);
   for (int n = 0; n < kShape.train_examples; ++n) {
-    data.train_images[n * kPixels] = static_cast<uint8_t>(n);
+    data.train.bytes[n * kPixels] = static_cast<uint8_t>(n);
   }
   return data;
 }
@@ -60,9 +60,9 @@ class BatchSourceTest : public ::testing::Test {
     for (int64_t n = 0; n < count; ++n) {
       const int index = static_cast<int>(images[n * kPixels]);
       indices.push_back(index);
-      EXPECT_EQ(labels[n], data_.train_labels[index]);
+      EXPECT_EQ(labels[n], data_.train.labels[index]);
       for (int64_t i = 0; i < kPixels; ++i) {
-        EXPECT_EQ(images[n * kPixels + i], data_.train_images[index * kPixels + i]);
+        EXPECT_EQ(images[n * kPixels + i], data_.train.bytes[index * kPixels + i]);
       }
     }
     return indices;
@@ -126,9 +126,9 @@ TEST_F(BatchSourceTest, TestExamplesComeInTheirOwnOrder) {
   std::vector<int32_t> labels(3);
   source.LoadTest(4, absl::MakeSpan(images), absl::MakeSpan(labels));
   for (int64_t i = 0; i < 3 * kPixels; ++i) {
-    EXPECT_EQ(images[i], data_.test_images[4 * kPixels + i]);
+    EXPECT_EQ(images[i], data_.test.bytes[4 * kPixels + i]);
   }
-  EXPECT_EQ(labels[2], data_.test_labels[6]);
+  EXPECT_EQ(labels[2], data_.test.labels[6]);
 }
 
 TEST_F(BatchSourceTest, StandardizedTrainingImagesHaveMeanZeroAndVarianceOnePerChannel) {
@@ -155,7 +155,7 @@ TEST_F(BatchSourceTest, StandardizedTrainingImagesHaveMeanZeroAndVarianceOnePerC
 TEST_F(BatchSourceTest, UnitAndSymmetricReachTheirEndsExactly) {
   for (const auto& [scaling, low] :
        {std::pair{v1::Scaling::UNIT, 0.0F}, std::pair{v1::Scaling::SYMMETRIC, -1.0F}}) {
-    const PixelTransform transform = MakePixelTransforms(scaling, *mapped_)[0];
+    const ByteTransform transform = MakeByteTransform(scaling, 0.3, 0.2);
     EXPECT_EQ(0.0F * transform.scale + transform.shift, low);
     EXPECT_EQ(255.0F * transform.scale + transform.shift, 1.0F);
   }
@@ -163,11 +163,13 @@ TEST_F(BatchSourceTest, UnitAndSymmetricReachTheirEndsExactly) {
 
 TEST_F(BatchSourceTest, AConstantChannelIsOnlyCentred) {
   DecodedDataset flat = data_;
-  std::fill(flat.train_images.begin(), flat.train_images.end(), uint8_t{51});
+  std::fill(flat.train.bytes.begin(), flat.train.bytes.end(), uint8_t{51});
   ASSERT_TRUE(WriteDataset(flat, path_ + ".flat").ok());
   const auto mapped = MappedDataset::Open(path_ + ".flat");
   ASSERT_TRUE(mapped.ok());
-  const PixelTransform transform = MakePixelTransforms(v1::Scaling::STANDARDIZE, *mapped)[1];
+  EXPECT_EQ(mapped->channel_deviations()[1], 0);
+  const ByteTransform transform = MakeByteTransform(
+      v1::Scaling::STANDARDIZE, mapped->channel_means()[1], mapped->channel_deviations()[1]);
   EXPECT_NEAR(51 * transform.scale + transform.shift, 0, 1e-6);
   EXPECT_TRUE(std::isfinite(transform.scale));
   std::filesystem::remove(path_ + ".flat");

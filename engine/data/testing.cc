@@ -23,11 +23,10 @@ void Append32(std::string& out, uint32_t value) {
 void FillPatterns(const DatasetShape& shape,
                   int32_t examples,
                   const common::RandomStream& random,
-                  std::vector<uint8_t>& images,
-                  std::vector<uint8_t>& labels) {
+                  DecodedPart& part) {
   for (int32_t n = 0; n < examples; ++n) {
     const auto label = static_cast<int>(random.Below(shape.classes, 2 * n, 0));
-    labels.push_back(static_cast<uint8_t>(label));
+    part.labels.push_back(label);
     int64_t index = 0;
     for (int c = 0; c < shape.channels; ++c) {
       for (int y = 0; y < shape.height; ++y) {
@@ -35,11 +34,16 @@ void FillPatterns(const DatasetShape& shape,
           const double wave =
               std::sin(0.37 * (label + 1) * x + 0.61 * c) * std::cos(0.29 * (label + 2) * y);
           const double value = 110 + 70 * wave + 35 * random.Normal(2 * n + 1, index);
-          images.push_back(static_cast<uint8_t>(std::clamp(value, 0.0, 255.0)));
+          part.bytes.push_back(static_cast<uint8_t>(std::clamp(value, 0.0, 255.0)));
         }
       }
     }
   }
+}
+
+// As IDX files have them.
+std::vector<uint8_t> LabelBytes(const DecodedPart& part) {
+  return {part.labels.begin(), part.labels.end()};
 }
 
 }  // namespace
@@ -82,9 +86,8 @@ DecodedDataset MakePatterns(const DatasetShape& shape, uint32_t seed) {
   DecodedDataset data;
   data.shape = shape;
   FillPatterns(shape, shape.train_examples, common::RandomStream(seed, "patterns/train"),
-               data.train_images, data.train_labels);
-  FillPatterns(shape, shape.test_examples, common::RandomStream(seed, "patterns/test"),
-               data.test_images, data.test_labels);
+               data.train);
+  FillPatterns(shape, shape.test_examples, common::RandomStream(seed, "patterns/test"), data.test);
   return data;
 }
 
@@ -97,10 +100,10 @@ void WriteIdxFolder(const DecodedDataset& data, const std::string& folder, bool 
   };
   const auto train = static_cast<uint32_t>(data.shape.train_examples);
   const auto test = static_cast<uint32_t>(data.shape.test_examples);
-  write("train-images-idx3-ubyte", IdxBytes({train, side_y, side_x}, data.train_images));
-  write("train-labels-idx1-ubyte", IdxBytes({train}, data.train_labels));
-  write("t10k-images-idx3-ubyte", IdxBytes({test, side_y, side_x}, data.test_images));
-  write("t10k-labels-idx1-ubyte", IdxBytes({test}, data.test_labels));
+  write("train-images-idx3-ubyte", IdxBytes({train, side_y, side_x}, data.train.bytes));
+  write("train-labels-idx1-ubyte", IdxBytes({train}, LabelBytes(data.train)));
+  write("t10k-images-idx3-ubyte", IdxBytes({test, side_y, side_x}, data.test.bytes));
+  write("t10k-labels-idx1-ubyte", IdxBytes({test}, LabelBytes(data.test)));
 }
 
 }  // namespace normlab::engine::testing

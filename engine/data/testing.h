@@ -6,6 +6,7 @@
 
 #include "absl/strings/string_view.h"
 
+#include "engine/data/dataset_writer.h"
 #include "engine/data/mapped_dataset.h"
 
 namespace normlab::engine::testing {

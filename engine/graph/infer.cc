@@ -58,8 +58,11 @@ struct Infer {
       // As torch.nn.utils.weight_norm has it: [out, 1, ...].
       Dims gain(weight.size(), 1);
       gain[0] = weight[0];
-      inferred.parameters.push_back(
-          Constant(name, "weight_g", ParameterRole::kGain, std::move(gain), 1.0F));
+      ParameterSpec scale = Tensor(name, "weight_g", ParameterRole::kGain, std::move(gain));
+      if (options.data_dependent_init) {
+        scale.constant = 1.0F;  // until the first batch
+      }
+      inferred.parameters.push_back(std::move(scale));
     }
     if (bias) {
       ParameterSpec vector = Tensor(name, "bias", ParameterRole::kBias, {weight[0]});

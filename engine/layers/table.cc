@@ -113,10 +113,6 @@ LayerParameters FindParameters(
       case ParameterRole::kScale:
         set(found.scale, found.d_scale);
         break;
-      case ParameterRole::kGain:
-      case ParameterRole::kThreshold:
-      case ParameterRole::kAlpha:
-      case ParameterRole::kScale:
       case ParameterRole::kRunningMean:
       case ParameterRole::kRunningVar:
         break;

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "engine/spec/load_plan.h"
 #include "engine/spec/optimizer_memory.h"
 
 namespace normlab::engine {
@@ -30,7 +31,7 @@ class Builder {
       : normalization_(resolved.normalization()),
         activation_(activation),
         classes_(shape.classes),
-        graph_(Dims{shape.channels, shape.height, shape.width}) {}
+        graph_(InputDims(shape)) {}
 
   void AddBlock(const std::string& field, const v1::ConvolutionBlock& block) {
     Add(absl::StrCat(field, ".kernel"), absl::StrCat("conv", ++convolutions_),
@@ -139,8 +140,6 @@ MemoryEstimate EstimateJobMemory(const v1::JobSpec& resolved,
   const RunLength length = ComputeRunLength(resolved, shape);
   const int64_t evaluation_batch = std::min<int64_t>(resolved.evaluation().batch_size(),
                                                      std::max<int64_t>(length.test_examples, 1));
-  const int64_t example_bytes =
-      int64_t{shape.channels} * shape.height * shape.width + 1;  // one byte a pixel, and the label
   MemoryInputs inputs;
   // A full batch that the training set does not fill is never planned.
   inputs.batch_size = length.train_examples >= resolved.batch_size() ? resolved.batch_size() : 0;
@@ -148,8 +147,7 @@ MemoryEstimate EstimateJobMemory(const v1::JobSpec& resolved,
   inputs.evaluation_batch_size = evaluation_batch;
   inputs.evaluation_last_batch_size = length.test_examples % evaluation_batch;
   inputs.optimizer_slots = OptimizerSlotCount(resolved.optimizer());
-  inputs.data_bytes =
-      example_bytes * (int64_t{shape.train_examples} + int64_t{shape.test_examples});
+  inputs.data_bytes = DecodedBytes(shape) + PlanLoading(resolved, shape).buffer_bytes;
   inputs.threads = resolved.threads();
   return EstimateMemory(graph, inputs);
 }

@@ -24,6 +24,17 @@ inline constexpr int64_t kMaxLabels = 32;
 inline constexpr int64_t kMaxLabelKeyBytes = 63;
 inline constexpr int64_t kMaxTextCharacters = 200;
 inline constexpr int64_t kMaxPathBytes = 4096;
+// Labels are int32 in memory, but every class costs a column of the last layer.
+inline constexpr int64_t kMaxClasses = 65536;
+// Of a dense example, and real-valued targets of an example.
+inline constexpr int64_t kMaxFeatures = 65536;
+inline constexpr int64_t kMaxImageSide = 4096;
+inline constexpr int64_t kMaxExamples = 1000000000;
+// Of both parts of a decoded data set; and of a synthetic one, which has to be drawn while somebody
+// waits for an answer (about 5 seconds).
+inline constexpr int64_t kMaxDatasetBytes = int64_t{4} << 30;
+inline constexpr int64_t kMaxSyntheticValues = int64_t{1} << 27;
+inline constexpr int64_t kMaxSyntheticOperations = int64_t{1} << 33;
 // A year.
 inline constexpr int64_t kMaxTimeLimitSeconds = 366LL * 24 * 3600;
 // Largest magnitude of a real-valued setting: representable as a float, with room for a product of

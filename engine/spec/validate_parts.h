@@ -10,6 +10,8 @@ namespace normlab::engine {
 void ValidateModel(const v1::JobSpec& spec, Checker& checker);
 void ValidateNormalization(const v1::Normalizer& normalization, Checker& checker);
 void ValidateData(const v1::JobSpec& spec, Checker& checker);
+// Its oneof alone.
+void ValidateSource(const v1::Data& data, Checker& checker);
 void ValidateTraining(const v1::JobSpec& spec, Checker& checker);
 void ValidateOptimizer(const v1::Optimizer& optimizer, Checker& checker);
 void ValidateSchedule(const v1::Schedule& schedule, Checker& checker);
