@@ -56,13 +56,33 @@ absl::StatusOr<DataFile> OpenOne(int root, const std::string& relative, std::str
     return absl::FailedPreconditionError("not a regular file");
   }
   NORMLAB_ASSIGN_OR_RETURN(const FileIdentity identity, IdentityOf(fd.get()));
-  return DataFile{.fd = std::move(fd), .path = std::move(path), .identity = identity};
+  return DataFile{.fd = std::move(fd), .path = std::move(path), .name = {}, .identity = identity};
+}
+
+// Opens `name`, or else `name`.gz, of a folder. NOT_FOUND: there is neither.
+absl::StatusOr<DataFile> OpenPlainOrGzip(int root,
+                                         const std::string& relative,
+                                         const std::string& shown,
+                                         const std::string& name) {
+  absl::StatusOr<DataFile> opened = absl::NotFoundError("");
+  for (const absl::string_view suffix : {"", ".gz"}) {
+    const std::string file = absl::StrCat(name, suffix);
+    opened = OpenOne(root, absl::StrCat(relative, "/", file), absl::StrCat(shown, "/", file));
+    if (!absl::IsNotFound(opened.status())) {
+      break;
+    }
+  }
+  if (opened.ok()) {
+    opened->name = name;
+  }
+  return opened;
 }
 
 // All files of one candidate folder, or a sentence that says why not.
 absl::StatusOr<std::vector<DataFile>> OpenFolder(const std::string& root,
                                                  const std::string& relative,
-                                                 absl::Span<const std::string> names) {
+                                                 absl::Span<const std::string> names,
+                                                 absl::Span<const std::string> optional_names) {
   const std::string shown = relative == "." ? root : absl::StrCat(root, "/", relative);
   const UniqueFd root_fd(open(root.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
   if (!root_fd.valid()) {
@@ -78,26 +98,21 @@ absl::StatusOr<std::vector<DataFile>> OpenFolder(const std::string& root,
   }
   std::vector<DataFile> files;
   std::vector<std::string> problems;
-  for (const std::string& name : names) {
-    absl::Status status;
-    for (const absl::string_view suffix : {"", ".gz"}) {
-      const std::string file = absl::StrCat(name, suffix);
-      auto opened =
-          OpenOne(root_fd.get(), absl::StrCat(relative, "/", file), absl::StrCat(shown, "/", file));
-      status = opened.status();
-      if (opened.ok()) {
-        files.push_back(*std::move(opened));
-      }
-      if (!absl::IsNotFound(status)) {
-        break;
+  const auto open_all = [&](absl::Span<const std::string> wanted, bool required) {
+    for (const std::string& name : wanted) {
+      auto file = OpenPlainOrGzip(root_fd.get(), relative, shown, name);
+      if (file.ok()) {
+        files.push_back(*std::move(file));
+      } else if (!absl::IsNotFound(file.status())) {
+        problems.push_back(
+            absl::StrCat("has a ", name, " that cannot be used: ", file.status().message()));
+      } else if (required) {
+        problems.push_back(absl::StrCat("has no ", name, " or ", name, ".gz"));
       }
     }
-    if (absl::IsNotFound(status)) {
-      problems.push_back(absl::StrCat("has no ", name, " or ", name, ".gz"));
-    } else if (!status.ok()) {
-      problems.push_back(absl::StrCat("has a ", name, " that cannot be used: ", status.message()));
-    }
-  }
+  };
+  open_all(names, /*required=*/true);
+  open_all(optional_names, /*required=*/false);
   if (!problems.empty()) {
     return absl::NotFoundError(absl::StrCat(shown, " ", absl::StrJoin(problems, ", ")));
   }
@@ -158,7 +173,8 @@ absl::StatusOr<UniqueFd> OpenBeneath(int root, const std::string& relative, int 
 
 absl::StatusOr<std::vector<DataFile>> OpenDataFiles(const std::string& path,
                                                     absl::Span<const std::string> roots,
-                                                    absl::Span<const std::string> names) {
+                                                    absl::Span<const std::string> names,
+                                                    absl::Span<const std::string> optional_names) {
   const bool absolute = absl::StartsWith(path, "/");
   std::vector<std::string> problems;
   for (const std::string& root : roots) {
@@ -166,7 +182,7 @@ absl::StatusOr<std::vector<DataFile>> OpenDataFiles(const std::string& path,
     if (!relative.has_value()) {
       continue;
     }
-    auto files = OpenFolder(root, *relative, names);
+    auto files = OpenFolder(root, *relative, names, optional_names);
     if (files.ok()) {
       return files;
     }
@@ -179,6 +195,29 @@ absl::StatusOr<std::vector<DataFile>> OpenDataFiles(const std::string& path,
                                                   absl::StrJoin(roots, ", "), ")"));
   }
   return absl::NotFoundError(absl::StrJoin(problems, "; "));
+}
+
+absl::StatusOr<DataFile> OpenDataFile(const std::string& path,
+                                      absl::Span<const std::string> roots) {
+  const size_t slash = path.rfind('/');
+  const std::string name = slash == std::string::npos ? path : path.substr(slash + 1);
+  if (name.empty() || name == "." || name == "..") {
+    return absl::NotFoundError("the path names a folder, not a file");
+  }
+  const std::string folder = slash == std::string::npos ? "."
+                             : slash == 0               ? "/"
+                                                        : path.substr(0, slash);
+  NORMLAB_ASSIGN_OR_RETURN(std::vector<DataFile> files, OpenDataFiles(folder, roots, {name}));
+  return std::move(files[0]);
+}
+
+absl::Status CheckUnchanged(const DataFile& file) {
+  NORMLAB_ASSIGN_OR_RETURN(const FileIdentity now, IdentityOf(file.fd.get()));
+  if (now == file.identity) {
+    return absl::OkStatus();
+  }
+  return absl::AbortedError(
+      absl::StrCat(file.path, " changed while it was read; try again when it is complete"));
 }
 
 }  // namespace normlab::engine

@@ -29,6 +29,7 @@ absl::StatusOr<FileIdentity> IdentityOf(int fd);
 struct DataFile {
   common::UniqueFd fd;
   std::string path;  // for messages
+  std::string name;  // as asked for, without folder and .gz
   FileIdentity identity;
 };
 
@@ -43,12 +44,22 @@ absl::StatusOr<common::UniqueFd> WalkBeneath(int root, const std::string& relati
 
 // Opens the files `names` (each as it is, or with ".gz") of the folder `path`, which is relative to
 // one of `roots`, tried in order, or absolute and below one of them. Nothing outside the roots is
-// ever opened, and only regular files are. In the order of `names`.
+// ever opened, and only regular files are. In the order of `names`, then those of `optional_names`
+// that exist, in their order.
 //
 // NOT_FOUND: a sentence that lists every place looked at and what was missing there, without a
 // remedy. Thread-safe.
-absl::StatusOr<std::vector<DataFile>> OpenDataFiles(const std::string& path,
-                                                    absl::Span<const std::string> roots,
-                                                    absl::Span<const std::string> names);
+absl::StatusOr<std::vector<DataFile>> OpenDataFiles(
+    const std::string& path,
+    absl::Span<const std::string> roots,
+    absl::Span<const std::string> names,
+    absl::Span<const std::string> optional_names = {});
+
+// The same for one file, whose folder and name are in `path`.
+absl::StatusOr<DataFile> OpenDataFile(const std::string& path, absl::Span<const std::string> roots);
+
+// ABORTED: the file is not the one any more that was opened, so what was read of it may be neither
+// the old contents nor the new ones; the message says to try again. Thread-safe.
+absl::Status CheckUnchanged(const DataFile& file);
 
 }  // namespace normlab::engine

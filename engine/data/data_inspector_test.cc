@@ -15,6 +15,7 @@
 #include "common/atomic_file.h"
 #include "engine/data/cache_folder.h"
 #include "engine/data/data_files.h"
+#include "engine/data/dataset_format.h"
 #include "engine/data/mapped_dataset.h"
 #include "engine/data/testing.h"
 
@@ -89,23 +90,23 @@ TEST_F(DataInspectorTest, WritesACacheThatHoldsTheDataSet) {
   const auto mapped = MappedDataset::Open(report.data_cache());
   ASSERT_TRUE(mapped.ok()) << mapped.status();
   EXPECT_TRUE(mapped->VerifyContents().ok());
-  EXPECT_THAT(mapped->train_images(), ElementsAreArray(data_.train_images));
-  EXPECT_THAT(mapped->train_labels(), ElementsAreArray(data_.train_labels));
-  EXPECT_THAT(mapped->test_images(), ElementsAreArray(data_.test_images));
-  EXPECT_THAT(mapped->test_labels(), ElementsAreArray(data_.test_labels));
+  EXPECT_THAT(mapped->train().bytes, ElementsAreArray(data_.train.bytes));
+  EXPECT_THAT(mapped->train().labels, ElementsAreArray(data_.train.labels));
+  EXPECT_THAT(mapped->test().bytes, ElementsAreArray(data_.test.bytes));
+  EXPECT_THAT(mapped->test().labels, ElementsAreArray(data_.test.labels));
   double mean = 0;
-  for (const uint8_t pixel : data_.train_images) {
+  for (const uint8_t pixel : data_.train.bytes) {
     mean += pixel / 255.0;
   }
-  mean /= static_cast<double>(data_.train_images.size());
+  mean /= static_cast<double>(data_.train.bytes.size());
   double var = 0;
-  for (const uint8_t pixel : data_.train_images) {
+  for (const uint8_t pixel : data_.train.bytes) {
     var += (pixel / 255.0 - mean) * (pixel / 255.0 - mean);
   }
   constexpr double kSummation = 1e-12;  // both sums are in double
   EXPECT_NEAR(mapped->channel_means()[0], mean, kSummation);
   EXPECT_NEAR(mapped->channel_deviations()[0],
-              std::sqrt(var / static_cast<double>(data_.train_images.size())), kSummation);
+              std::sqrt(var / static_cast<double>(data_.train.bytes.size())), kSummation);
 }
 
 TEST_F(DataInspectorTest, AbsolutePathsBelowARootAreAccepted) {
@@ -174,7 +175,8 @@ TEST_F(DataInspectorTest, RepairedFilesAreLookedAtAgain) {
   Replace("train-labels-idx1-ubyte", "broken");
   EXPECT_THAT(Violations("mnist"), ElementsAre(HasSubstr("not an IDX file")));
   EXPECT_THAT(Violations("mnist"), ElementsAre(HasSubstr("not an IDX file")));
-  Replace("train-labels-idx1-ubyte", testing::IdxBytes({37}, data_.train_labels));
+  Replace("train-labels-idx1-ubyte",
+          testing::IdxBytes({37}, {data_.train.labels.begin(), data_.train.labels.end()}));
   EXPECT_THAT(Violations("mnist"), IsEmpty());
 }
 
@@ -190,8 +192,8 @@ TEST_F(DataInspectorTest, ADamagedOrMissingCacheIsMadeAgain) {
   // One changed pixel: a later helper verifies the checksum before it trusts what it finds.
   {
     std::fstream file(cache, std::ios::in | std::ios::out | std::ios::binary);
-    file.seekp(4096 + 100);
-    file.put(static_cast<char>(~data_.train_images[100]));
+    file.seekp(dataset_format::LayoutOf(kShape).train.values + 100);
+    file.put(static_cast<char>(~data_.train.bytes[100]));
   }
   DataInspector later;
   EXPECT_EQ(later.Inspect(Request("mnist")).data_cache(), cache);
@@ -255,7 +257,7 @@ TEST_F(DataInspectorTest, ACacheThatCannotBeWrittenIsSaid) {
 TEST_F(DataInspectorTest, DamagedCacheHeadersAreRefused) {
   const std::string cache = inspector_.Inspect(Request("mnist")).data_cache();
   const std::string bytes = *common::ReadFile(cache);
-  for (const size_t position : {0, 8, 12, 16, 24, 40, 200, 330}) {
+  for (const size_t position : {0, 8, 12, 16, 24, 40, 60, 100}) {
     std::string damaged = bytes;
     damaged[position] = static_cast<char>(damaged[position] ^ 1);
     testing::WriteOrDie(base_ / "damaged", damaged);
@@ -264,7 +266,8 @@ TEST_F(DataInspectorTest, DamagedCacheHeadersAreRefused) {
   }
   // A label out of range would index memory later.
   std::string damaged = bytes;
-  damaged[4096 + 37 * 784] = 10;
+  const dataset_format::Layout layout = dataset_format::LayoutOf(kShape);
+  damaged[static_cast<size_t>(layout.train.answers) + 4] = 10;
   testing::WriteOrDie(base_ / "damaged", damaged);
   EXPECT_EQ(MappedDataset::Open(base_ / "damaged").status().code(), absl::StatusCode::kDataLoss);
   EXPECT_EQ(MappedDataset::Open(base_ / "none").status().code(), absl::StatusCode::kNotFound);

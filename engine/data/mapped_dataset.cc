@@ -5,96 +5,50 @@
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <cmath>
 #include <cstring>
-#include <type_traits>
 
 #include "absl/strings/str_cat.h"
 
-#include "common/atomic_file.h"
 #include "common/sha256.h"
-#include "common/status_macros.h"
 #include "common/unique_fd.h"
+#include "engine/data/dataset_format.h"
 
 namespace normlab::engine {
 namespace {
 
-constexpr size_t kHeaderBytes = 4096;
-constexpr std::array<char, 8> kMagic = {'N', 'L', 'D', 'A', 'T', 'A', 1, 0};
-constexpr uint32_t kByteOrder = 0x01020304;
-constexpr int32_t kMaxImageChannels = 16;
-constexpr int32_t kMaxSide = 4096;
-constexpr int32_t kMaxClasses = 256;  // labels are bytes
-constexpr size_t kDigestBytes = 32;
-constexpr int kLevels = 256;
-
-struct Header {
-  std::array<char, 8> magic;
-  uint32_t byte_order;
-  int32_t channels;
-  int32_t height;
-  int32_t width;
-  int32_t classes;
-  int32_t train_examples;
-  int32_t test_examples;
-  int32_t reserved;
-  std::array<double, kMaxImageChannels> means;
-  std::array<double, kMaxImageChannels> deviations;
-  std::array<char, kDigestBytes> contents_sha256;
-  std::array<char, kDigestBytes> header_sha256;  // of all fields before
-};
-static_assert(std::is_trivially_copyable_v<Header> && sizeof(Header) <= kHeaderBytes);
-
-std::string HeaderDigest(const Header& header) {
-  return common::Sha256Bytes(
-      absl::string_view(reinterpret_cast<const char*>(&header), offsetof(Header, header_sha256)));
-}
-
-bool IsPlausible(const DatasetShape& shape) {
-  return shape.channels >= 1 && shape.channels <= kMaxImageChannels && shape.height >= 1 &&
-         shape.height <= kMaxSide && shape.width >= 1 && shape.width <= kMaxSide &&
-         shape.classes >= 1 && shape.classes <= kMaxClasses && shape.train_examples >= 1 &&
-         shape.test_examples >= 1;
-}
-
-int64_t ContentBytes(const DatasetShape& shape) {
-  return (int64_t{shape.channels} * shape.height * shape.width + 1) *
-         (int64_t{shape.train_examples} + shape.test_examples);
-}
+using dataset_format::Header;
+using dataset_format::kHeaderBytes;
+using dataset_format::Layout;
 
 absl::Status Damaged(const std::string& path, absl::string_view what) {
   return absl::DataLossError(absl::StrCat("cached data set ", path, " ", what,
                                           "; delete it, and it is made again from its source"));
 }
 
-// Exact: sums of bytes are integers.
-void ComputeMoments(const DecodedDataset& data, Header& header) {
-  const int64_t plane = int64_t{data.shape.height} * data.shape.width;
-  for (int32_t channel = 0; channel < data.shape.channels; ++channel) {
-    std::array<int64_t, kLevels> histogram{};
-    for (int32_t n = 0; n < data.shape.train_examples; ++n) {
-      const uint8_t* pixels =
-          data.train_images.data() + (int64_t{n} * data.shape.channels + channel) * plane;
-      for (int64_t i = 0; i < plane; ++i) {
-        ++histogram[pixels[i]];
-      }
-    }
-    const double count = static_cast<double>(plane) * data.shape.train_examples;
-    double mean = 0;
-    for (int v = 0; v < kLevels; ++v) {
-      mean += static_cast<double>(histogram[v]) * v / 255.0;
-    }
-    mean /= count;
-    double var = 0;
-    for (int v = 0; v < kLevels; ++v) {
-      const double distance = v / 255.0 - mean;
-      var += static_cast<double>(histogram[v]) * distance * distance;
-    }
-    header.means[channel] = mean;
-    header.deviations[channel] = std::sqrt(var / count);
+template <typename T>
+absl::Span<const T> Section(const uint8_t* file, int64_t offset, int64_t bytes) {
+  return {reinterpret_cast<const T*>(file + offset), static_cast<size_t>(bytes) / sizeof(T)};
+}
+
+MappedPart PartOf(const uint8_t* file,
+                  const DatasetShape& shape,
+                  int64_t examples,
+                  const Layout::Part& layout) {
+  MappedPart part;
+  part.examples = examples;
+  if (shape.floats) {
+    part.floats = Section<float>(file, layout.values, layout.values_bytes);
+  } else {
+    part.bytes = Section<uint8_t>(file, layout.values, layout.values_bytes);
   }
+  if (shape.targets > 0) {
+    part.targets = Section<float>(file, layout.answers, layout.answers_bytes);
+  } else {
+    part.labels = Section<int32_t>(file, layout.answers, layout.answers_bytes);
+  }
+  return part;
 }
 
 }  // namespace
@@ -119,32 +73,46 @@ absl::StatusOr<MappedDataset> MappedDataset::Open(const std::string& path) {
 
   Header header{};
   std::memcpy(&header, dataset.mapping_, sizeof(header));
-  const std::string digest = HeaderDigest(header);
-  if (header.magic != kMagic || header.byte_order != kByteOrder ||
+  const std::string digest = dataset_format::HeaderDigest(header);
+  if (header.magic != dataset_format::kMagic || header.byte_order != dataset_format::kByteOrder ||
+      header.dense > 1 || header.floats > 1 ||
       !std::equal(digest.begin(), digest.end(), header.header_sha256.begin())) {
-    return Damaged(path, "has a damaged or foreign header");
+    return Damaged(path, "has a damaged or foreign header, or is of another version");
   }
-  dataset.shape_ = {.channels = header.channels,
-                    .height = header.height,
-                    .width = header.width,
-                    .classes = header.classes,
-                    .train_examples = header.train_examples,
-                    .test_examples = header.test_examples};
-  if (!IsPlausible(dataset.shape_)) {
+  const DatasetShape shape = {.channels = header.channels,
+                              .height = header.height,
+                              .width = header.width,
+                              .classes = header.classes,
+                              .train_examples = header.train_examples,
+                              .test_examples = header.test_examples,
+                              .targets = header.targets,
+                              .dense = header.dense != 0,
+                              .floats = header.floats != 0};
+  if (!dataset_format::IsPlausible(shape)) {
     return Damaged(path, "has impossible sizes");
   }
-  const int64_t want = static_cast<int64_t>(kHeaderBytes) + ContentBytes(dataset.shape_);
-  if (want != info.st_size) {
-    return Damaged(path, absl::StrCat("has ", info.st_size, " bytes instead of ", want));
+  const Layout layout = dataset_format::LayoutOf(shape);
+  if (layout.end != info.st_size) {
+    return Damaged(path, absl::StrCat("has ", info.st_size, " bytes instead of ", layout.end));
   }
-  for (const auto labels : {dataset.train_labels(), dataset.test_labels()}) {
-    if (*std::max_element(labels.begin(), labels.end()) >= header.classes) {
+  dataset.shape_ = shape;
+  dataset.train_ = PartOf(dataset.mapping_, shape, shape.train_examples, layout.train);
+  dataset.test_ = PartOf(dataset.mapping_, shape, shape.test_examples, layout.test);
+  for (const MappedPart* part : {&dataset.train_, &dataset.test_}) {
+    if (std::any_of(part->labels.begin(), part->labels.end(),
+                    [&](int32_t label) { return label < 0 || label >= shape.classes; })) {
       return Damaged(path, "has a label out of range");
     }
   }
-  dataset.means_.assign(header.means.begin(), header.means.begin() + header.channels);
-  dataset.deviations_.assign(header.deviations.begin(),
-                             header.deviations.begin() + header.channels);
+  const auto moment_bytes = static_cast<int64_t>(sizeof(double)) * shape.channels;
+  dataset.means_ = Section<double>(dataset.mapping_, layout.means, moment_bytes);
+  dataset.deviations_ = Section<double>(dataset.mapping_, layout.deviations, moment_bytes);
+  for (size_t i = 0; i < dataset.means_.size(); ++i) {
+    if (!std::isfinite(dataset.means_[i]) || !std::isfinite(dataset.deviations_[i]) ||
+        dataset.deviations_[i] < 0) {
+      return Damaged(path, "has impossible statistics");
+    }
+  }
   // Read ahead: the first epoch visits everything in random order.
   madvise(mapping, dataset.bytes_, MADV_WILLNEED);
   return dataset;
@@ -154,8 +122,10 @@ MappedDataset& MappedDataset::operator=(MappedDataset&& other) noexcept {
   std::swap(mapping_, other.mapping_);
   std::swap(bytes_, other.bytes_);
   shape_ = other.shape_;
-  means_ = std::move(other.means_);
-  deviations_ = std::move(other.deviations_);
+  train_ = other.train_;
+  test_ = other.test_;
+  means_ = other.means_;
+  deviations_ = other.deviations_;
   return *this;
 }
 
@@ -173,64 +143,6 @@ absl::Status MappedDataset::VerifyContents() const {
   return std::equal(digest.begin(), digest.end(), header.contents_sha256.begin())
              ? absl::OkStatus()
              : absl::DataLossError("a cached data set's contents do not match their checksum");
-}
-
-absl::Span<const uint8_t> MappedDataset::Part(int64_t offset, int64_t bytes) const {
-  return {mapping_ + kHeaderBytes + offset, static_cast<size_t>(bytes)};
-}
-
-absl::Span<const uint8_t> MappedDataset::train_images() const {
-  return Part(0, example_bytes() * shape_.train_examples);
-}
-
-absl::Span<const uint8_t> MappedDataset::train_labels() const {
-  return Part(example_bytes() * shape_.train_examples, shape_.train_examples);
-}
-
-absl::Span<const uint8_t> MappedDataset::test_images() const {
-  return Part((example_bytes() + 1) * shape_.train_examples,
-              example_bytes() * shape_.test_examples);
-}
-
-absl::Span<const uint8_t> MappedDataset::test_labels() const {
-  return Part(
-      (example_bytes() + 1) * shape_.train_examples + example_bytes() * shape_.test_examples,
-      shape_.test_examples);
-}
-
-absl::Status WriteDataset(const DecodedDataset& data, const std::string& path) {
-  const DatasetShape& shape = data.shape;
-  const auto image_bytes = static_cast<size_t>(shape.channels) * shape.height * shape.width;
-  if (!IsPlausible(shape) ||
-      data.train_labels.size() != static_cast<size_t>(shape.train_examples) ||
-      data.test_labels.size() != static_cast<size_t>(shape.test_examples) ||
-      data.train_images.size() != image_bytes * shape.train_examples ||
-      data.test_images.size() != image_bytes * shape.test_examples) {
-    return absl::InvalidArgumentError("a decoded data set's sizes do not fit together");
-  }
-  Header header{};
-  header.magic = kMagic;
-  header.byte_order = kByteOrder;
-  header.channels = shape.channels;
-  header.height = shape.height;
-  header.width = shape.width;
-  header.classes = shape.classes;
-  header.train_examples = shape.train_examples;
-  header.test_examples = shape.test_examples;
-  ComputeMoments(data, header);
-
-  std::string file(kHeaderBytes, '\0');
-  file.reserve(kHeaderBytes + static_cast<size_t>(ContentBytes(shape)));
-  for (const auto* part :
-       {&data.train_images, &data.train_labels, &data.test_images, &data.test_labels}) {
-    file.append(part->begin(), part->end());
-  }
-  const std::string digest = common::Sha256Bytes(absl::string_view(file).substr(kHeaderBytes));
-  std::copy(digest.begin(), digest.end(), header.contents_sha256.begin());
-  const std::string header_digest = HeaderDigest(header);
-  std::copy(header_digest.begin(), header_digest.end(), header.header_sha256.begin());
-  std::memcpy(file.data(), &header, sizeof(header));
-  return common::WriteFileAtomically(path, file);
 }
 
 }  // namespace normlab::engine

@@ -173,7 +173,7 @@ TEST(AddTest, MayOverwriteItsFirstSource) {
   std::vector<float> a(111, 1.5F);
   std::vector<float> b(111, 0.25F);
   BufferPool pool;
-  Buffer* scratchpad = pool.Reserve(op->layout(Arg::kScratchpad).bytes());
+  Buffer* scratchpad = pool.Reserve(op->layout(Arg::kScratchpad).bytes(), 0, true);
   ASSERT_TRUE(pool.Allocate().ok());
   const Buffer* sum = pool.Borrow(a.data(), 111);
   ASSERT_TRUE(op->Bind(Arg::kSource, sum).ok());

@@ -32,9 +32,9 @@ void Reorder(const Layout& from,
   BufferPool pool;
   absl::StatusOr<Op> op = MakeReorder(TestRuntime(), from, to);
   ASSERT_TRUE(op.ok()) << op.status();
-  Buffer* scratchpad = pool.Reserve(op->layout(Arg::kScratchpad).bytes());
-  Buffer* in = pool.Reserve(from.bytes());
-  Buffer* out = pool.Reserve(to.bytes());
+  Buffer* scratchpad = pool.Reserve(op->layout(Arg::kScratchpad).bytes(), 0, true);
+  Buffer* in = pool.Reserve(from.bytes(), 0, true);
+  Buffer* out = pool.Reserve(to.bytes(), 0, true);
   ASSERT_TRUE(pool.Allocate().ok());
   std::memcpy(in->data, source, static_cast<size_t>(from.bytes()));
   ASSERT_TRUE(op->Bind(Arg::kSource, in).ok());
@@ -92,7 +92,7 @@ OpRunner::OpRunner(absl::StatusOr<Op> op)
       }()) {
   for (const Arg arg : kAllArguments) {
     if (op_.has(arg)) {
-      buffers_[arg] = pool_.Reserve(op_.layout(arg).bytes());
+      buffers_[arg] = pool_.Reserve(op_.layout(arg).bytes(), 0, true);
       EXPECT_TRUE(op_.Bind(arg, buffers_[arg]).ok());
     }
   }

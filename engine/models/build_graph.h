@@ -1,10 +1,9 @@
 #pragma once
 
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
-
-#include "absl/status/statusor.h"
 
 #include "engine/graph/graph.h"
 #include "engine/graph/memory_estimate.h"
@@ -21,15 +20,20 @@ struct BuiltGraph {
   std::optional<Graph> graph;
   // Field of the spec that made the network impossible, the layer and the shapes.
   std::vector<Violation> violations;
+  // Where in the spec the normalizer of a node stands, by the node's name: "normalization", or
+  // "normalization_overrides[1].normalization".
+  std::map<std::string, std::string> normalizer_fields;
 };
 
-// Builds the network that a valid, resolved spec describes, for images of `shape`, softmax cross
-// entropy over its classes at the end.
-//   mlp: flatten, [linear, normalizer, activation]*, linear "head"
-//   cnn: [convolution, normalizer, activation, pooling?]*, flatten, [linear, normalizer,
-//        activation]*, linear "head"
-// Layers are numbered from 1 within their kind: conv1, bn1, act1, pool1, fc1, ...; an IDENTITY
-// activation adds no layer. Pure; thread-safe.
+// Builds the network that a valid, resolved spec describes, for data of `shape`, its loss at the
+// end. engine/models/families.h says what each kind of model consists of, and how its layers are
+// called; an IDENTITY activation adds no layer, and an activation always comes right after the
+// normalizer before it.
+//
+// Every weight layer but the last has the normalizer that the spec chooses for it: a node after it
+// (before or after the activation), a transformation of its weights, or both. It has no bias before
+// a normalizer with a beta, or one that subtracts a mean per channel; with a normalizer after the
+// activation it has one. Pure; thread-safe.
 BuiltGraph BuildGraph(const v1::JobSpec& resolved, const DatasetShape& shape);
 
 // What one run of the job needs at most: both plans (training, and the kept last batch when there

@@ -2,11 +2,11 @@
 #include <variant>
 
 #include <gmock/gmock.h>
-#include <google/protobuf/text_format.h>
 #include <gtest/gtest.h>
 
 #include "engine/models/build_graph.h"
 #include "engine/models/job_check.h"
+#include "engine/models/testing.h"
 #include "engine/spec/resolve.h"
 #include "engine/spec/validate.h"
 
@@ -19,36 +19,11 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
 
-constexpr DatasetShape kShape = {.channels = 2,
-                                 .height = 9,
-                                 .width = 7,
-                                 .classes = 5,
-                                 .train_examples = 101,
-                                 .test_examples = 23};
+using testing::Names;
+using testing::ParameterNames;
+using testing::Spec;
 
-v1::JobSpec Spec(const std::string& text) {
-  v1::JobSpec spec;
-  spec.mutable_data()->mutable_mnist();
-  EXPECT_TRUE(google::protobuf::TextFormat::MergeFromString(text, &spec)) << text;
-  EXPECT_THAT(Validate(spec), IsEmpty());
-  return Resolve(spec);
-}
-
-std::vector<std::string> Names(const Graph& graph) {
-  std::vector<std::string> names;
-  for (const Node& node : graph.nodes()) {
-    names.push_back(node.name);
-  }
-  return names;
-}
-
-std::vector<std::string> ParameterNames(const Graph& graph) {
-  std::vector<std::string> names;
-  for (const ParameterSpec& parameter : graph.parameters()) {
-    names.push_back(parameter.name);
-  }
-  return names;
-}
+constexpr DatasetShape kShape = testing::kImages;
 
 TEST(BuildGraphTest, MlpWithBatchNormHasNoBiasButTheHeads) {
   const BuiltGraph built = BuildGraph(
@@ -203,11 +178,11 @@ TEST(EstimateJobMemoryTest, GrowsWithBatchMomentumAndDataAndStaysPositiveAtTheLi
   EXPECT_GT(total("optimizer { sgd { momentum: 0.9 } }"), total(""));
   DatasetShape larger = kShape;
   larger.train_examples += 1000000;
-  // One byte a pixel, and the label.
-  EXPECT_EQ(estimate("", larger).data - estimate("").data, 127 * 1000000);
+  // One byte a pixel, and four of the label.
+  EXPECT_EQ(estimate("", larger).data - estimate("").data, 130 * 1000000);
 
   // Of the whole, too: a reservation without it would be too small.
-  EXPECT_EQ(estimate("", larger).total() - estimate("").total(), 127 * 1000000);
+  EXPECT_EQ(estimate("", larger).total() - estimate("").total(), 130 * 1000000);
 
   v1::JobSpec absurd =
       Spec("model { cnn {} } batch_size: 131072 evaluation { batch_size: 131072 }");

@@ -14,6 +14,11 @@ inline constexpr int64_t kMaxChannels = 4096;
 inline constexpr int64_t kMaxKernel = 32;
 inline constexpr int64_t kMaxStride = 1024;
 inline constexpr int64_t kMaxWindow = 1024;
+// Keeps the widest layer of a VGG (512 channels) at kMaxChannels.
+inline constexpr double kMaxWidthMultiplier = 8;
+inline constexpr int64_t kMaxCustomLayers = 2000;
+inline constexpr int64_t kMaxInputs = 100;  // of one layer
+inline constexpr int64_t kMaxOverrides = 100;
 inline constexpr int64_t kMaxBatchSize = 131072;
 inline constexpr int64_t kMaxSteps = 1000000000;
 inline constexpr int64_t kMaxEpochs = 1000000;
@@ -24,6 +29,17 @@ inline constexpr int64_t kMaxLabels = 32;
 inline constexpr int64_t kMaxLabelKeyBytes = 63;
 inline constexpr int64_t kMaxTextCharacters = 200;
 inline constexpr int64_t kMaxPathBytes = 4096;
+// Labels are int32 in memory, but every class costs a column of the last layer.
+inline constexpr int64_t kMaxClasses = 65536;
+// Of a dense example, and real-valued targets of an example.
+inline constexpr int64_t kMaxFeatures = 65536;
+inline constexpr int64_t kMaxImageSide = 4096;
+inline constexpr int64_t kMaxExamples = 1000000000;
+// Of both parts of a decoded data set; and of a synthetic one, which has to be drawn while somebody
+// waits for an answer (about 5 seconds).
+inline constexpr int64_t kMaxDatasetBytes = int64_t{4} << 30;
+inline constexpr int64_t kMaxSyntheticValues = int64_t{1} << 27;
+inline constexpr int64_t kMaxSyntheticOperations = int64_t{1} << 33;
 // A year.
 inline constexpr int64_t kMaxTimeLimitSeconds = 366LL * 24 * 3600;
 // Largest magnitude of a real-valued setting: representable as a float, with room for a product of

@@ -4,17 +4,23 @@
 
 namespace normlab::engine {
 
+v1::Normalizer Resolve(const v1::Normalizer& normalizer, int64_t batch_size) {
+  v1::Normalizer resolved = normalizer;
+  ResolveNormalizer(resolved, batch_size);
+  return resolved;
+}
+
 v1::JobSpec Resolve(const v1::JobSpec& spec) {
   v1::JobSpec resolved = spec;
   ResolveModel(*resolved.mutable_model());
-  ResolveNormalizer(*resolved.mutable_normalization());
-  for (v1::NormalizationOverride& override : *resolved.mutable_normalization_overrides()) {
-    ResolveNormalizer(*override.mutable_normalization());
-  }
   if (resolved.has_data()) {
     ResolveData(*resolved.mutable_data());
   }
   ResolveTraining(resolved);
+  ResolveNormalizer(*resolved.mutable_normalization(), resolved.batch_size());
+  for (v1::NormalizationOverride& override : *resolved.mutable_normalization_overrides()) {
+    ResolveNormalizer(*override.mutable_normalization(), resolved.batch_size());
+  }
   resolved.mutable_checkpoint();
   if (!resolved.has_threads()) {
     resolved.set_threads(1);

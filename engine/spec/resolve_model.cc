@@ -1,3 +1,7 @@
+#include <string>
+#include <vector>
+
+#include "engine/spec/custom_names.h"
 #include "engine/spec/limits.h"
 #include "engine/spec/resolve_parts.h"
 
@@ -9,6 +13,31 @@ constexpr int32_t kDefaultWidth = 100;
 constexpr int32_t kDefaultKernel = 3;
 constexpr int32_t kDefaultWindow = 2;
 constexpr int32_t kDefaultBlockChannels[] = {16, 32};
+
+constexpr int32_t kDefaultLinearDepth = 25;
+constexpr int32_t kDefaultLinearWidth = 10;
+constexpr int32_t kDefaultVggDepth = 16;
+constexpr int32_t kDefaultResNetDepth = 20;
+
+template <typename Message>
+void ResolveActivation(Message& message) {
+  if (message.activation() == v1::Activation::ACTIVATION_UNSPECIFIED) {
+    message.set_activation(v1::Activation::RELU);
+  }
+}
+
+template <typename Message>
+void ResolveWindow(Message& message) {
+  if (!message.has_kernel()) {
+    message.set_kernel(kDefaultKernel);
+  }
+  if (!message.has_stride()) {
+    message.set_stride(1);
+  }
+  if (!message.has_padding()) {
+    message.set_padding(message.kernel() / 2);
+  }
+}
 
 void ResolveMlp(v1::Mlp& mlp) {
   const int32_t depth = mlp.has_depth() ? mlp.depth() : kDefaultDepth;
@@ -22,25 +51,10 @@ void ResolveMlp(v1::Mlp& mlp) {
   // default depth.
   mlp.set_depth(mlp.hidden().empty() ? depth : mlp.hidden_size());
   mlp.clear_width();
-  if (mlp.activation() == v1::Activation::ACTIVATION_UNSPECIFIED) {
-    mlp.set_activation(v1::Activation::RELU);
-  }
+  ResolveActivation(mlp);
 }
 
-void ResolveBlock(v1::ConvolutionBlock& block) {
-  if (!block.has_kernel()) {
-    block.set_kernel(kDefaultKernel);
-  }
-  if (!block.has_stride()) {
-    block.set_stride(1);
-  }
-  if (!block.has_padding()) {
-    block.set_padding(block.kernel() / 2);
-  }
-  if (!block.has_pooling()) {
-    return;
-  }
-  v1::Pooling& pooling = *block.mutable_pooling();
+void ResolvePooling(v1::Pooling& pooling) {
   if (pooling.kind() == v1::Pooling::KIND_UNSPECIFIED) {
     pooling.set_kind(v1::Pooling::MAX);
   }
@@ -61,20 +75,90 @@ void ResolveCnn(v1::Cnn& cnn) {
     }
   }
   for (v1::ConvolutionBlock& block : *cnn.mutable_blocks()) {
-    ResolveBlock(block);
+    ResolveWindow(block);
+    if (block.has_pooling()) {
+      ResolvePooling(*block.mutable_pooling());
+    }
   }
-  if (cnn.activation() == v1::Activation::ACTIVATION_UNSPECIFIED) {
-    cnn.set_activation(v1::Activation::RELU);
+  ResolveActivation(cnn);
+}
+
+void ResolveDeepLinear(v1::DeepLinear& linear) {
+  if (!linear.has_depth()) {
+    linear.set_depth(kDefaultLinearDepth);
+  }
+  if (!linear.has_width()) {
+    linear.set_width(kDefaultLinearWidth);
+  }
+}
+
+template <typename Message>
+void ResolveDepthAndWidth(Message& message, int32_t depth) {
+  if (!message.has_depth()) {
+    message.set_depth(depth);
+  }
+  if (!message.has_width_multiplier()) {
+    message.set_width_multiplier(1);
+  }
+  ResolveActivation(message);
+}
+
+void ResolveResNet(v1::ResNet& resnet) {
+  ResolveDepthAndWidth(resnet, kDefaultResNetDepth);
+  if (!resnet.has_skip_connections()) {
+    resnet.set_skip_connections(true);
+  }
+  if (resnet.shortcut() == v1::Shortcut::KIND_UNSPECIFIED) {
+    resnet.set_shortcut(v1::Shortcut::PROJECTION);
+  }
+}
+
+void ResolveCustomModel(v1::CustomModel& custom) {
+  const std::vector<std::string> names = CustomLayerNames(custom);
+  for (int i = 0; i < custom.layers_size(); ++i) {
+    v1::CustomLayer& layer = *custom.mutable_layers(i);
+    layer.set_name(names[static_cast<size_t>(i)]);
+    if (layer.inputs().empty()) {
+      layer.add_inputs(i == 0 ? kInputName : names[static_cast<size_t>(i) - 1]);
+    }
+    if (layer.has_convolution()) {
+      ResolveWindow(*layer.mutable_convolution());
+      if (!layer.convolution().has_groups()) {
+        layer.mutable_convolution()->set_groups(1);
+      }
+    } else if (layer.has_pooling()) {
+      ResolvePooling(*layer.mutable_pooling());
+    } else if (layer.has_activation() &&
+               layer.activation().kind() == v1::Activation::ACTIVATION_UNSPECIFIED) {
+      layer.mutable_activation()->set_kind(v1::Activation::RELU);
+    }
   }
 }
 
 }  // namespace
 
 void ResolveModel(v1::Model& model) {
-  if (model.has_mlp()) {
-    ResolveMlp(*model.mutable_mlp());
-  } else if (model.has_cnn()) {
-    ResolveCnn(*model.mutable_cnn());
+  switch (model.kind_case()) {
+    case v1::Model::kMlp:
+      ResolveMlp(*model.mutable_mlp());
+      break;
+    case v1::Model::kCnn:
+      ResolveCnn(*model.mutable_cnn());
+      break;
+    case v1::Model::kDeepLinear:
+      ResolveDeepLinear(*model.mutable_deep_linear());
+      break;
+    case v1::Model::kVgg:
+      ResolveDepthAndWidth(*model.mutable_vgg(), kDefaultVggDepth);
+      break;
+    case v1::Model::kResnet:
+      ResolveResNet(*model.mutable_resnet());
+      break;
+    case v1::Model::kCustom:
+      ResolveCustomModel(*model.mutable_custom());
+      break;
+    case v1::Model::KIND_NOT_SET:
+      break;
   }
 }
 

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstdint>
+
 #include "normlab/v1/spec.pb.h"
 
 // The parts of Resolve, one file each. Internal to engine/spec.
@@ -7,7 +9,7 @@ namespace normlab::engine {
 
 void ResolveModel(v1::Model& model);
 // Also of overrides.
-void ResolveNormalizer(v1::Normalizer& normalizer);
+void ResolveNormalizer(v1::Normalizer& normalizer, int64_t batch_size);
 void ResolveData(v1::Data& data);
 void ResolveOptimizer(v1::Optimizer& optimizer);
 void ResolveSchedule(v1::Schedule& schedule);

@@ -51,7 +51,8 @@ TEST(ResolveTest, WritesOutTheDefaultBlocksOfACnn) {
       << resolved.DebugString();
   EXPECT_TRUE(MessageDifferencer::Equals(
       resolved.normalization(),
-      Parse("normalization { batch { epsilon: 1e-5 running_update_rate: 0.1 affine: true } }")
+      Parse("normalization { batch { epsilon: 1e-5 running_update_rate: 0.1 affine: true }"
+            " placement: BEFORE_ACTIVATION }")
           .normalization()));
 }
 
@@ -59,7 +60,8 @@ TEST(ResolveTest, KeepsWhatWasSet) {
   const std::string explicit_spec = R"(
     display_name: "mine"
     model { mlp { hidden: [7] depth: 1 activation: TANH } }
-    normalization { batch { epsilon: 0 running_update_rate: 1 affine: false } }
+    normalization { batch { epsilon: 0 running_update_rate: 1 affine: false }
+                    placement: AFTER_ACTIVATION }
     data { mnist { path: "/x" } scaling: NONE last_batch: KEEP shuffle: false train_limit: 3 }
     initializer { he_uniform {} scale: 0 }
     optimizer { sgd { learning_rate: 0 momentum: 0.5 } }
@@ -91,6 +93,30 @@ TEST(ResolveTest, EvaluationByStepsTurnsEpochsOff) {
 
 TEST(ResolveTest, AnAbsurdDepthIsNotExpanded) {
   EXPECT_EQ(Resolve(Parse("model { mlp { depth: 2000000000 } }")).model().mlp().hidden_size(), 0);
+}
+
+TEST(ResolveTest, WritesOutTheDefaultsOfEveryDataSource) {
+  const auto data = [](const std::string& text) {
+    return Resolve(Parse("data { " + text + " }")).data();
+  };
+  const auto expect = [&](const std::string& text, const std::string& expected) {
+    const v1::Data resolved = data(text);
+    EXPECT_TRUE(MessageDifferencer::Equals(
+        resolved, Parse("data { " + expected + " last_batch: DROP shuffle: true }").data()))
+        << resolved.DebugString();
+    EXPECT_TRUE(MessageDifferencer::Equals(data(resolved.ShortDebugString()), resolved));
+  };
+  expect("cifar10 {}", "cifar10 { path: 'cifar-10-batches-bin' } scaling: STANDARDIZE");
+  expect("cifar100 {}", "cifar100 { path: 'cifar-100-binary' } scaling: STANDARDIZE");
+  expect("arrays { path: 'a' }", "arrays { path: 'a' } scaling: STANDARDIZE");
+  expect("gaussian_classes {}",
+         "gaussian_classes { classes: 10 dims: 100 train_examples: 10000 test_examples: 2000 "
+         "separation: 3 } scaling: NONE");
+  expect("linear_regression { outputs: 3 }",
+         "linear_regression { inputs: 10 outputs: 3 train_examples: 1000 test_examples: 1000 } "
+         "scaling: NONE");
+  EXPECT_EQ(data("linear_regression {} scaling: STANDARDIZE").scaling(), v1::Scaling::STANDARDIZE);
+  EXPECT_EQ(data("gaussian_classes { separation: 0 }").gaussian_classes().separation(), 0);
 }
 
 }  // namespace

@@ -69,13 +69,14 @@ void ValidateJob(const v1::JobSpec& spec, Checker& checker) {
   checker.Enum("precision", spec.precision(), v1::Precision::Kind_descriptor());
   checker.Enum("convolution_algorithm", spec.convolution_algorithm(),
                v1::ConvolutionAlgorithm::Kind_descriptor());
+  ValidateNormalizationOverrides(spec, checker);
 }
 
 std::vector<Violation> Validate(const v1::JobSpec& spec) {
   Checker checker;
   checker.Text("display_name", spec.display_name(), kMaxTextCharacters);
   ValidateModel(spec, checker);
-  ValidateNormalization(spec.normalization(), checker);
+  ValidateNormalization(spec, checker);
   ValidateData(spec, checker);
   ValidateTraining(spec, checker);
   ValidateJob(spec, checker);

@@ -1,5 +1,8 @@
 #pragma once
 
+#include <cstdint>
+#include <string>
+
 #include "engine/spec/checker.h"
 
 #include "normlab/v1/spec.pb.h"
@@ -8,8 +11,27 @@ namespace normlab::engine {
 
 // The parts of Validate, internal to engine/spec.
 void ValidateModel(const v1::JobSpec& spec, Checker& checker);
-void ValidateNormalization(const v1::Normalizer& normalization, Checker& checker);
+void ValidateCustomModel(const v1::CustomModel& custom, Checker& checker);
+// Of convolution blocks and custom models alike.
+void ValidatePooling(const std::string& field, const v1::Pooling& pooling, Checker& checker);
+void ValidateConvolution(const std::string& field,
+                         const v1::ConvolutionBlock& convolution,
+                         Checker& checker);
+void ValidateConvolution(const std::string& field,
+                         const v1::ConvolutionLayer& convolution,
+                         Checker& checker);
+// The ranges of one normalizer, wherever it stands. `batch_size`: of the job, for ghost batches; 0:
+// unknown.
+void ValidateNormalizer(const std::string& field,
+                        const v1::Normalizer& normalizer,
+                        int64_t batch_size,
+                        Checker& checker);
+// The job's normalizer, and whether its model can have it.
+void ValidateNormalization(const v1::JobSpec& spec, Checker& checker);
+void ValidateNormalizationOverrides(const v1::JobSpec& spec, Checker& checker);
 void ValidateData(const v1::JobSpec& spec, Checker& checker);
+// Its oneof alone.
+void ValidateSource(const v1::Data& data, Checker& checker);
 void ValidateTraining(const v1::JobSpec& spec, Checker& checker);
 void ValidateOptimizer(const v1::Optimizer& optimizer, Checker& checker);
 void ValidateSchedule(const v1::Schedule& schedule, Checker& checker);

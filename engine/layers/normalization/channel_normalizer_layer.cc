@@ -40,7 +40,6 @@ ChannelNormalizerOptions ChannelNormalizerLayer::OptionsFor(const Planner& plann
   options.floor = norm_.threshold ? OutputFloor::kTau
                   : fuse_relu_    ? OutputFloor::kZero
                                   : OutputFloor::kNone;
-  options.backward = planner.training();
   return options;
 }
 
@@ -77,7 +76,7 @@ absl::StatusOr<View> ChannelNormalizerLayer::PlanForward(Planner& planner,
       x_, planner.Convert(name(), inputs[0], KernelLayout(inputs[0].layout), forward_));
   normalizer_ = std::make_unique<ChannelNormalizer>(*x_.layout.channel_blocking(), options_,
                                                     TensorsOf(parameters_));
-  forward_scratch_ = planner.Reserve(normalizer_->scratch_bytes());
+  forward_scratch_ = planner.Reserve(normalizer_->forward_scratch_bytes());
   y_ = planner.Reserve(x_.layout);
   y_.nan_checked = x_.nan_checked || !options_.given_statistics;
   planner.Record(name(), "forward", kImplementation);
@@ -89,7 +88,7 @@ absl::StatusOr<View> ChannelNormalizerLayer::PlanBackward(Planner& planner,
                                                           bool /*wants_d_x*/) {
   NORMLAB_ASSIGN_OR_RETURN(d_y_, planner.Convert(name(), d_y, x_.layout, backward_));
   planner.Use(x_);
-  backward_scratch_ = planner.Reserve(normalizer_->scratch_bytes());
+  backward_scratch_ = planner.Reserve(normalizer_->backward_scratch_bytes());
   d_x_ = planner.Reserve(x_.layout);
   planner.Record(name(), "backward", kImplementation);
   return d_x_;

@@ -44,13 +44,11 @@ absl::StatusOr<View> DnnlLayerNorm::PlanForward(Planner& planner, absl::Span<con
   NORMLAB_ASSIGN_OR_RETURN(
       Op * op, planner.Adopt(name(), "forward",
                              MakeLayerNormForward(planner.runtime(), options_, x_.layout,
-                                                  planner.training())));
-  if (planner.training()) {
-    mean_ = planner.Reserve(FloatBytes(planner.batch()));
-    var_ = planner.Reserve(FloatBytes(planner.batch()));
-  }
+                                                  /*training=*/true)));
+  mean_ = planner.Reserve(FloatBytes(planner.batch()));
+  var_ = planner.Reserve(FloatBytes(planner.batch()));
   View y = planner.Reserve(x_.layout);
-  y.nan_checked = x_.nan_checked || planner.training();
+  y.nan_checked = true;
   NORMLAB_RETURN_IF_ERROR(BindCommon(planner, *op));
   NORMLAB_RETURN_IF_ERROR(planner.Bind(*op, Arg::kDestination, y.buffer));
   forward_.push_back(op);
@@ -80,7 +78,7 @@ absl::StatusOr<View> DnnlLayerNorm::PlanBackward(Planner& planner,
 void DnnlLayerNorm::Forward() {
   RunAll(forward_);
   // A row with anything that is not finite has variance NaN.
-  if (var_ != nullptr && HasNan(x_.layout.dims()[0], var_->floats())) {
+  if (HasNan(x_.layout.dims()[0], var_->floats())) {
     run_->saw_nan = true;
   }
 }

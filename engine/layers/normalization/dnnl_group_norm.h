@@ -26,7 +26,7 @@ class DnnlLayerNorm final : public Layer {
 
   RunState* run_ = nullptr;
   View x_;
-  Buffer* mean_ = nullptr;  // [N], in training
+  Buffer* mean_ = nullptr;  // [N], outputs in evaluation too: what is not finite shows in them
   Buffer* var_ = nullptr;
   const Op* forward_op_ = nullptr;
   OpList forward_;

@@ -57,6 +57,9 @@ absl::StatusOr<View> NoisyBatchNormLayer::PlanForward(Planner& planner,
 absl::StatusOr<View> NoisyBatchNormLayer::PlanBackward(Planner& planner,
                                                        const View& d_y,
                                                        bool wants_d_x) {
+  if (!noise_.has_value()) {
+    return batch_norm_ == nullptr ? d_y : batch_norm_->PlanBackward(planner, d_y, wants_d_x);
+  }
   NORMLAB_ASSIGN_OR_RETURN(d_y_, planner.Convert(name(), d_y, y_.layout, backward_));
   d_quiet_ = planner.Reserve(y_.layout);
   if (batch_norm_ == nullptr) {
@@ -78,7 +81,9 @@ void NoisyBatchNormLayer::Forward() {
 
 void NoisyBatchNormLayer::Backward() {
   RunAll(backward_);
-  noise_->Backward(d_y_.floats(), d_quiet_.floats());
+  if (noise_.has_value()) {
+    noise_->Backward(d_y_.floats(), d_quiet_.floats());
+  }
   if (batch_norm_ != nullptr) {
     batch_norm_->Backward();
   }

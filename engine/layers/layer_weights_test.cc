@@ -1,5 +1,5 @@
 // Weight norm and weight standardization inside linear layers and convolutions.
-#include "engine/layers/normalization/effective_weights.h"
+#include "engine/layers/layer_weights.h"
 
 #include <cmath>
 
@@ -45,7 +45,7 @@ const LayerCase kLayers[] = {{"linear",
                               },
                               {{4, 3, 6, 5}, 10, 3, 2, 1}}};
 
-TEST(EffectiveWeightsTest, WeightNormMatchesTheReference) {
+TEST(LayerWeightsTest, WeightNormMatchesTheReference) {
   for (const LayerCase& c : kLayers) {
     SCOPED_TRACE(c.name);
     LayerHarness harness(c.in, c.node({.transform = WeightTransform::kWeightNorm}), c.batch);
@@ -68,7 +68,7 @@ TEST(EffectiveWeightsTest, WeightNormMatchesTheReference) {
   }
 }
 
-TEST(EffectiveWeightsTest, WeightStandardizationMatchesTheReference) {
+TEST(LayerWeightsTest, WeightStandardizationMatchesTheReference) {
   for (const LayerCase& c : kLayers) {
     SCOPED_TRACE(c.name);
     LayerHarness harness(c.in, c.node({.transform = WeightTransform::kStandardization}), c.batch);
@@ -87,7 +87,7 @@ TEST(EffectiveWeightsTest, WeightStandardizationMatchesTheReference) {
   }
 }
 
-TEST(EffectiveWeightsTest, TheFirstBatchSetsGainAndBias) {
+TEST(LayerWeightsTest, TheFirstBatchSetsGainAndBias) {
   for (const LayerCase& c : kLayers) {
     SCOPED_TRACE(c.name);
     LayerHarness harness(
@@ -111,7 +111,7 @@ TEST(EffectiveWeightsTest, TheFirstBatchSetsGainAndBias) {
   }
 }
 
-TEST(EffectiveWeightsTest, WithoutDataDependenceTheFirstBatchIsLikeAnyOther) {
+TEST(LayerWeightsTest, WithoutDataDependenceTheFirstBatchIsLikeAnyOther) {
   LayerHarness harness({7}, LinearNode{.out = 5, .weights = {WeightTransform::kWeightNorm}}, 9);
   ASSERT_TRUE(harness.status().ok()) << harness.status();
   harness.Set("weight_v", Random("v", 35));
