@@ -333,12 +333,34 @@ std::string ForwardImplementation(const Shape& s, int64_t groups, const Layout& 
 TEST(NormalizerLayersTest, GroupNormTakesOneDnnWhereItFits) {
   const Shape image = {{18, 5, 3}, 4}, narrow = {{12}, 6}, wide = {{272}, 6};
   EXPECT_THAT(ForwardImplementation(image, 3, LayoutsOf(image)[0]), HasSubstr("bnorm"));
-  EXPECT_EQ(ForwardImplementation(image, 3, LayoutsOf(image)[2]), "normlab:channels");
+  EXPECT_EQ(ForwardImplementation(image, 3, LayoutsOf(image)[1]), "normlab:channels");
   EXPECT_EQ(ForwardImplementation(narrow, 1, LayoutsOf(narrow)[0]), "normlab:rows");
   EXPECT_THAT(ForwardImplementation(wide, 4, LayoutsOf(wide)[0]), HasSubstr("bnorm"));
   const std::string layer = ForwardImplementation(wide, 1, LayoutsOf(wide)[0]);
   EXPECT_FALSE(layer.empty());
   EXPECT_FALSE(absl::StartsWith(layer, "normlab")) << layer;
+}
+
+TEST(NormalizerLayersTest, TakesBf16AndComputesInFloat) {
+  const Shape s = kShapes[0];
+  Tensor x = Inputs(ShapeOf(s));
+  for (double& v : x) {
+    v = static_cast<double>(FromBf16(ToBf16(static_cast<float>(v))));
+  }
+  for (const Layout& layout : LayoutsOf(s)) {
+    LayerHarness from_bf16(s.in, GroupNormNode{.groups = 3}, s.batch,
+                           HarnessOptions{.x_layout = layout.WithType(DataType::kBf16)});
+    LayerHarness from_float(s.in, GroupNormNode{.groups = 3}, s.batch,
+                            HarnessOptions{.x_layout = layout});
+    ASSERT_TRUE(from_bf16.status().ok()) << from_bf16.status();
+    for (LayerHarness* harness : {&from_bf16, &from_float}) {
+      harness->Set("weight", Random("gamma", s.in[0]));
+    }
+    EXPECT_EQ(from_bf16.Forward(x), from_float.Forward(x)) << layout.ToString();
+    EXPECT_EQ(from_bf16.y_layout().type(), DataType::kF32);
+    const Tensor d_y = Random("d", from_float.y_count());
+    EXPECT_EQ(from_bf16.Backward(d_y), from_float.Backward(d_y)) << layout.ToString();
+  }
 }
 
 TEST(NormalizerLayersTest, WithoutGammaAndBeta) {
