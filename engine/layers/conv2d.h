@@ -7,7 +7,7 @@
 namespace normlab::engine {
 
 // y [N,O,H',W'] = cross-correlation of x [N,I,H,W] with w [O,I,K,K], plus b [O]; H' = floor((H + 2P
-// - K)/S) + 1.
+// - K)/S) + 1. With G groups w is [O,I/G,K,K], and the g-th O/G channels see the g-th I/G only.
 //
 // oneDNN chooses all layouts; what differs from the neighbours' or from the model's plain weights
 // is reordered.
