@@ -44,8 +44,9 @@ add_custom_target(normlab_unit_tests)
 add_custom_target(normlab_core_tests)
 add_custom_target(normlab_concurrency_tests)
 
-# normlab_test(NAME SOURCES a_test.cc ... DEPS deps... [LABELS unit|numeric|concurrency|...] [TIMEOUT seconds] [SERIAL])
-# One GoogleTest executable, one ctest entry (labels default to unit). gtest_main is linked.
+# normlab_test(NAME SOURCES a_test.cc ... DEPS deps... [LABELS unit|numeric|concurrency|long|...] [TIMEOUT seconds] [SERIAL])
+# One GoogleTest executable, one ctest entry (labels default to unit; long ones are not run again under sanitizers).
+# gtest_main is linked.
 function(normlab_test name)
   if(NOT NORMLAB_BUILD_TESTS)
     return()
@@ -69,7 +70,7 @@ function(normlab_test name)
     target_link_libraries(${name} PRIVATE absl::synchronization ${CMAKE_DL_LIBS})
   endif()
   add_test(NAME ${name} COMMAND ${name})
-  if("unit" IN_LIST ARG_LABELS OR "numeric" IN_LIST ARG_LABELS)
+  if(("unit" IN_LIST ARG_LABELS OR "numeric" IN_LIST ARG_LABELS) AND NOT "long" IN_LIST ARG_LABELS)
     add_dependencies(normlab_unit_tests ${name})
     if(CMAKE_CURRENT_SOURCE_DIR MATCHES "/(common|engine/[a-z]+|tests/numeric|server/(domain|store|stream))$")
       list(APPEND ARG_LABELS core)

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <string>
@@ -15,6 +16,7 @@
 #include "google/protobuf/util/json_util.h"
 #include "gtest/gtest.h"
 
+#include "client/lib/npy.h"
 #include "client/lib/testing/fake_jobs_service.h"
 
 #include "nlohmann/json.hpp"
@@ -217,11 +219,20 @@ TEST_F(CommandLineTest, ListAndGetShowTheExperiment) {
       normlab::v1::Activation::SIGMOID);
   job.mutable_spec()->mutable_normalization()->mutable_batch();
   job.mutable_spec()->mutable_optimizer()->mutable_sgd()->set_momentum(0.9);
+  normlab::v1::Data& data = *job.mutable_spec()->mutable_data();
+  data.mutable_arrays()->set_path("mine.npz");
+  data.set_train_limit(500);
+  data.mutable_augmentation()->set_pad_and_crop(4);
+  data.mutable_augmentation()->set_flip(true);
+  data.mutable_augmentation()->set_cutout(16);
   server_.AddJob(job, {});
-  EXPECT_THAT(Call({"get", "a"}).out,
-              AllOf(HasSubstr("  model          mlp 100x3, sigmoid\n"),
-                    HasSubstr("  normalization  batch\n"),
-                    HasSubstr("  optimizer      sgd, learning rate 0.1, momentum 0.9\n")));
+  EXPECT_THAT(
+      Call({"get", "a"}).out,
+      AllOf(HasSubstr("  model          mlp 100x3, sigmoid\n"),
+            HasSubstr("  data           arrays mine.npz, 500 training examples, crop 4, flip, "
+                      "cutout 16\n"),
+            HasSubstr("  normalization  batch\n"),
+            HasSubstr("  optimizer      sgd, learning rate 0.1, momentum 0.9\n")));
   job.set_name("jobs/b");
   job.clear_spec();
   for (const int width : {256, 128, 64}) {
@@ -368,6 +379,82 @@ TEST_F(CommandLineTest, InvalidSpecsNameTheirPlace) {
   EXPECT_EQ(Call({"validate", "-", "--local"}, outcome.out).out, outcome.out);
 }
 
+TEST_F(CommandLineTest, NormalizeReadsAndPrintsArrays) {
+  const Outcome outcome =
+      Call({"normalize", "--spec", "{batch: {epsilon: 0.5}}", "--input", "-", "--output-gradient",
+            "[[1, 0], [0, 0.1]]", "--parameter", "weight=[1, 2]", "--parameter", "tau=[\"NaN\"]",
+            "--inference", "--seed", "7", "--step", "9"},
+           "[[1, 2],\n [3, 4.5]]");
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  const json printed = json::parse(outcome.out);
+  EXPECT_EQ(printed["output"], json::parse("[[2, 4], [6, 9]]"));
+  EXPECT_EQ(printed["input_gradient"], json::parse("[[1, 0], [0, 0.1]]"));
+  EXPECT_EQ(printed["parameter_gradients"]["weight"][1][1], 0.1);
+  EXPECT_EQ(printed["statistics"]["mean"], 0.1);
+  EXPECT_EQ(printed["implementation"], "doubling");
+  const auto requests = server_.normalize_requests();
+  ASSERT_THAT(requests, SizeIs(1));
+  EXPECT_EQ(requests[0].normalizer().batch().epsilon(), 0.5);
+  EXPECT_THAT(requests[0].input().dims(), ElementsAre(2, 2));
+  EXPECT_THAT(requests[0].parameters().at("weight").values(), ElementsAre(1, 2));
+  EXPECT_TRUE(std::isnan(requests[0].parameters().at("tau").values(0)));
+  EXPECT_EQ(requests[0].statistics(), normlab::v1::Statistics::INFERENCE);
+  EXPECT_EQ(requests[0].seed(), 7U);
+  EXPECT_EQ(requests[0].step(), 9);
+
+  const Outcome plain = Call({"normalize", "--spec", "batch", "--input", "[[1], [2]]"});
+  EXPECT_FALSE(json::parse(plain.out).contains("input_gradient"));
+  EXPECT_EQ(server_.normalize_requests().back().statistics(), normlab::v1::Statistics::TRAINING);
+  EXPECT_TRUE(server_.normalize_requests().back().normalizer().has_batch());
+}
+
+TEST_F(CommandLineTest, NormalizeWritesFiles) {
+  const std::string place = absl::StrCat(testing::TempDir(), "/normlab_cli_normalize");
+  Outcome outcome = Call({"normalize", "--spec", "none", "--input", "[[1, 2]]", "--output-gradient",
+                          "[[3, 4]]", "-o", place});
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_EQ(outcome.out, "");
+  std::ifstream file(place + "/output.npy", std::ios::binary);
+  std::stringstream bytes;
+  bytes << file.rdbuf();
+  const absl::StatusOr<normlab::v1::Tensor> output = ParseNpy(bytes.str());
+  ASSERT_TRUE(output.ok()) << output.status();
+  EXPECT_THAT(output->values(), ElementsAre(2, 4));
+  for (const char* name :
+       {"/input_gradient.npy", "/parameter_gradients.weight.npy", "/statistics.mean.npy"}) {
+    EXPECT_TRUE(std::ifstream(place + name).good()) << name;
+  }
+  std::filesystem::remove_all(place);
+  outcome = Call({"normalize", "--spec", "none", "--input", "[[1, 2]]", "-o", place + ".json"});
+  EXPECT_EQ(json::parse(std::ifstream(place + ".json"))["output"], json::parse("[[2, 4]]"));
+  std::remove((place + ".json").c_str());
+  EXPECT_EQ(
+      Call({"normalize", "--spec", "none", "--input", "[[1]]", "-o", "/no/such/x.json"}).exit_code,
+      4);
+}
+
+TEST_F(CommandLineTest, NormalizeNamesWhatIsWrong) {
+  const std::string path = absl::StrCat(testing::TempDir(), "/normlab_cli_normalizer.yaml");
+  std::ofstream(path) << "batch:\n  epsilon: -1\n";
+  Outcome outcome = Call({"normalize", "--spec", path, "--input", "[[1], [2]]"});
+  EXPECT_EQ(outcome.exit_code, 4);
+  EXPECT_THAT(outcome.err,
+              HasSubstr(absl::StrCat(path, ":2:12: normalizer.batch.epsilon: is negative")));
+  std::remove(path.c_str());
+  outcome = Call({"normalize", "--spec", "{batch: {epsilonn: 1}}", "--input", "[[1], [2]]"});
+  EXPECT_EQ(outcome.exit_code, 4);
+  EXPECT_THAT(outcome.err, HasSubstr("--spec:1:10: normalizer.batch.epsilonn: unknown field"));
+  outcome = Call({"normalize", "--spec", "batch", "--input", "[[1], [2, 3]]"});
+  EXPECT_EQ(outcome.exit_code, 4);
+  EXPECT_THAT(outcome.err, HasSubstr("--input the array at [1]"));
+  EXPECT_EQ(Call({"normalize", "--spec", "batch"}).exit_code, 2);
+  EXPECT_EQ(
+      Call({"normalize", "--spec", "batch", "--input", "[[1]]", "--parameter", "weight"}).exit_code,
+      2);
+  EXPECT_EQ(Call({"normalize", "--spec", "-", "--input", "-"}, "{batch: {}}").exit_code, 2);
+  EXPECT_THAT(server_.normalize_requests(), SizeIs(1)) << "only the first was worth sending";
+}
+
 TEST_F(CommandLineTest, ErrorsAreJsonWhenAskedFor) {
   const json refused = json::parse(Call({"get", "nope", "--output", "json"}).err)["error"];
   EXPECT_EQ(refused["status"], "NOT_FOUND");
@@ -415,7 +502,7 @@ TEST_F(CommandLineTest, ServerComesFromTheEnvironment) {
 
 TEST_F(CommandLineTest, EveryCommandHasHelpWithExamples) {
   for (const char* command :
-       {"submit", "validate", "watch", "logs", "list", "get", "cancel", "metrics"}) {
+       {"submit", "validate", "watch", "logs", "list", "get", "cancel", "metrics", "normalize"}) {
     const Outcome outcome = RunWith({command, "--help"});
     EXPECT_EQ(outcome.exit_code, 0);
     EXPECT_THAT(outcome.out, AllOf(HasSubstr("Examples:"), HasSubstr("normlab --help"))) << command;

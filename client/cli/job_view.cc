@@ -158,8 +158,15 @@ std::string DescribeJob(const Output& out, const Job& job) {
   const std::map<std::string, std::string> labels(job.labels().begin(), job.labels().end());
   AppendField("labels", Printable(absl::StrJoin(labels, ", ", absl::PairFormatter("="))), &text);
   AppendField("model", FormatModel(job.spec().model()), &text);
+  AppendField("data", FormatData(job.spec().data()), &text);
   AppendField("normalization", FormatNormalization(job.spec().normalization()), &text);
   AppendField("optimizer", FormatOptimizer(job.spec().optimizer()), &text);
+  if (job.spec().has_schedule()) {
+    AppendField("schedule", FormatSchedule(job.spec().schedule()), &text);
+  }
+  if (job.spec().has_initial_weights()) {
+    AppendField("weights from", Printable(job.spec().initial_weights().path()), &text);
+  }
   AppendField("owner", Printable(job.owner()), &text);
   AppendField("priority", job.priority() == 0 ? "" : absl::StrCat(job.priority()), &text);
   AppendField("created", FormatTimestamp(job.create_time()), &text);

@@ -27,7 +27,10 @@ void SpecOptions::AddTo(CLI::App& command) {
                   ".pbtxt; - reads JSON or YAML from standard input")
       ->type_name("");
   command.add_option("--model", model, "Model with its defaults: mlp or cnn")->type_name("KIND");
-  command.add_option("--data", data, "Data set with its defaults: fashion_mnist or mnist")
+  command
+      .add_option("--data", data,
+                  "Data set with its defaults: fashion_mnist, mnist, cifar10, cifar100, "
+                  "gaussian_classes or linear_regression")
       ->type_name("KIND");
   command
       .add_option("--normalization", normalization,

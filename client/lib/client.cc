@@ -19,7 +19,9 @@ namespace {
 
 using normlab::v1::Job;
 
-constexpr int kMaxMessageBytes = 64 << 20;
+constexpr int kMaxSentBytes = 64 << 20;  // what the server takes
+// A normalized tensor with its gradients and statistics; everything else is far smaller.
+constexpr int kMaxReceivedBytes = 160 << 20;
 // Error details travel in trailers, for which gRPC allows 8 KiB by default: too few for a long list
 // of violations.
 constexpr int kMaxMetadataBytes = 64 << 10;
@@ -40,8 +42,8 @@ bool IsLocal(absl::string_view server) {
 
 std::shared_ptr<grpc::Channel> MakeChannel(const ClientOptions& options) {
   grpc::ChannelArguments arguments;
-  arguments.SetMaxReceiveMessageSize(kMaxMessageBytes);
-  arguments.SetMaxSendMessageSize(kMaxMessageBytes);
+  arguments.SetMaxReceiveMessageSize(kMaxReceivedBytes);
+  arguments.SetMaxSendMessageSize(kMaxSentBytes);
   arguments.SetInt(GRPC_ARG_MAX_METADATA_SIZE, kMaxMetadataBytes);
   // gRPC's own waits between connection attempts grow to two minutes.
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, kFirstReconnectMs);
@@ -95,6 +97,7 @@ Client::Client(ClientOptions options) : options_(std::move(options)) {
   const std::shared_ptr<grpc::Channel> channel = MakeChannel(options_);
   jobs_ = normlab::v1::Jobs::NewStub(channel);
   server_ = normlab::v1::Server::NewStub(channel);
+  normalization_ = normlab::v1::Normalization::NewStub(channel);
 }
 
 absl::Status Client::Explain(const absl::Status& status) const {
@@ -106,7 +109,7 @@ absl::Status Client::Explain(const absl::Status& status) const {
     explained.set_message(absl::StrCat(
         "no answer from a server at ", options_.server, " (", std::string(status.message()),
         "); start normlabd, or give its address with --server HOST:PORT or NORMLAB_SERVER"));
-  } else if (absl::IsDeadlineExceeded(status)) {
+  } else if (absl::IsDeadlineExceeded(status) && explained.details().empty()) {
     explained.set_message(absl::StrCat("the server at ", options_.server, " did not answer within ",
                                        absl::FormatDuration(options_.timeout),
                                        "; it may be busy, so try again or raise --timeout"));
@@ -177,6 +180,14 @@ absl::StatusOr<normlab::v1::ServerInfo> Client::GetServerInfo() {
   return Call<normlab::v1::ServerInfo>(
       [&](grpc::ClientContext* context, normlab::v1::ServerInfo* info) {
         return server_->GetServerInfo(context, request, info);
+      });
+}
+
+absl::StatusOr<normlab::v1::NormalizeResponse> Client::Normalize(
+    const normlab::v1::NormalizeRequest& request) {
+  return Call<normlab::v1::NormalizeResponse>(
+      [&](grpc::ClientContext* context, normlab::v1::NormalizeResponse* response) {
+        return normalization_->Normalize(context, request, response);
       });
 }
 

@@ -17,6 +17,7 @@
 #include "client/lib/record_decoder.h"
 
 #include "normlab/v1/jobs.grpc.pb.h"
+#include "normlab/v1/normalization.grpc.pb.h"
 
 namespace normlab::client {
 
@@ -81,6 +82,10 @@ class Client {
       const normlab::v1::ListJobsRequest& request);
   absl::StatusOr<normlab::v1::Job> CancelJob(absl::string_view name);
   absl::StatusOr<normlab::v1::ServerInfo> GetServerInfo();
+  // Applies a normalizer to tensors of at most 4,194,304 values. DEADLINE_EXCEEDED also when the server
+  // itself gave up, with details then.
+  absl::StatusOr<normlab::v1::NormalizeResponse> Normalize(
+      const normlab::v1::NormalizeRequest& request);
 
   // Hands every record after `after_sequence` to `handler`, exactly once and in order, until the
   // job is over. A connection that breaks is opened again at the last record, for `reconnect_for`.
@@ -112,6 +117,7 @@ class Client {
   ClientOptions options_;
   std::unique_ptr<normlab::v1::Jobs::Stub> jobs_;
   std::unique_ptr<normlab::v1::Server::Stub> server_;
+  std::unique_ptr<normlab::v1::Normalization::Stub> normalization_;
 };
 
 // jobs/ID of ID or jobs/ID. Thread-safe.

@@ -4,9 +4,11 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 #include <system_error>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
@@ -28,14 +30,19 @@ SpecViolation Unreadable(const std::string& path, absl::string_view why) {
                                       "; give the path of a spec file, or - for standard input")};
 }
 
-void ParseYaml(const SourceText& source, SpecResult& result) {
+// Merges the document into `message`, a part of the result's spec that people call `path`.
+void ParseYaml(const SourceText& source,
+               google::protobuf::Message& message,
+               const std::string& path,
+               absl::string_view when_empty,
+               SpecResult& result) {
   const auto add = [&](const YAML::Mark& mark, std::string description) {
     result.violations.push_back({.where = source.At(mark), .description = std::move(description)});
   };
   try {
     const std::vector<YAML::Node> documents = YAML::LoadAll(source.yaml());
     if (documents.empty() || documents.front().IsNull()) {
-      add({}, "is empty; a spec needs at least model and data");
+      add({}, absl::StrCat("is empty; ", when_empty));
       return;
     }
     if (documents.size() > 1) {
@@ -43,7 +50,7 @@ void ParseYaml(const SourceText& source, SpecResult& result) {
       return;
     }
     SpecBinder(source, result.violations, result.document.positions)
-        .BindMessage(documents.front(), result.document.spec, "");
+        .BindMessage(documents.front(), message, path);
   } catch (const YAML::DeepRecursion& error) {
     add(error.mark, "is nested too deeply; flatten it");
   } catch (const YAML::Exception& error) {
@@ -51,6 +58,55 @@ void ParseYaml(const SourceText& source, SpecResult& result) {
                                  "; look for a missing quote, comma, bracket or space after a "
                                  "colon here or just before"));
   }
+}
+
+// Adds what stands against reading `text` as a document at all; false then.
+bool CheckText(const std::string& name, absl::string_view text, SpecResult& result) {
+  if (text.size() > kMaxBytes) {
+    result.violations.push_back(
+        {.where = {.source = name},
+         .description = absl::StrCat("is longer than ", kMaxBytes,
+                                     " bytes; a spec has some hundred, so check the path")});
+    return false;
+  }
+  if (const std::optional<size_t> invalid = FirstInvalidUtf8(text)) {
+    const SourceText before(name, text.substr(0, *invalid));
+    result.violations.push_back({.where = before.AtOffset(before.yaml().size()),
+                                 .description = "is not UTF-8 text; save the file as UTF-8"});
+    return false;
+  }
+  return true;
+}
+
+// The text of a file ("-": of `standard_input`), cut after one byte more than allowed; nothing when it
+// cannot be read, which is then a violation.
+std::optional<std::string> ReadText(const std::string& path,
+                                    std::istream& standard_input,
+                                    SpecResult& result) {
+  std::ifstream file;
+  std::error_code error;
+  if (path != "-") {
+    if (std::filesystem::is_directory(path, error)) {
+      result.violations.push_back(Unreadable(path, "it is a folder"));
+      return std::nullopt;
+    }
+    errno = 0;
+    file.open(path, std::ios::binary);
+    if (!file) {
+      result.violations.push_back(Unreadable(path, std::strerror(errno)));
+      return std::nullopt;
+    }
+  }
+  std::istream& input = path == "-" ? standard_input : file;
+  // One byte more than allowed tells "too long" without reading an endless stream.
+  std::string text(kMaxBytes + 1, '\0');
+  input.read(text.data(), static_cast<std::streamsize>(text.size()));
+  text.resize(static_cast<size_t>(input.gcount()));
+  if (input.bad()) {
+    result.violations.push_back(Unreadable(path, "an input error"));
+    return std::nullopt;
+  }
+  return text;
 }
 
 }  // namespace
@@ -66,53 +122,45 @@ SpecFormat FormatOfFile(absl::string_view path) {
 
 SpecResult ParseSpec(const std::string& name, absl::string_view text, SpecFormat format) {
   SpecResult result;
-  if (text.size() > kMaxBytes) {
-    result.violations.push_back(
-        {.where = {.source = name},
-         .description = absl::StrCat("is longer than ", kMaxBytes,
-                                     " bytes; a spec has some hundred, so check the path")});
-    return result;
-  }
-  if (const std::optional<size_t> invalid = FirstInvalidUtf8(text)) {
-    const SourceText before(name, text.substr(0, *invalid));
-    result.violations.push_back({.where = before.AtOffset(before.yaml().size()),
-                                 .description = "is not UTF-8 text; save the file as UTF-8"});
+  if (!CheckText(name, text, result)) {
     return result;
   }
   if (format == SpecFormat::kTextProto) {
     ParseTextProto(name, std::string(text), result.document, result.violations);
   } else {
-    ParseYaml(SourceText(name, text), result);
+    ParseYaml(SourceText(name, text), result.document.spec, "",
+              "a spec needs at least model and data", result);
   }
   return result;
 }
 
 SpecResult ReadSpecFile(const std::string& path, std::istream& standard_input) {
   SpecResult result;
-  std::ifstream file;
-  std::error_code error;
-  if (path != "-") {
-    if (std::filesystem::is_directory(path, error)) {
-      result.violations.push_back(Unreadable(path, "it is a folder"));
-      return result;
-    }
-    errno = 0;
-    file.open(path, std::ios::binary);
-    if (!file) {
-      result.violations.push_back(Unreadable(path, std::strerror(errno)));
-      return result;
-    }
-  }
-  std::istream& input = path == "-" ? standard_input : file;
-  // One byte more than allowed tells "too long" without reading an endless stream.
-  std::string text(kMaxBytes + 1, '\0');
-  input.read(text.data(), static_cast<std::streamsize>(text.size()));
-  text.resize(static_cast<size_t>(input.gcount()));
-  if (input.bad()) {
-    result.violations.push_back(Unreadable(path, "an input error"));
+  const std::optional<std::string> text = ReadText(path, standard_input, result);
+  return text.has_value() ? ParseSpec(path, *text, FormatOfFile(path)) : result;
+}
+
+SpecResult ReadNormalizer(const std::string& name,
+                          const std::string& argument,
+                          std::istream& standard_input) {
+  SpecResult result;
+  normlab::v1::Normalizer& normalizer = *result.document.spec.mutable_normalization();
+  const auto* kind = FindField(*normalizer.GetDescriptor(), argument);
+  if (kind != nullptr && IsMessageChoice(*kind)) {
+    normalizer.GetReflection()->MutableMessage(&normalizer, kind);
     return result;
   }
-  return ParseSpec(path, text, FormatOfFile(path));
+  const absl::string_view trimmed = absl::StripLeadingAsciiWhitespace(argument);
+  const bool written_out = absl::StartsWith(trimmed, "{") || absl::StrContains(argument, ": ") ||
+                           absl::StrContains(argument, "\n");
+  const std::optional<std::string> text =
+      written_out ? argument : ReadText(argument, standard_input, result);
+  const std::string& source = written_out ? name : argument;
+  if (text.has_value() && CheckText(source, *text, result)) {
+    ParseYaml(SourceText(source, *text), normalizer, "normalizer", "write for example {batch: {}}",
+              result);
+  }
+  return result;
 }
 
 }  // namespace normlab::client

@@ -33,4 +33,12 @@ SpecResult ParseSpec(const std::string& name, absl::string_view text, SpecFormat
 // a violation too. Blocks on I/O; thread-safe.
 SpecResult ReadSpecFile(const std::string& path, std::istream& standard_input);
 
+// A normalizer: the name of a kind ("batch"), YAML or JSON written out ("{batch: {epsilon: 0}}"), or
+// the path of such a file ("-": from `standard_input`). It is in document.spec.normalization; fields of
+// violations and positions begin with "normalizer". `name` stands in the positions of what is written
+// out. Blocks on I/O; thread-safe.
+SpecResult ReadNormalizer(const std::string& name,
+                          const std::string& argument,
+                          std::istream& standard_input);
+
 }  // namespace normlab::client

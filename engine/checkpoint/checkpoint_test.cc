@@ -37,7 +37,9 @@ class CheckpointTest : public ::testing::Test {
             .seed = 7,
             .spec_sha256 = "abc",
             .model = {{"fc1.weight", {3, 2}, weight_}, {"bn1.running_var", {5}, state_}},
-            .optimizer = {{"momentum_buffer.fc1.weight", {3, 2}, velocity_}}};
+            .optimizer = {{"momentum_buffer.fc1.weight", {3, 2}, velocity_}},
+            .optimizer_counters = {{"step", step * 1000000007}},
+            .initial_weights_sha256 = "ef01"};
   }
 
   std::string Write(int64_t step) const {
@@ -47,10 +49,17 @@ class CheckpointTest : public ::testing::Test {
   }
 
   absl::StatusOr<int64_t> Load(const std::string& folder) {
-    return LoadCheckpoint(folder, "abc", 7,
-                          {{"fc1.weight", {3, 2}, absl::MakeSpan(weight_read_)},
-                           {"bn1.running_var", {5}, absl::MakeSpan(state_read_)}},
-                          {{"momentum_buffer.fc1.weight", {3, 2}, absl::MakeSpan(velocity_read_)}});
+    const auto loaded =
+        LoadCheckpoint(folder, "abc", 7,
+                       {{"fc1.weight", {3, 2}, absl::MakeSpan(weight_read_)},
+                        {"bn1.running_var", {5}, absl::MakeSpan(state_read_)}},
+                       {{"momentum_buffer.fc1.weight", {3, 2}, absl::MakeSpan(velocity_read_)}},
+                       {{"step", &counter_read_}});
+    if (!loaded.ok()) {
+      return loaded.status();
+    }
+    EXPECT_EQ(loaded->initial_weights_sha256, "ef01");
+    return loaded->step;
   }
 
   std::set<std::string> Names() const {
@@ -76,6 +85,7 @@ class CheckpointTest : public ::testing::Test {
   std::vector<float> weight_read_ = std::vector<float>(6);
   std::vector<float> state_read_ = std::vector<float>(5);
   std::vector<float> velocity_read_ = std::vector<float>(6);
+  int64_t counter_read_ = 0;
 };
 
 TEST_F(CheckpointTest, RoundTripKeepsEveryBit) {
@@ -85,6 +95,7 @@ TEST_F(CheckpointTest, RoundTripKeepsEveryBit) {
   EXPECT_EQ(0, std::memcmp(weight_.data(), weight_read_.data(), sizeof(float) * 6));
   EXPECT_EQ(state_, state_read_);
   EXPECT_EQ(velocity_, velocity_read_);
+  EXPECT_EQ(counter_read_, 123 * int64_t{1000000007});  // a float would not keep it
   EXPECT_THAT(Names(), ElementsAre("step-000000123"));
 }
 
@@ -131,6 +142,16 @@ TEST_F(CheckpointTest, DamageNamesTheTensorOrFile) {
   FlipLastByte(folder + "/optimizer.safetensors");
   EXPECT_THAT(std::string(Load(folder).status().message()),
               HasSubstr("momentum_buffer.fc1.weight"));
+
+  // The counter is the first value of its file.
+  Write(2);
+  std::string bytes = *common::ReadFile(folder + "/optimizer.safetensors");
+  uint64_t header = 0;
+  std::memcpy(&header, bytes.data(), 8);
+  bytes[8 + header] = static_cast<char>(bytes[8 + header] ^ 1);
+  std::ofstream(folder + "/optimizer.safetensors", std::ios::binary) << bytes;
+  EXPECT_THAT(std::string(Load(folder).status().message()),
+              AllOf(HasSubstr("\"step\""), HasSubstr("damaged")));
 
   Write(2);
   fs::resize_file(folder + "/model.safetensors", 50);
@@ -183,6 +204,33 @@ TEST(SafetensorsTest, NamesShapesAndExtraTensorsMustFit) {
   EXPECT_THAT(decode("b", {2, 3}), HasSubstr("no tensor \"b\""));
   EXPECT_THAT(std::string(DecodeSafetensors(bytes, "f", {}).message()),
               HasSubstr("\"a\" is not part of this network"));
+}
+
+TEST(SafetensorsTest, CountersAreI64ScalarsAtAMultipleOfTheirSize) {
+  std::vector<float> values = {1, 2, 3};
+  const std::string bytes =
+      EncodeSafetensors({{"a", {3}, values}}, {{"n", -5 + (int64_t{1} << 40)}});
+  uint64_t length = 0;
+  std::memcpy(&length, bytes.data(), 8);
+  const auto header = nlohmann::json::parse(bytes.substr(8, length));
+  EXPECT_EQ(header["n"]["dtype"], "I64");
+  EXPECT_EQ(header["n"]["shape"], std::vector<int>());
+  EXPECT_EQ(header["n"]["data_offsets"], (std::vector<int>{0, 8}));
+  int64_t n = 0;
+  EXPECT_TRUE(
+      DecodeSafetensors(bytes, "f", {{"a", {3}, absl::MakeSpan(values)}}, {{"n", &n}}).ok());
+  EXPECT_EQ(n, -5 + (int64_t{1} << 40));
+  EXPECT_THAT(
+      std::string(DecodeSafetensors(bytes, "f", {{"a", {3}, absl::MakeSpan(values)}}).message()),
+      HasSubstr("\"n\" is not part of this network"));
+  EXPECT_THAT(std::string(DecodeSafetensors(EncodeSafetensors({{"n", {}, {values.data(), 1}}}), "f",
+                                            {}, {{"n", &n}})
+                              .message()),
+              HasSubstr("\"n\" has dtype \"F32\", but I64 was expected"));
+  EXPECT_THAT(
+      std::string(
+          DecodeSafetensors(EncodeSafetensors({}, {{"n", -1}}), "f", {}, {{"n", &n}}).message()),
+      HasSubstr("negative"));
 }
 
 TEST(SafetensorsTest, NoDamagedHeaderGetsThrough) {

@@ -137,20 +137,14 @@ std::string DimsText(const std::vector<int64_t>& dims) {
 
 std::optional<int64_t> ArrayBytes(const std::vector<int64_t>& dims, ElementType type) {
   int64_t bytes = ElementBytes(type);
-  bool empty = false;
   for (const int64_t dim : dims) {
-    if (dim < 0) {
+    // Also of an empty array no size may be absurd.
+    if (dim < 0 || (dim > 0 && std::max<int64_t>(bytes, 1) > kMaxDatasetBytes / dim)) {
       return std::nullopt;
     }
-    if (dim == 0) {
-      empty = true;
-    } else if (bytes > kMaxDatasetBytes / dim) {
-      return std::nullopt;
-    } else {
-      bytes *= dim;
-    }
+    bytes *= dim;
   }
-  return empty ? 0 : bytes;
+  return bytes;
 }
 
 absl::StatusOr<std::vector<uint8_t>> ReadExactly(ReadFunction read,

@@ -26,13 +26,14 @@ void FillOneHot(absl::Span<const int32_t> labels, int32_t classes, absl::Span<fl
 // images (Augmentation): any step can be loaded at any time, which is all that a resume needs. Test
 // examples come in their own order, unchanged.
 //
-// Loading allocates nothing; a change of epoch reshuffles in place (about 1 ms for 60,000
-// examples). LoadTraining is for one thread at a time; LoadTest only reads, and may run beside it.
+// Loading allocates nothing; large batches are shared out among OpenMP threads (every example is
+// loaded by one, so their number changes nothing); a change of epoch reshuffles in place (about 1 ms
+// for 60,000 examples). LoadTraining is for one thread at a time; LoadTest only reads, and may run beside it.
 // Does not own the data set, which must outlive it.
 class BatchSource {
  public:
-  // `resolved`: valid for this data set (CheckData).
-  BatchSource(const v1::JobSpec& resolved, const MappedDataset& data);
+  // `resolved`: valid for this data set (CheckData). `threads`: of the OpenMP team that calls.
+  BatchSource(const v1::JobSpec& resolved, const MappedDataset& data, int threads = 1);
 
   const RunLength& length() const { return length_; }
   const DatasetShape& shape() const { return data_.shape(); }
@@ -60,6 +61,9 @@ class BatchSource {
   void Shuffle(int64_t epoch);
   // Asks for the memory of the examples from position `first` of the order on; the next batch.
   void PrefetchExamples(int64_t first) const;
+  // Calls load(n) for every example n of a batch of `count`.
+  template <typename Load>
+  void ForEach(int64_t count, const Load& load) const;
   // Label or targets of example `index` of `part`, to position `n` of what is not empty.
   void LoadAnswer(const MappedPart& part,
                   int64_t index,
@@ -70,6 +74,7 @@ class BatchSource {
   const MappedDataset& data_;
   const RunLength length_;
   const int64_t batch_size_;
+  const int threads_;
   const bool shuffle_;
   const common::RandomStream random_;
   const Augmentation augmentation_;

@@ -175,5 +175,168 @@ TEST_F(BatchSourceTest, AConstantChannelIsOnlyCentred) {
   std::filesystem::remove(path_ + ".flat");
 }
 
+// Floats per feature and targets; every fourth value is far from 0.
+DecodedDataset Regression() {
+  DecodedDataset data;
+  data.shape = {.channels = 5,
+                .height = 1,
+                .width = 1,
+                .train_examples = 23,
+                .test_examples = 7,
+                .targets = 3,
+                .dense = true,
+                .floats = true};
+  for (DecodedPart* part : {&data.train, &data.test}) {
+    const int examples = part == &data.train ? 23 : 7;
+    for (int i = 0; i < 5 * examples; ++i) {
+      part->floats.push_back(static_cast<float>(i % 5 == 3 ? 1e6 + i : std::sin(i)));
+    }
+    for (int i = 0; i < 3 * examples; ++i) {
+      part->targets.push_back(static_cast<float>(i));
+    }
+  }
+  return data;
+}
+
+TEST_F(BatchSourceTest, DenseFloatsAreStandardizedPerFeatureAndKeepTheirTargets) {
+  const DecodedDataset data = Regression();
+  ASSERT_TRUE(WriteDataset(data, path_ + ".dense").ok());
+  const auto mapped = MappedDataset::Open(path_ + ".dense");
+  ASSERT_TRUE(mapped.ok());
+  for (const bool standardize : {true, false}) {
+    BatchSource source(Spec(standardize ? "batch_size: 4" : "batch_size: 4 data{scaling: NONE}"),
+                       *mapped);
+    std::vector<float> inputs(4 * 5);
+    std::vector<float> targets(4 * 3);
+    source.LoadTraining(2, absl::MakeSpan(inputs), {}, absl::MakeSpan(targets));
+    for (int n = 0; n < 4; ++n) {
+      const int index = static_cast<int>(targets[n * 3]) / 3;
+      for (int j = 0; j < 3; ++j) {
+        EXPECT_EQ(targets[n * 3 + j], data.train.targets[index * 3 + j]);
+      }
+      for (int i = 0; i < 5; ++i) {
+        double expected = data.train.floats[index * 5 + i];
+        if (standardize) {
+          expected = (expected - mapped->channel_means()[i]) / mapped->channel_deviations()[i];
+        }
+        // Computed in double, so even a mean of a million costs no digits.
+        constexpr double kOneRounding = 1e-7;
+        EXPECT_NEAR(inputs[n * 5 + i], expected, kOneRounding * (1 + std::abs(expected)));
+      }
+    }
+    std::vector<float> test_targets(2 * 3);
+    inputs.resize(2 * 5);
+    source.LoadTest(5, absl::MakeSpan(inputs), {}, absl::MakeSpan(test_targets));
+    EXPECT_THAT(test_targets, ElementsAreArray({15, 16, 17, 18, 19, 20}));
+  }
+  std::filesystem::remove(path_ + ".dense");
+}
+
+TEST_F(BatchSourceTest, DenseBytesAreScaledPerFeature) {
+  DecodedDataset data = data_;
+  data.shape.channels = kPixels;
+  data.shape.height = 1;
+  data.shape.width = 1;
+  data.shape.dense = true;
+  ASSERT_TRUE(WriteDataset(data, path_ + ".dense").ok());
+  const auto mapped = MappedDataset::Open(path_ + ".dense");
+  ASSERT_TRUE(mapped.ok());
+  BatchSource source(Spec("batch_size: 23 data { shuffle: false }"), *mapped);
+  std::vector<float> inputs(23 * kPixels);
+  std::vector<int32_t> labels(23);
+  source.LoadTraining(0, absl::MakeSpan(inputs), absl::MakeSpan(labels));
+  for (int i = 0; i < kPixels; ++i) {
+    const ByteTransform transform = MakeByteTransform(
+        v1::Scaling::STANDARDIZE, mapped->channel_means()[i], mapped->channel_deviations()[i]);
+    EXPECT_EQ(
+        inputs[7 * kPixels + i],
+        static_cast<float>(data.train.bytes[7 * kPixels + i]) * transform.scale + transform.shift);
+  }
+  std::filesystem::remove(path_ + ".dense");
+}
+
+TEST_F(BatchSourceTest, ClassesCanBeTargetsOrBothOrNeither) {
+  BatchSource source(Spec("batch_size: 4"), *mapped_);
+  std::vector<float> inputs(4 * kPixels);
+  std::vector<int32_t> labels(4);
+  std::vector<float> targets(4 * 4, 9);
+  source.LoadTraining(1, absl::MakeSpan(inputs), absl::MakeSpan(labels), absl::MakeSpan(targets));
+  for (int n = 0; n < 4; ++n) {
+    for (int j = 0; j < 4; ++j) {
+      EXPECT_EQ(targets[n * 4 + j], j == labels[n] ? 1 : 0);
+    }
+  }
+  std::vector<float> only_targets(4 * 4, 9);
+  source.LoadTraining(1, absl::MakeSpan(inputs), {}, absl::MakeSpan(only_targets));
+  EXPECT_EQ(only_targets, targets);
+  std::vector<float> only_inputs(4 * kPixels);
+  source.LoadTraining(1, absl::MakeSpan(only_inputs), {});
+  EXPECT_EQ(only_inputs, inputs);
+}
+
+TEST_F(BatchSourceTest, AugmentedStepsCanBeLoadedAtAnyTimeAndTestExamplesNeverChange) {
+  const v1::JobSpec spec =
+      Spec("batch_size: 4 seed: 2 data { augmentation { pad_and_crop: 2 flip: true cutout: 2 } }");
+  const v1::JobSpec plain = Spec("batch_size: 4 seed: 2");
+  const auto load = [](BatchSource& source, int64_t step) {
+    std::vector<float> inputs(4 * kPixels);
+    source.LoadTraining(step, absl::MakeSpan(inputs), {});
+    return inputs;
+  };
+  BatchSource in_order(spec, *mapped_);
+  BatchSource without(plain, *mapped_);
+  std::vector<std::vector<float>> batches;
+  for (int step = 0; step < 15; ++step) {
+    batches.push_back(load(in_order, step));
+    EXPECT_NE(batches.back(), load(without, step));
+  }
+  for (int step = 14; step >= 0; step -= 4) {
+    BatchSource fresh(spec, *mapped_);
+    EXPECT_EQ(load(fresh, step), batches[step]);
+  }
+  std::vector<float> changed(7 * kPixels);
+  std::vector<float> unchanged(7 * kPixels);
+  in_order.LoadTest(0, absl::MakeSpan(changed), {});
+  without.LoadTest(0, absl::MakeSpan(unchanged), {});
+  EXPECT_EQ(changed, unchanged);
+}
+
+// A batch large enough to be shared out.
+TEST(BatchSourceThreadsTest, TheNumberOfThreadsChangesNothing) {
+  const std::string path = ::testing::TempDir() + "/batch_source_threads_test.nldata";
+  const DatasetShape shape = {.channels = 3,
+                              .height = 61,
+                              .width = 67,
+                              .classes = 7,
+                              .train_examples = 47,
+                              .test_examples = 23};
+  ASSERT_TRUE(WriteDataset(testing::MakePatterns(shape, 5), path).ok());
+  const auto mapped = MappedDataset::Open(path);
+  ASSERT_TRUE(mapped.ok());
+  v1::JobSpec spec;
+  spec.set_batch_size(23);
+  spec.mutable_data()->mutable_mnist();
+  spec.mutable_data()->mutable_augmentation()->set_pad_and_crop(4);
+  spec = Resolve(spec);
+  const int64_t values = 23 * shape.example_values();
+  BatchSource one(spec, *mapped, 1);
+  BatchSource three(spec, *mapped, 3);
+  for (const bool test : {false, true}) {
+    std::vector<float> inputs[2] = {std::vector<float>(values), std::vector<float>(values)};
+    std::vector<int32_t> labels[2] = {std::vector<int32_t>(23), std::vector<int32_t>(23)};
+    for (int i = 0; i < 2; ++i) {
+      BatchSource& source = i == 0 ? one : three;
+      if (test) {
+        source.LoadTest(0, absl::MakeSpan(inputs[i]), absl::MakeSpan(labels[i]));
+      } else {
+        source.LoadTraining(3, absl::MakeSpan(inputs[i]), absl::MakeSpan(labels[i]));
+      }
+    }
+    EXPECT_EQ(inputs[0], inputs[1]);
+    EXPECT_EQ(labels[0], labels[1]);
+  }
+  std::filesystem::remove(path);
+}
+
 }  // namespace
 }  // namespace normlab::engine

@@ -15,6 +15,7 @@
 #include "common/atomic_file.h"
 #include "engine/data/cache_folder.h"
 #include "engine/data/data_files.h"
+#include "engine/data/dataset_format.h"
 #include "engine/data/mapped_dataset.h"
 #include "engine/data/testing.h"
 
@@ -191,7 +192,7 @@ TEST_F(DataInspectorTest, ADamagedOrMissingCacheIsMadeAgain) {
   // One changed pixel: a later helper verifies the checksum before it trusts what it finds.
   {
     std::fstream file(cache, std::ios::in | std::ios::out | std::ios::binary);
-    file.seekp(4096 + 100);
+    file.seekp(dataset_format::LayoutOf(kShape).train.values + 100);
     file.put(static_cast<char>(~data_.train.bytes[100]));
   }
   DataInspector later;
@@ -256,7 +257,7 @@ TEST_F(DataInspectorTest, ACacheThatCannotBeWrittenIsSaid) {
 TEST_F(DataInspectorTest, DamagedCacheHeadersAreRefused) {
   const std::string cache = inspector_.Inspect(Request("mnist")).data_cache();
   const std::string bytes = *common::ReadFile(cache);
-  for (const size_t position : {0, 8, 12, 16, 24, 40, 200, 330}) {
+  for (const size_t position : {0, 8, 12, 16, 24, 40, 60, 100}) {
     std::string damaged = bytes;
     damaged[position] = static_cast<char>(damaged[position] ^ 1);
     testing::WriteOrDie(base_ / "damaged", damaged);
@@ -265,7 +266,8 @@ TEST_F(DataInspectorTest, DamagedCacheHeadersAreRefused) {
   }
   // A label out of range would index memory later.
   std::string damaged = bytes;
-  damaged[4096 + 37 * 784] = 10;
+  const dataset_format::Layout layout = dataset_format::LayoutOf(kShape);
+  damaged[static_cast<size_t>(layout.train.answers) + 4] = 10;
   testing::WriteOrDie(base_ / "damaged", damaged);
   EXPECT_EQ(MappedDataset::Open(base_ / "damaged").status().code(), absl::StatusCode::kDataLoss);
   EXPECT_EQ(MappedDataset::Open(base_ / "none").status().code(), absl::StatusCode::kNotFound);

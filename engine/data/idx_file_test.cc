@@ -1,7 +1,5 @@
 #include "engine/data/idx_file.h"
 
-#include <fcntl.h>
-
 #include <filesystem>
 #include <string>
 
@@ -29,9 +27,7 @@ std::vector<uint8_t> Ramp(size_t count) {
 }
 
 absl::StatusOr<IdxArray> Read(const std::string& bytes, const IdxExpectation& expected) {
-  const std::string path = ::testing::TempDir() + "/idx_file_test.bin";
-  testing::WriteOrDie(path, bytes);
-  const common::UniqueFd fd(open(path.c_str(), O_RDONLY));
+  const common::UniqueFd fd = testing::InMemoryFile(bytes);
   return ReadIdxFile(fd.get(), "images.idx", expected);
 }
 

@@ -9,7 +9,8 @@ namespace normlab::engine {
 PrefetchingSource::PrefetchingSource(const v1::JobSpec& resolved,
                                      const MappedDataset& data,
                                      bool use_thread)
-    : source_(resolved, data) {
+    // The loading thread has no OpenMP team of its own.
+    : source_(resolved, data, use_thread ? 1 : resolved.threads()) {
   if (!use_thread) {
     return;
   }

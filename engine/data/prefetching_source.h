@@ -13,7 +13,8 @@
 namespace normlab::engine {
 
 // Gives the same batches as a BatchSource, byte for byte; where that pays (PlanLoading), a thread of
-// its own prepares the batch of step t + 1 while step t trains.
+// its own prepares the batch of step t + 1 while step t trains; elsewhere the job's threads load
+// step t together.
 //
 // Two buffers take turns. The threads meet twice a step, at an atomic variable on which they sleep
 // when they have to wait (a futex); nothing allocates or locks. A step other than the one after the

@@ -38,19 +38,18 @@ absl::StatusOr<View> AddLayer::PlanBackward(Planner& planner, const View& d_y, b
 
 void AddLayer::Forward() {
   RunAll(forward_);
-  const int64_t count = y_.float_count();
-  const float* sum = inputs_[0].floats();
+  const View* sum = inputs_.data();
   for (size_t i = 1; i < inputs_.size(); ++i) {
     const bool last = i + 1 == inputs_.size();
-    (last && fused_ ? SumRelu : Sum)(count, sum, inputs_[i].floats(), y_.floats());
-    sum = y_.floats();
+    (last && fused_ ? SumRelu : Sum)(*sum, inputs_[i], y_);
+    sum = &y_;
   }
 }
 
 void AddLayer::Backward() {
   RunAll(backward_);
   if (fused_) {
-    MaskByOutput(y_.float_count(), y_.floats(), d_y_.floats(), d_x_.floats());
+    MaskByOutput(y_, d_y_, d_x_);
   }
 }
 
@@ -68,7 +67,7 @@ absl::StatusOr<View> GradientSum::Plan(Planner& planner,
 
 void GradientSum::Run() const {
   RunAll(ops_);
-  Sum(sum_.float_count(), a_.floats(), b_.floats(), sum_.floats());
+  Sum(a_, b_, sum_);
 }
 
 }  // namespace normlab::engine

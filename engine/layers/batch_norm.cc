@@ -60,7 +60,7 @@ class DnnlBatchNorm final : public BatchNormLayer {
   absl::StatusOr<View> PlanNormalization(Planner& planner, const View& x) override {
     x_ = x;
     inner_layout_ = x.layout.dims().size() == 2
-                        ? Layout::ChannelsLast({planner.batch(), channels_, 1, 1})
+                        ? Layout::ChannelsLast({planner.batch(), channels_, 1, 1}, x.layout.type())
                         : x.layout;
     options_.epsilon = static_cast<float>(norm_.epsilon);
     options_.affine = norm_.affine;
@@ -106,7 +106,7 @@ class DnnlBatchNorm final : public BatchNormLayer {
   OpList backward_;
 };
 
-// Of plain [N,C] by our own loops, any activation fused: for widths on which oneDNN has no vector
+// Of plain F32 [N,C] by our own loops, any activation fused: for widths on which oneDNN has no vector
 // kernel, and for work smaller than its parallel regions.
 class DenseBatchNorm final : public BatchNormLayer {
  public:
@@ -129,6 +129,7 @@ class DenseBatchNorm final : public BatchNormLayer {
   }
 
   void Forward() override {
+    RunAll(forward_);
     const NormalizedMatrix shape = {set_, channels_};
     if (training_) {
       ColumnStatistics(shape, x_.floats(), mean_->floats(), var_->floats());

@@ -1,7 +1,9 @@
 #include "engine/layers/conv2d.h"
 
+#include <limits>
+#include <utility>
+
 #include "common/status_macros.h"
-#include "engine/layers/weights.h"
 
 namespace normlab::engine {
 namespace {
@@ -15,6 +17,48 @@ Dims WeightDims(const Node& node, const ConvNode& conv) {
           conv.kernel};
 }
 
+absl::StatusOr<ConvolutionChoice> FastestCandidate(const Runtime& runtime,
+                                                   const ConvolutionProblem& problem,
+                                                   ConvolutionPass pass,
+                                                   const ConvolutionNeighbours& neighbours) {
+  const auto candidates = ConvolutionCandidates(problem, pass, HasWinograd());
+  ConvolutionChoice fastest = candidates[0];
+  if (candidates.size() == 1) {
+    return fastest;
+  }
+  double least = std::numeric_limits<double>::infinity();
+  for (const ConvolutionChoice& candidate : candidates) {
+    const absl::StatusOr<double> seconds =
+        MeasureConvolution(runtime, problem, pass, candidate, neighbours);
+    if (absl::IsUnimplemented(seconds.status())) {
+      continue;
+    }
+    NORMLAB_RETURN_IF_ERROR(seconds.status());
+    if (*seconds < least) {
+      least = *seconds;
+      fastest = candidate;
+    }
+  }
+  return fastest;
+}
+
+absl::StatusOr<ConvolutionChoice> Choose(const Planner& planner,
+                                         const ConvolutionProblem& problem,
+                                         ConvolutionPass pass,
+                                         const ConvolutionNeighbours& neighbours) {
+  switch (planner.options().convolution) {
+    case ConvolutionPolicy::kAuto:
+      return ChooseConvolution(problem, pass, HasWinograd());
+    case ConvolutionPolicy::kDirect:
+      break;
+    case ConvolutionPolicy::kWinograd:
+      return ConvolutionCandidates(problem, pass, HasWinograd()).back();
+    case ConvolutionPolicy::kMeasure:
+      return FastestCandidate(planner.runtime(), problem, pass, neighbours);
+  }
+  return ConvolutionChoice{ConvAlgorithm::kDirect, problem.type};
+}
+
 }  // namespace
 
 Conv2dLayer::Conv2dLayer(const Node& node, const ConvNode& conv, const LayerParameters& parameters)
@@ -24,30 +68,44 @@ Conv2dLayer::Conv2dLayer(const Node& node, const ConvNode& conv, const LayerPara
       weight_dims_(WeightDims(node, conv)),
       geometry_{.kernel = conv.kernel, .stride = conv.stride, .padding = conv.padding},
       bias_(conv.bias),
-      parameters_(parameters) {}
+      parameters_(parameters),
+      weights_(node.name, conv.weights, weight_dims_, conv.out_channels, parameters) {}
+
+absl::StatusOr<Op*> Conv2dLayer::PlanPass(Planner& planner,
+                                          ConvolutionPass pass,
+                                          const ConvolutionNeighbours& neighbours) {
+  NORMLAB_ASSIGN_OR_RETURN(const ConvolutionChoice choice,
+                           Choose(planner, problem_, pass, neighbours));
+  absl::StatusOr<Op> made = MakeConvolution(planner.runtime(), problem_, pass, choice);
+  if (choice.algorithm != ConvAlgorithm::kDirect && absl::IsUnimplemented(made.status())) {
+    made =
+        MakeConvolution(planner.runtime(), problem_, pass, {ConvAlgorithm::kDirect, problem_.type});
+  }
+  return planner.Adopt(name(), PassName(pass), std::move(made));
+}
 
 absl::StatusOr<View> Conv2dLayer::PlanForward(Planner& planner, absl::Span<const View> inputs) {
-  const View& x = inputs[0];
-  x_dims_ = {planner.batch(), in_[0], in_[1], in_[2]};
-  y_dims_ = {planner.batch(), out_[0], out_[1], out_[2]};
+  given_x_ = inputs[0];
+  weights_.Plan(planner);
+  problem_ = {.x = {planner.batch(), in_[0], in_[1], in_[2]},
+              .w = weight_dims_,
+              .y = {planner.batch(), out_[0], out_[1], out_[2]},
+              .geometry = geometry_,
+              .type = planner.options().type,
+              .bias = bias_,
+              .training = planner.training()};
   NORMLAB_ASSIGN_OR_RETURN(
-      Op * op,
-      planner.Adopt(name(), "forward",
-                    MakeConvolutionForward(planner.runtime(), geometry_, Layout::Any(x_dims_),
-                                           Layout::Any(weight_dims_), Layout::Any(y_dims_), bias_,
-                                           planner.training())));
-  NORMLAB_ASSIGN_OR_RETURN(x_, planner.Convert(name(), x, op->layout(Arg::kSource), forward_));
-  NORMLAB_ASSIGN_OR_RETURN(
-      const View w, PlanWeights(planner, name(), parameters_.weight, Layout::RowMajor(weight_dims_),
-                                op->layout(Arg::kWeights), refresh_));
-  const View y = planner.Reserve(op->layout(Arg::kDestination));
+      Op * op, PlanPass(planner, ConvolutionPass::kForward, {.x = given_x_.layout, .d_y = {}}));
+  NORMLAB_ASSIGN_OR_RETURN(x_,
+                           planner.Convert(name(), given_x_, op->layout(Arg::kSource), forward_));
+  NORMLAB_ASSIGN_OR_RETURN(w_, weights_.For(planner, op->layout(Arg::kWeights)));
+  y_ = planner.Reserve(op->layout(Arg::kDestination));
   NORMLAB_RETURN_IF_ERROR(planner.Bind(*op, Arg::kSource, x_.buffer));
-  NORMLAB_RETURN_IF_ERROR(planner.Bind(*op, Arg::kWeights, w.buffer));
+  NORMLAB_RETURN_IF_ERROR(planner.Bind(*op, Arg::kWeights, w_.buffer));
   NORMLAB_RETURN_IF_ERROR(planner.Bind(*op, Arg::kBias, planner.Borrow(parameters_.bias, out_[0])));
-  NORMLAB_RETURN_IF_ERROR(planner.Bind(*op, Arg::kDestination, y.buffer));
+  NORMLAB_RETURN_IF_ERROR(planner.Bind(*op, Arg::kDestination, y_.buffer));
   forward_.push_back(op);
-  forward_op_ = op;
-  return y;
+  return y_;
 }
 
 absl::StatusOr<View> Conv2dLayer::PlanBackward(Planner& planner, const View& d_y, bool wants_d_x) {
@@ -59,42 +117,35 @@ absl::StatusOr<View> Conv2dLayer::PlanBackward(Planner& planner, const View& d_y
 }
 
 absl::Status Conv2dLayer::PlanBackwardWeights(Planner& planner, const View& d_y) {
-  NORMLAB_ASSIGN_OR_RETURN(
-      Op * op,
-      planner.Adopt(name(), "backward_weights",
-                    MakeConvolutionBackwardWeights(planner.runtime(), geometry_,
-                                                   Layout::Any(x_dims_), Layout::Any(weight_dims_),
-                                                   Layout::Any(y_dims_), bias_, *forward_op_)));
+  NORMLAB_ASSIGN_OR_RETURN(Op * op, PlanPass(planner, ConvolutionPass::kBackwardWeights,
+                                             {.x = x_.layout, .d_y = d_y.layout}));
+  // Whichever of the two already lies as wanted; else from what the forward pass read, which is no
+  // larger.
+  const View& source = given_x_.layout == op->layout(Arg::kSource) ? given_x_ : x_;
   NORMLAB_ASSIGN_OR_RETURN(const View x,
-                           planner.Convert(name(), x_, op->layout(Arg::kSource), backward_));
+                           planner.Convert(name(), source, op->layout(Arg::kSource), backward_));
   NORMLAB_ASSIGN_OR_RETURN(
       const View d_out, planner.Convert(name(), d_y, op->layout(Arg::kDiffDestination), backward_));
-  OpList after;
-  NORMLAB_ASSIGN_OR_RETURN(
-      const View d_w,
-      PlanWeightGradient(planner, name(), parameters_.d_weight, Layout::RowMajor(weight_dims_),
-                         op->layout(Arg::kDiffWeights), after));
+  NORMLAB_ASSIGN_OR_RETURN(const View d_w,
+                           weights_.GradientFor(planner, op->layout(Arg::kDiffWeights)));
   NORMLAB_RETURN_IF_ERROR(planner.Bind(*op, Arg::kSource, x.buffer));
   NORMLAB_RETURN_IF_ERROR(planner.Bind(*op, Arg::kDiffDestination, d_out.buffer));
   NORMLAB_RETURN_IF_ERROR(planner.Bind(*op, Arg::kDiffWeights, d_w.buffer));
   NORMLAB_RETURN_IF_ERROR(
       planner.Bind(*op, Arg::kDiffBias, planner.Borrow(parameters_.d_bias, out_[0])));
   backward_.push_back(op);
-  backward_.insert(backward_.end(), after.begin(), after.end());
   return absl::OkStatus();
 }
 
 absl::StatusOr<View> Conv2dLayer::PlanBackwardData(Planner& planner, const View& d_y) {
   NORMLAB_ASSIGN_OR_RETURN(
-      Op * op, planner.Adopt(name(), "backward_data",
-                             MakeConvolutionBackwardData(
-                                 planner.runtime(), geometry_, Layout::Any(x_dims_),
-                                 Layout::Any(weight_dims_), Layout::Any(y_dims_), *forward_op_)));
+      Op * op, PlanPass(planner, ConvolutionPass::kBackwardData, {.x = {}, .d_y = d_y.layout}));
   NORMLAB_ASSIGN_OR_RETURN(
       const View d_out, planner.Convert(name(), d_y, op->layout(Arg::kDiffDestination), backward_));
-  NORMLAB_ASSIGN_OR_RETURN(
-      const View w, PlanWeights(planner, name(), parameters_.weight, Layout::RowMajor(weight_dims_),
-                                op->layout(Arg::kWeights), refresh_));
+  View w = w_;
+  if (op->layout(Arg::kWeights) != w_.layout) {
+    NORMLAB_ASSIGN_OR_RETURN(w, weights_.For(planner, op->layout(Arg::kWeights)));
+  }
   const View d_x = planner.Reserve(op->layout(Arg::kDiffSource));
   NORMLAB_RETURN_IF_ERROR(planner.Bind(*op, Arg::kDiffDestination, d_out.buffer));
   NORMLAB_RETURN_IF_ERROR(planner.Bind(*op, Arg::kWeights, w.buffer));

@@ -2,26 +2,48 @@
 
 #include "engine/dnnl/primitives.h"
 #include "engine/graph/graph.h"
+#include "engine/layers/convolution_choice.h"
 #include "engine/layers/layer.h"
+#include "engine/layers/layer_weights.h"
 
 namespace normlab::engine {
 
 // y [N,O,H',W'] = cross-correlation of x [N,I,H,W] with w [O,I,K,K], plus b [O]; H' = floor((H + 2P
-// - K)/S) + 1. With G groups w is [O,I/G,K,K], and the g-th O/G channels see the g-th I/G only.
+// - K)/S) + 1. With G groups w is [O,I/G,K,K], and the g-th O/G channels see the g-th I/G only. In bf16
+// plans data and weights are bf16; the gradient of the weights is F32.
 //
 // oneDNN chooses all layouts; what differs from the neighbours' or from the model's plain weights
-// is reordered.
+// is reordered. Each pass has its own algorithm, by PlanOptions::convolution:
+//   kAuto      ChooseConvolution, a fixed rule
+//   kDirect    direct
+//   kWinograd  Winograd wherever oneDNN has it, else direct
+//   kMeasure   the fastest candidate here and now, reorders included
 class Conv2dLayer final : public Layer {
  public:
   Conv2dLayer(const Node& node, const ConvNode& conv, const LayerParameters& parameters);
 
   absl::StatusOr<View> PlanForward(Planner& planner, absl::Span<const View> inputs) override;
   absl::StatusOr<View> PlanBackward(Planner& planner, const View& d_y, bool wants_d_x) override;
-  void ParametersChanged() override { RunAll(refresh_); }
+  void ParametersChanged() override { weights_.Refresh(); }
   void Forward() override { RunAll(forward_); }
-  void Backward() override { RunAll(backward_); }
+  void ForwardInitializing() override {
+    if (weights_.depends_on_data()) {
+      weights_.BeginInitialization();
+      Forward();
+      weights_.Initialize(y_);
+    }
+    Forward();
+  }
+  void Backward() override {
+    RunAll(backward_);
+    weights_.StoreGradient();
+  }
 
  private:
+  // Picks an algorithm and makes the op of a pass.
+  absl::StatusOr<Op*> PlanPass(Planner& planner,
+                               ConvolutionPass pass,
+                               const ConvolutionNeighbours& neighbours);
   absl::Status PlanBackwardWeights(Planner& planner, const View& d_y);
   absl::StatusOr<View> PlanBackwardData(Planner& planner, const View& d_y);
 
@@ -31,12 +53,13 @@ class Conv2dLayer final : public Layer {
   const WindowGeometry geometry_;
   const bool bias_;
   const LayerParameters parameters_;
+  LayerWeights weights_;
 
-  Dims x_dims_;  // with the batch
-  Dims y_dims_;
+  ConvolutionProblem problem_;
+  View given_x_;
   View x_;  // as the forward op reads it
-  const Op* forward_op_ = nullptr;
-  OpList refresh_;
+  View w_;  // likewise
+  View y_;
   OpList forward_;
   OpList backward_;
 };

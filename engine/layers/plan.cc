@@ -1,11 +1,32 @@
 #include "engine/layers/plan.h"
 
+#include <optional>
+
 #include "absl/strings/str_cat.h"
 
 #include "common/status_macros.h"
 #include "engine/dnnl/primitives.h"
 
 namespace normlab::engine {
+
+namespace {
+
+// Whether both describe the same elements at the same places, as channels in blocks do on 1x1
+// images.
+bool SameMemory(const Layout& a, const Layout& b) {
+  if (a == b) {
+    return true;
+  }
+  if (a.type() != b.type() || a.bytes() != b.bytes() || a.dims() != b.dims()) {
+    return false;
+  }
+  const std::optional<ChannelBlocking> in_a = a.channel_blocking();
+  const std::optional<ChannelBlocking> in_b = b.channel_blocking();
+  return in_a.has_value() && in_b.has_value() && in_a->area == 1 &&
+         in_a->channels % in_a->block == 0 && in_b->channels % in_b->block == 0;
+}
+
+}  // namespace
 
 absl::StatusOr<Op*> Planner::Adopt(absl::string_view layer,
                                    absl::string_view pass,
@@ -33,9 +54,11 @@ absl::StatusOr<View> Planner::Convert(absl::string_view layer,
                                       const View& from,
                                       const Layout& layout,
                                       OpList& ops) {
-  if (from.layout == layout) {
+  if (SameMemory(from.layout, layout)) {
     Use(from);
-    return from;
+    View same = from;
+    same.layout = layout;
+    return same;
   }
   View to = Reserve(layout);
   to.nan_checked = from.nan_checked;

@@ -34,9 +34,9 @@ struct View {
   // Whoever wrote it has told RunState of any NaN.
   bool nan_checked = false;
 
+  // Of F32 views, and of bf16 ones.
   float* floats() const { return buffer->floats(); }
-  // Of floats in memory, padding included.
-  int64_t float_count() const { return layout.bytes() / static_cast<int64_t>(sizeof(float)); }
+  uint16_t* bf16s() const { return reinterpret_cast<uint16_t*>(buffer->data); }
 };
 
 // What a plan's layers are told before a pass, and what they tell of it.
@@ -130,7 +130,8 @@ class Planner {
   // Records a choice that is not an op.
   void Record(absl::string_view layer, absl::string_view pass, absl::string_view implementation);
 
-  // `from` itself when it lies in `layout` already, else a copy whose reorder is added to `ops`.
+  // The memory of `from` itself when it lies in `layout` already, else a copy whose reorder is added
+  // to `ops`; of another type, a converted one.
   absl::StatusOr<View> Convert(absl::string_view layer,
                                const View& from,
                                const Layout& layout,

@@ -18,9 +18,10 @@ absl::StatusOr<View> PoolLayer::PlanForward(Planner& planner, absl::Span<const V
   NORMLAB_ASSIGN_OR_RETURN(
       Op * op,
       planner.Adopt(name(), "forward",
-                    MakePoolForward(planner.runtime(), max_, geometry_, x.layout,
-                                    Layout::Any({planner.batch(), out_[0], out_[1], out_[2]}),
-                                    planner.training())));
+                    MakePoolForward(
+                        planner.runtime(), max_, geometry_, x.layout,
+                        Layout::Any({planner.batch(), out_[0], out_[1], out_[2]}, x.layout.type()),
+                        planner.training())));
   y_ = planner.Reserve(op->layout(Arg::kDestination));
   y_.nan_checked = max_ || x.nan_checked;
   if (op->has(Arg::kWorkspace)) {

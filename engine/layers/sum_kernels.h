@@ -1,19 +1,19 @@
 #pragma once
 
-#include <cstdint>
+#include "engine/layers/plan.h"
 
 namespace normlab::engine {
 
-// Elementwise sums over memory, layout and padding included; shared among OpenMP threads, with the
-// same bits for any number of them.
+// Elementwise sums over memory, padding included, of views of one layout (F32, or bf16: computed in
+// float and rounded once); shared among OpenMP threads, with the same bits for any number of them.
 
 // y = a + b; y may be a or b.
-void Sum(int64_t count, const float* a, const float* b, float* y);
+void Sum(const View& a, const View& b, const View& y);
 
 // y = max(a + b, 0), NaN stays; y may be a or b.
-void SumRelu(int64_t count, const float* a, const float* b, float* y);
+void SumRelu(const View& a, const View& b, const View& y);
 
 // d_x = d_y where y > 0 (or NaN), else 0; d_x may be d_y.
-void MaskByOutput(int64_t count, const float* y, const float* d_y, float* d_x);
+void MaskByOutput(const View& y, const View& d_y, const View& d_x);
 
 }  // namespace normlab::engine

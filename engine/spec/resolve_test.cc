@@ -95,5 +95,29 @@ TEST(ResolveTest, AnAbsurdDepthIsNotExpanded) {
   EXPECT_EQ(Resolve(Parse("model { mlp { depth: 2000000000 } }")).model().mlp().hidden_size(), 0);
 }
 
+TEST(ResolveTest, WritesOutTheDefaultsOfEveryDataSource) {
+  const auto data = [](const std::string& text) {
+    return Resolve(Parse("data { " + text + " }")).data();
+  };
+  const auto expect = [&](const std::string& text, const std::string& expected) {
+    const v1::Data resolved = data(text);
+    EXPECT_TRUE(MessageDifferencer::Equals(
+        resolved, Parse("data { " + expected + " last_batch: DROP shuffle: true }").data()))
+        << resolved.DebugString();
+    EXPECT_TRUE(MessageDifferencer::Equals(data(resolved.ShortDebugString()), resolved));
+  };
+  expect("cifar10 {}", "cifar10 { path: 'cifar-10-batches-bin' } scaling: STANDARDIZE");
+  expect("cifar100 {}", "cifar100 { path: 'cifar-100-binary' } scaling: STANDARDIZE");
+  expect("arrays { path: 'a' }", "arrays { path: 'a' } scaling: STANDARDIZE");
+  expect("gaussian_classes {}",
+         "gaussian_classes { classes: 10 dims: 100 train_examples: 10000 test_examples: 2000 "
+         "separation: 3 } scaling: NONE");
+  expect("linear_regression { outputs: 3 }",
+         "linear_regression { inputs: 10 outputs: 3 train_examples: 1000 test_examples: 1000 } "
+         "scaling: NONE");
+  EXPECT_EQ(data("linear_regression {} scaling: STANDARDIZE").scaling(), v1::Scaling::STANDARDIZE);
+  EXPECT_EQ(data("gaussian_classes { separation: 0 }").gaussian_classes().separation(), 0);
+}
+
 }  // namespace
 }  // namespace normlab::engine

@@ -247,5 +247,64 @@ TEST(ValidateTest, IsTotalOnRandomMessages) {
   EXPECT_GT(parsed, 1000);
 }
 
+std::string WithData(const std::string& data) {
+  return "model { mlp {} } data { " + data + " }";
+}
+
+TEST(ValidateTest, EveryDataSourceIsValidByDefaultBeforeAndAfterResolve) {
+  for (const char* data :
+       {"cifar10 {}", "cifar100 { path: 'c' }", "arrays { path: 'a.npz' }",
+        "arrays { x_train: 'a' y_train: 'b' x_test: 'c' y_test: 'd' }", "gaussian_classes {}",
+        "gaussian_classes { dims: 3 dims: 32 dims: 32 seed: 4 }", "linear_regression {}",
+        "mnist {} augmentation { pad_and_crop: 4 flip: true cutout: 16 }"}) {
+    const v1::JobSpec spec = Parse(WithData(data));
+    EXPECT_THAT(Validate(spec), IsEmpty()) << data;
+    EXPECT_THAT(Validate(Resolve(spec)), IsEmpty()) << data;
+  }
+}
+
+TEST(ValidateTest, ArraysAreOneFileOrFour) {
+  EXPECT_THAT(Validate(Parse(WithData("arrays {}"))),
+              ElementsAre(Says("data.arrays", "names no file")));
+  EXPECT_THAT(Validate(Parse(WithData("arrays { path: 'a.npz' x_train: 'x.npy' }"))),
+              ElementsAre(Says("data.arrays.path", "x_train is given as well")));
+  EXPECT_THAT(Validate(Parse(WithData("arrays { x_train: 'x' x_test: 'xt' }"))),
+              ElementsAre(Says("data.arrays.y_train", "is missing"),
+                          Says("data.arrays.y_test", "is missing")));
+  v1::JobSpec spec =
+      Parse(WithData("arrays { x_train: 'a' y_train: 'b' x_test: 'c' y_test: 'd' }"));
+  spec.mutable_data()->mutable_arrays()->set_y_test(std::string("d\0", 2));
+  EXPECT_THAT(Validate(spec), ElementsAre(Says("data.arrays.y_test", "zero byte")));
+  EXPECT_THAT(Validate(Parse(WithData("cifar10 { path: '" + std::string(4097, 'x') + "' }"))),
+              ElementsAre(Says("data.cifar10.path", "4097 bytes")));
+}
+
+TEST(ValidateTest, SyntheticSetsHaveBounds) {
+  EXPECT_THAT(Fields(Parse(WithData("gaussian_classes { classes: 1 dims: 0 train_examples: 0 "
+                                    "test_examples: -1 separation: -1 }"))),
+              ElementsAre("data.gaussian_classes.classes", "data.gaussian_classes.separation",
+                          "data.gaussian_classes.dims[0]", "data.gaussian_classes.train_examples",
+                          "data.gaussian_classes.test_examples"));
+  EXPECT_THAT(Validate(Parse(WithData("gaussian_classes { dims: 3 dims: 4 }"))),
+              ElementsAre(Says("data.gaussian_classes.dims", "has 2 sizes")));
+  EXPECT_THAT(Validate(Parse(WithData("gaussian_classes { dims: 4096 dims: 4097 dims: 1 }"))),
+              Contains(Says("data.gaussian_classes.dims[1]", "is 4097")));
+  EXPECT_THAT(Validate(Parse(WithData("gaussian_classes { train_examples: 1000000000 }"))),
+              ElementsAre(Says("data.gaussian_classes", "fewer or smaller examples")));
+  EXPECT_THAT(Validate(Parse(
+                  WithData("gaussian_classes { classes: 65536 dims: 65536 train_examples: 1 }"))),
+              Contains(Says("data.gaussian_classes", "class means")));
+  EXPECT_THAT(Fields(Parse(WithData("linear_regression { inputs: 0 outputs: 65537 noise: nan }"))),
+              ElementsAre("data.linear_regression.inputs", "data.linear_regression.outputs",
+                          "data.linear_regression.noise"));
+  EXPECT_THAT(Validate(Parse(WithData("linear_regression { inputs: 10000 outputs: 10000 }"))),
+              Contains(Says("data.linear_regression", "multiplications")));
+}
+
+TEST(ValidateTest, AugmentationHasNoNegativeSizes) {
+  EXPECT_THAT(Fields(Parse(WithData("mnist {} augmentation { pad_and_crop: -1 cutout: -16 }"))),
+              ElementsAre("data.augmentation.pad_and_crop", "data.augmentation.cutout"));
+}
+
 }  // namespace
 }  // namespace normlab::engine

@@ -113,11 +113,11 @@ TEST(ValidateTrainingTest, WhatDoesNotGoTogetherSaysWhatToDo) {
 
 TEST(ValidateTrainingTest, InitialWeights) {
   v1::JobSpec spec = Parse("");
-  spec.mutable_initial_weights()->set_path(std::string("a\0b", 3));
+  spec.mutable_initial_weights()->set_path(std::string("a\0z", 3));
   spec.mutable_initial_weights()->add_ignore("");
   spec.mutable_initial_weights()->add_ignore("head.*");
   spec.mutable_initial_weights()->add_ignore(std::string(kMaxTextCharacters + 1, 'x'));
-  EXPECT_THAT(Validate(spec), ElementsAre(Says("initial_weights.path", "a\\x00b"),
+  EXPECT_THAT(Validate(spec), ElementsAre(Says("initial_weights.path", "a\\x00z"),
                                           Says("initial_weights.ignore[0]", "is empty"),
                                           Says("initial_weights.ignore[2]", "201 characters")));
   spec.mutable_initial_weights()->set_path(std::string(kMaxPathBytes + 1, 'p'));

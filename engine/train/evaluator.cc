@@ -1,6 +1,7 @@
 #include "engine/train/evaluator.h"
 
 #include <algorithm>
+#include <variant>
 
 #include "common/status_macros.h"
 
@@ -9,14 +10,11 @@ namespace normlab::engine {
 absl::StatusOr<Evaluator> Evaluator::Plan(const Graph& graph,
                                           ModelState& model,
                                           const BatchSource& source,
-                                          int64_t batch_size,
-                                          int threads) {
-  Evaluator evaluator(source);
+                                          NetworkOptions options) {
+  const auto* squared = std::get_if<SquaredErrorNode>(&graph.nodes().back().kind);
+  Evaluator evaluator(source, squared != nullptr && !squared->mean);
   const int64_t examples = source.length().test_examples;
-  evaluator.batch_size_ = std::min(batch_size, examples);
-  NetworkOptions options;
-  options.mode = Mode::kEvaluation;
-  options.threads = threads;
+  evaluator.batch_size_ = std::min(options.batch_size, examples);
   options.batch_size = evaluator.batch_size_;
   NORMLAB_ASSIGN_OR_RETURN(evaluator.full_, Network::Plan(graph, model, options));
   options.batch_size = examples % evaluator.batch_size_;
@@ -40,12 +38,12 @@ std::optional<EvaluationResult> Evaluator::Run(const std::stop_token& stop) {
     }
     const int64_t count = std::min(batch_size_, examples - first);
     Network& network = count == batch_size_ ? *full_ : *rest_;
-    source_->LoadTest(first, network.input(), network.labels());
+    source_->LoadTest(first, network.input(), network.labels(), network.targets());
     const BatchResult result = network.Forward();
-    loss_sum += result.loss * static_cast<double>(count);
+    loss_sum += result.loss * (loss_is_sum_ ? 1.0 : static_cast<double>(count));
     correct += result.correct;
   }
-  return EvaluationResult{loss_sum / static_cast<double>(examples),
+  return EvaluationResult{loss_is_sum_ ? loss_sum : loss_sum / static_cast<double>(examples),
                           static_cast<double>(correct) / static_cast<double>(examples)};
 }
 

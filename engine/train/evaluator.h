@@ -13,8 +13,8 @@
 namespace normlab::engine {
 
 struct EvaluationResult {
-  double loss = 0;      // mean over all test examples
-  double accuracy = 0;  // share of test examples whose largest logit is their label
+  double loss = 0;      // mean over all test examples; of a summed loss, the sum
+  double accuracy = 0;  // share of test examples whose largest output is their label
 };
 
 // Computes loss and accuracy of the current model on every test example exactly once, with running
@@ -23,12 +23,11 @@ struct EvaluationResult {
 // Not thread-safe. Does not own graph, model and source, which must outlive it.
 class Evaluator {
  public:
-  // `batch_size` at least 1. Errors as Network::Plan.
+  // `options`: of evaluation, with the batch size wanted (at least 1). Errors as Network::Plan.
   static absl::StatusOr<Evaluator> Plan(const Graph& graph,
                                         ModelState& model,
                                         const BatchSource& source,
-                                        int64_t batch_size,
-                                        int threads);
+                                        NetworkOptions options);
 
   // nullopt: stopped before the end. Allocates nothing.
   std::optional<EvaluationResult> Run(const std::stop_token& stop);
@@ -36,9 +35,11 @@ class Evaluator {
   int64_t planned_bytes() const;
 
  private:
-  explicit Evaluator(const BatchSource& source) : source_(&source) {}
+  explicit Evaluator(const BatchSource& source, bool loss_is_sum)
+      : source_(&source), loss_is_sum_(loss_is_sum) {}
 
   const BatchSource* source_;
+  bool loss_is_sum_ = false;
   int64_t batch_size_ = 0;
   std::unique_ptr<Network> full_;
   std::unique_ptr<Network> rest_;  // null: nothing remains

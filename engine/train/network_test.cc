@@ -1,7 +1,5 @@
 #include "engine/train/network.h"
 
-#include "engine/graph/memory_estimate.h"
-
 #include <omp.h>
 
 #include <algorithm>
@@ -12,6 +10,7 @@
 #include "gtest/gtest.h"
 
 #include "common/random.h"
+#include "engine/graph/memory_estimate.h"
 
 namespace normlab::engine {
 namespace {

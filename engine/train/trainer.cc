@@ -14,8 +14,10 @@
 #include "engine/init/initializer.h"
 #include "engine/models/job_check.h"
 #include "engine/optim/schedule.h"
+#include "engine/spec/load_plan.h"
 #include "engine/train/failure.h"
 #include "engine/train/model_tensors.h"
+#include "engine/train/network_options.h"
 
 namespace normlab::engine {
 namespace {
@@ -44,7 +46,7 @@ Trainer::Trainer(v1::JobSpec resolved,
       options_(std::move(options)),
       spec_sha256_(TrainingSpecSha256(resolved_)),
       graph_(std::move(graph)),
-      source_(resolved_, data) {}
+      source_(resolved_, data, PlanLoading(resolved_, data.shape()).prefetch_thread) {}
 
 absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Plan(v1::JobSpec resolved,
                                                        const MappedDataset& data,
@@ -68,20 +70,20 @@ absl::Status Trainer::PlanNetworks() {
   InitializeParameters(resolved_, graph_, model_->parameters.span());
   NORMLAB_ASSIGN_OR_RETURN(optimizer_, MakeOptimizer(resolved_, graph_));
   const RunLength& length = source_.length();
-  NetworkOptions network_options;
-  network_options.mode = Mode::kTraining;
-  network_options.threads = resolved_.threads();
+  const auto options = [this](Mode mode, int64_t batch_size) {
+    return OptionsOf(resolved_, source_.source().shape(), mode, batch_size);
+  };
   if (length.train_examples >= resolved_.batch_size()) {
-    network_options.batch_size = resolved_.batch_size();
-    NORMLAB_ASSIGN_OR_RETURN(full_, Network::Plan(graph_, *model_, network_options));
+    NORMLAB_ASSIGN_OR_RETURN(
+        full_, Network::Plan(graph_, *model_, options(Mode::kTraining, resolved_.batch_size())));
   }
   if (length.last_batch_size > 0) {
-    network_options.batch_size = length.last_batch_size;
-    NORMLAB_ASSIGN_OR_RETURN(rest_, Network::Plan(graph_, *model_, network_options));
+    NORMLAB_ASSIGN_OR_RETURN(
+        rest_, Network::Plan(graph_, *model_, options(Mode::kTraining, length.last_batch_size)));
   }
   NORMLAB_ASSIGN_OR_RETURN(
-      evaluator_, Evaluator::Plan(graph_, *model_, source_, resolved_.evaluation().batch_size(),
-                                  resolved_.threads()));
+      evaluator_, Evaluator::Plan(graph_, *model_, source_.source(),
+                                  options(Mode::kEvaluation, resolved_.evaluation().batch_size())));
   plan_.set_total_steps(length.total_steps);
   plan_.set_total_epochs(static_cast<int32_t>(length.total_epochs));
   return absl::OkStatus();
@@ -178,6 +180,9 @@ v1::Outcome Trainer::Run(MetricSink& sink, const std::stop_token& stop) {
 absl::Status Trainer::RunToTheEnd(MetricSink& sink,
                                   const std::stop_token& stop,
                                   v1::Outcome& outcome) {
+  if (plan_.start_step() == 0 && !resolved_.has_initial_weights()) {
+    InitializeFromData();
+  }
   for (int64_t step = plan_.start_step(); step < plan_.total_steps(); ++step) {
     if (stop.stop_requested()) {
       outcome.set_state(v1::Job::CANCELLED);
@@ -200,7 +205,9 @@ absl::Status Trainer::RunToTheEnd(MetricSink& sink,
       return absl::OkStatus();
     }
     const int64_t examples = source_.BatchSizeOf(step);
-    Add(kTrainAccuracy, static_cast<double>(result.correct) / static_cast<double>(examples));
+    if (has_classes()) {
+      Add(kTrainAccuracy, static_cast<double>(result.correct) / static_cast<double>(examples));
+    }
     Add(kLearningRate, learning_rate);
     steps_done_ = step + 1;
     Report(step, step_start, examples, sink);
@@ -219,12 +226,25 @@ absl::Status Trainer::RunToTheEnd(MetricSink& sink,
   return absl::OkStatus();
 }
 
+Network& Trainer::NetworkOf(int64_t step) {
+  return source_.BatchSizeOf(step) == resolved_.batch_size() ? *full_ : *rest_;
+}
+
+void Trainer::InitializeFromData() {
+  Network& network = NetworkOf(0);
+  source_.LoadTraining(0, network.input(), network.labels(), network.targets());
+  network.SetStep(0);
+  network.SetUpdateRunningStatistics(false);
+  network.ForwardInitializing();
+  network.SetUpdateRunningStatistics(true);
+}
+
 BatchResult Trainer::TrainStep(int64_t step, double learning_rate) {
-  const bool is_full = source_.BatchSizeOf(step) == resolved_.batch_size();
-  Network& network = is_full ? *full_ : *rest_;
+  Network& network = NetworkOf(step);
   // Every update changed the parameters, maybe through the other plan.
   network.ParametersChanged();
-  source_.LoadTraining(step, network.input(), network.labels());
+  source_.LoadTraining(step, network.input(), network.labels(), network.targets());
+  network.SetStep(step);
   const BatchResult result = network.Forward();
   if (std::isfinite(result.loss)) {
     network.Backward();
@@ -241,7 +261,9 @@ bool Trainer::Evaluate(const std::stop_token& stop) {
     return false;
   }
   Add(kTestLoss, result->loss);
-  Add(kTestAccuracy, result->accuracy);
+  if (has_classes()) {
+    Add(kTestAccuracy, result->accuracy);
+  }
   return true;
 }
 

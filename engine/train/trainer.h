@@ -13,8 +13,8 @@
 #include "absl/status/statusor.h"
 
 #include "engine/checkpoint/checkpoint.h"
-#include "engine/data/batch_source.h"
 #include "engine/data/mapped_dataset.h"
+#include "engine/data/prefetching_source.h"
 #include "engine/graph/graph.h"
 #include "engine/optim/optimizer.h"
 #include "engine/train/evaluator.h"
@@ -100,6 +100,12 @@ class Trainer {
 
   // Runs to the end; sets the outcome's state, or returns the error that ends it.
   absl::Status RunToTheEnd(MetricSink& sink, const std::stop_token& stop, v1::Outcome& outcome);
+  // The plan for the batch size of step `step`.
+  Network& NetworkOf(int64_t step);
+  // Sets the parameters whose initial values depend on the first batch.
+  void InitializeFromData();
+  // Else targets are real-valued, and there is no accuracy.
+  bool has_classes() const { return source_.source().shape().targets == 0; }
   // Without an update when the loss is not finite; sets model_is_finite_.
   BatchResult TrainStep(int64_t step, double learning_rate);
   bool EvaluationDue(int64_t step) const;
@@ -120,7 +126,7 @@ class Trainer {
   const TrainerOptions options_;
   const std::string spec_sha256_;
   const Graph graph_;
-  BatchSource source_;
+  PrefetchingSource source_;
   v1::WorkerPlan plan_;
   std::unique_ptr<ModelState> model_;
   std::unique_ptr<Optimizer> optimizer_;

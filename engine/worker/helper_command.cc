@@ -20,13 +20,15 @@
 #include "engine/checkpoint/initial_weights.h"
 #include "engine/data/data_inspector.h"
 #include "engine/dnnl/runtime.h"
+#include "engine/worker/normalize_command.h"
 
 #include "normlab/v1/worker.pb.h"
 
 namespace normlab::engine {
 namespace {
 
-constexpr uint32_t kMaxMessageBytes = 64U << 20;
+// As the server has it: eight tensors of 16 MiB and some room.
+constexpr uint32_t kMaxMessageBytes = 160U << 20;
 constexpr size_t kPrefixBytes = 4;
 
 // Fills `buffer`. False: the stream ended before its first byte.
@@ -133,6 +135,21 @@ v1::DataReport InspectOrExplain(DataInspector& inspector, const v1::InspectDataR
   }
 }
 
+v1::NormalizeResult NormalizeOrExplain(const v1::NormalizeRequest& request) {
+  const auto failed = [](absl::string_view what) {
+    v1::NormalizeResult result;
+    result.set_failure(std::string(what));
+    return result;
+  };
+  try {
+    return Normalize(request);
+  } catch (const std::bad_alloc&) {
+    return failed("the helper process ran out of memory; send a smaller tensor");
+  } catch (const std::exception& error) {
+    return failed(error.what());
+  }
+}
+
 absl::Status Serve(int fd) {
   DataInspector inspector;
   while (true) {
@@ -151,11 +168,15 @@ absl::Status Serve(int fd) {
         response.mutable_engine_info()->set_onednn_version(OneDnnVersion());
         response.mutable_engine_info()->set_isa(CpuIsaName());
         break;
+      case v1::HelperRequest::kNormalize:
+        *response.mutable_normalize() = NormalizeOrExplain(request.normalize());
+        break;
       default:
         break;  // a request of a later version: answered without a kind
     }
     const std::string bytes = response.SerializeAsString();
-    NORMLAB_RETURN_IF_ERROR(WriteAll(fd, absl::StrCat(EncodeLength(bytes.size()), bytes)));
+    NORMLAB_RETURN_IF_ERROR(WriteAll(fd, EncodeLength(bytes.size())));
+    NORMLAB_RETURN_IF_ERROR(WriteAll(fd, bytes));
   }
 }
 

@@ -5,14 +5,17 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <fstream>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "gtest/gtest.h"
 
 #include "common/ids.h"
+#include "engine/checkpoint/safetensors.h"
 #include "engine/data/testing.h"
 
 #include "normlab/v1/worker.pb.h"
@@ -106,6 +109,21 @@ TEST_F(HelperCommandTest, AnswersRequestsOneAfterAnotherUntilTheEnd) {
   const v1::HelperResponse absent = Call(inspect);
   EXPECT_EQ(absent.id(), 73);
   EXPECT_GE(absent.data().violations_size(), 1);
+
+  // The data set is in order, the weights are not a safetensors file; then they are.
+  inspect.mutable_inspect_data()->mutable_data()->mutable_fashion_mnist()->set_path("tiny");
+  inspect.mutable_inspect_data()->mutable_initial_weights()->set_path("w.safetensors");
+  const auto write_weights = [&](const std::string& bytes) {
+    std::ofstream(folder_ + "/roots/w.safetensors", std::ios::binary) << bytes;
+  };
+  write_weights("no weights in here");
+  const v1::HelperResponse foreign = Call(inspect);
+  ASSERT_EQ(foreign.data().violations_size(), 1) << foreign.ShortDebugString();
+  EXPECT_EQ(foreign.data().violations(0).field(), "initial_weights.path");
+  EXPECT_EQ(foreign.data().train_examples(), 37);
+  const std::vector<float> values = {1, 2, 3};
+  write_weights(EncodeSafetensors({{"fc1.weight", {3}, values}}));
+  EXPECT_EQ(Call(inspect).data().violations_size(), 0);
 
   v1::HelperRequest unknown;
   unknown.set_id(74);

@@ -44,7 +44,10 @@ std::optional<engine::DatasetShape> ShapeOf(const v1::JobSpec& resolved,
                                 .width = data->width(),
                                 .classes = data->classes(),
                                 .train_examples = data->train_examples(),
-                                .test_examples = data->test_examples()};
+                                .test_examples = data->test_examples(),
+                                .targets = data->targets(),
+                                .dense = data->dense(),
+                                .floats = data->floats()};
   }
   return engine::KnownDatasetShape(resolved);
 }

@@ -27,7 +27,8 @@ bool Concerns(const std::vector<engine::Violation>& violations, absl::string_vie
 
 // Decides. `spec_violations`: engine::Validate(spec). `data`: what the helper found, null when it
 // was not asked because the spec's data section is wrong already. The network is checked even when
-// the data is missing, as the images' shape is known from the data set's kind. A job that fits only
+// the data is missing, where the shape of an example is known from the data set's kind (it is not for
+// a user's own arrays). A job that fits only
 // an idle server is accepted; one that needs more cores or memory than the server has is not. Pure;
 // thread-safe. May take some milliseconds for a huge network.
 Admission Admit(const v1::JobSpec& spec,

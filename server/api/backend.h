@@ -24,8 +24,9 @@ struct ApiOptions {
   int cores = 1;             // that jobs may use, all together
   int64_t memory_bytes = 0;  // likewise
   std::vector<std::string> data_roots;
-  std::string cache_folder;                            // where the helper keeps decoded data sets
-  absl::Duration inspect_timeout = absl::Seconds(60);  // for the helper to read a job's data
+  std::string cache_folder;                              // where the helper keeps decoded data sets
+  absl::Duration inspect_timeout = absl::Seconds(60);    // for the helper to read a job's data
+  absl::Duration normalize_timeout = absl::Seconds(10);  // of a Normalize call, waiting included
   absl::Duration heartbeat_interval = absl::Seconds(5);
   const common::Clock* clock = &common::Clock::Real();
 };
@@ -37,7 +38,10 @@ struct Backend {
   Store& store;
   Hub& hub;
   Controller& controller;
-  Helper& helper;
+  Helper& helper;  // looks at data
+  // Computes Normalize calls: a process apart from the other, so that a job with a new data set is
+  // admitted at once however many tensors wait, and neither's crash delays the other.
+  Helper& normalizer;
   Observer& observer;
   WorkPool& pool;  // short handlers
   WorkPool&

@@ -134,6 +134,45 @@ TEST_F(CreateJobTest, ChecksTheNetworkWhileTheDataIsMissing) {
               ElementsAre("data.fashion_mnist.path", "model.cnn.blocks[0].kernel"));
 }
 
+// What a user's own arrays are, nobody knows before the helper has looked.
+TEST_F(CreateJobTest, TakesTheShapeOfOwnArraysFromTheHelper) {
+  Serve();
+  helper_.SetHandler([](const v1::HelperRequest& request) -> absl::StatusOr<v1::HelperResponse> {
+    v1::HelperResponse response;
+    response.set_id(request.id());
+    v1::DataReport& data = *response.mutable_data();
+    data.set_data_cache("/cache/arrays");
+    data.set_train_examples(300);
+    data.set_test_examples(20);
+    data.set_channels(13);
+    data.set_height(1);
+    data.set_width(1);
+    data.set_classes(4);
+    data.set_dense(true);
+    data.set_floats(true);
+    return response;
+  });
+  v1::JobSpec spec = ValidSpec();
+  spec.mutable_data()->mutable_arrays()->set_path("mine.npz");
+  v1::Job job;
+  const grpc::Status status = Create(CreateRequest(spec), &job);
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  EXPECT_EQ(job.estimate().parameters(), 13 * 7 + 7 + 7 * 4 + 4);
+
+  spec.mutable_data()->set_scaling(v1::Scaling::UNIT);
+  spec.mutable_data()->set_train_limit(301);
+  spec.mutable_data()->mutable_augmentation()->set_flip(true);
+  EXPECT_THAT(ViolatedFields(Create(CreateRequest(spec))),
+              ElementsAre("data.train_limit", "data.scaling", "data.augmentation.flip"));
+  // Without the helper's word nothing is said about the network.
+  LoseData();
+  spec = ValidSpec();
+  spec.mutable_data()->mutable_arrays()->set_path("mine.npz");
+  EXPECT_THAT(ViolatedFields(Create(CreateRequest(spec))), ElementsAre("data.fashion_mnist.path"));
+  spec.mutable_data()->mutable_arrays()->set_x_train("x.npy");
+  EXPECT_THAT(ViolatedFields(Create(CreateRequest(spec))), ElementsAre("data.arrays.path"));
+}
+
 TEST_F(CreateJobTest, DoesNotAskTheHelperAboutABrokenDataSection) {
   Serve();
   v1::JobSpec spec = ValidSpec();
@@ -141,6 +180,42 @@ TEST_F(CreateJobTest, DoesNotAskTheHelperAboutABrokenDataSection) {
   const grpc::Status status = Create(CreateRequest(spec));
   EXPECT_THAT(ViolatedFields(status), ElementsAre("data.train_limit"));
   EXPECT_TRUE(helper_.requests().empty());
+}
+
+TEST_F(CreateJobTest, HasInitialWeightsLookedAtWhenTheyAreNamedAndInOrder) {
+  Serve();
+  v1::JobSpec spec = ValidSpec();
+  ASSERT_TRUE(Create(CreateRequest(spec)).ok());
+  spec.mutable_initial_weights()->set_path("nets/a.safetensors");
+  spec.mutable_initial_weights()->add_ignore("head.*");
+  ASSERT_TRUE(Create(CreateRequest(spec)).ok());
+  spec.mutable_initial_weights()->clear_path();
+  EXPECT_THAT(ViolatedFields(Create(CreateRequest(spec))), ElementsAre("initial_weights.path"));
+  const auto asked = helper_.requests();
+  ASSERT_EQ(asked.size(), 3u);
+  EXPECT_FALSE(asked[0].inspect_data().has_initial_weights());
+  EXPECT_EQ(asked[1].inspect_data().initial_weights().path(), "nets/a.safetensors");
+  EXPECT_FALSE(asked[2].inspect_data().has_initial_weights());
+}
+
+TEST_F(CreateJobTest, RefusesInitialWeightsThatTheHelperDoesNotFind) {
+  Serve();
+  helper_.SetHandler([](const v1::HelperRequest& request) -> absl::StatusOr<v1::HelperResponse> {
+    v1::HelperResponse response;
+    response.set_id(request.id());
+    v1::DataReport& report = *response.mutable_data();
+    report.set_data_cache("/cache/data");
+    v1::SpecViolation& violation = *report.add_violations();
+    violation.set_field("initial_weights.path");
+    violation.set_description("is \"x\", where no weights were found; name a safetensors file");
+    return response;
+  });
+  v1::JobSpec spec = ValidSpec();
+  spec.mutable_initial_weights()->set_path("x");
+  const grpc::Status status = Create(CreateRequest(spec));
+  EXPECT_EQ(Reason(status), "INVALID_SPEC");
+  EXPECT_THAT(ViolatedFields(status), ElementsAre("initial_weights.path"));
+  EXPECT_EQ(StoredJobs(), 0);
 }
 
 TEST_F(CreateJobTest, EmptyRequestNamesWhatIsMissing) {
@@ -292,6 +367,7 @@ TEST_F(CreateJobTest, ASlowHelperDoesNotBlockOtherCalls) {
                   .hub = hub_,
                   .controller = controller_,
                   .helper = hanging,
+                  .normalizer = normalizer_,
                   .observer = Observer::None(),
                   .pool = *pool_,
                   .stream_pool = *stream_pool_,

@@ -100,6 +100,35 @@ grpc::ServerWriteReactor<v1::ReadLogsResponse>* JobsService::ReadLogs(
                     NewLogSource);
 }
 
+grpc::ServerUnaryReactor* NormalizationService::Normalize(grpc::CallbackServerContext* context,
+                                                          const v1::NormalizeRequest* request,
+                                                          v1::NormalizeResponse* response) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  const absl::StatusOr<Caller> caller = Authorize(*context, "Normalize");
+  if (!caller.ok()) {
+    reactor->Finish(ToGrpcStatus(caller.status()));
+    return reactor;
+  }
+  // On the pool, as copying a request of megabytes takes a while.
+  const bool accepted = backend_.pool.TryPost([this, context, request, response, reactor] {
+    if (context->IsCancelled()) {
+      reactor->Finish(grpc::Status::CANCELLED);
+      return;
+    }
+    StartNormalize(backend_, queue_, *request,
+                   [response, reactor](absl::StatusOr<v1::NormalizeResponse> result) {
+                     if (result.ok()) {
+                       *response = *std::move(result);
+                     }
+                     reactor->Finish(ToGrpcStatus(result.status()));
+                   });
+  });
+  if (!accepted) {
+    reactor->Finish(ToGrpcStatus(Overloaded(kOverloadRetry)));
+  }
+  return reactor;
+}
+
 grpc::ServerUnaryReactor* ServerService::GetServerInfo(grpc::CallbackServerContext* context,
                                                        const v1::GetServerInfoRequest* /*request*/,
                                                        v1::ServerInfo* response) {

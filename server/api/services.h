@@ -1,9 +1,11 @@
 #pragma once
 
 #include "server/api/backend.h"
+#include "server/api/normalize.h"
 #include "server/api/server_info.h"
 
 #include "normlab/v1/jobs.grpc.pb.h"
+#include "normlab/v1/normalization.grpc.pb.h"
 
 namespace normlab::server {
 
@@ -34,6 +36,20 @@ class JobsService final : public v1::Jobs::CallbackService {
 
  private:
   Backend& backend_;
+};
+
+// normlab.v1.Normalization. Thread-safe. `backend` must outlive the grpc::Server.
+class NormalizationService final : public v1::Normalization::CallbackService {
+ public:
+  explicit NormalizationService(Backend& backend) : backend_(backend) {}
+
+  grpc::ServerUnaryReactor* Normalize(grpc::CallbackServerContext* context,
+                                      const v1::NormalizeRequest* request,
+                                      v1::NormalizeResponse* response) override;
+
+ private:
+  Backend& backend_;
+  NormalizeQueue queue_;
 };
 
 // normlab.v1.Server. Thread-safe. `backend` must outlive the grpc::Server.

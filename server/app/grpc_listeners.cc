@@ -11,11 +11,15 @@
 #include <grpcpp/security/server_credentials.h>
 
 #include "normlab/v1/jobs.grpc.pb.h"
+#include "normlab/v1/normalization.grpc.pb.h"
 
 namespace normlab::server {
 namespace {
 
-constexpr int kMaxPublicMessageBytes = 16 << 20;
+// Of a Normalize request: input and output gradient of 16 MiB each, and room for parameters, which may be
+// as large together. (Larger ones are refused by gRPC itself, with RESOURCE_EXHAUSTED; every other request
+// has its own, lower limits.)
+constexpr int kMaxPublicMessageBytes = 64 << 20;
 // A worker keeps at most 64 MiB of reports altogether.
 constexpr int kMaxWorkerMessageBytes = 80 << 20;
 constexpr int kKeepaliveTimeMs = 30'000;
@@ -55,6 +59,7 @@ absl::StatusOr<PublicListener> StartPublicListener(const ListenAddress& address,
   // gRPC's default lets two servers share one port unnoticed.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   builder.SetMaxReceiveMessageSize(kMaxPublicMessageBytes);
+  builder.SetMaxSendMessageSize(-1);  // what is answered has bounds of its own
   // Reflection is the one synchronous service.
   builder.SetSyncServerOption(grpc::ServerBuilder::SyncServerOption::NUM_CQS, 1);
   builder.SetSyncServerOption(grpc::ServerBuilder::SyncServerOption::MAX_POLLERS, 1);
@@ -83,7 +88,9 @@ absl::StatusOr<PublicListener> StartPublicListener(const ListenAddress& address,
 void SetServing(grpc::Server& server, bool serving) {
   grpc::HealthCheckServiceInterface* health = server.GetHealthCheckService();
   // The empty name is the server as a whole.
-  for (const char* service : {"", v1::Jobs::service_full_name(), v1::Server::service_full_name()}) {
+  for (const char* service :
+       {"", v1::Jobs::service_full_name(), v1::Normalization::service_full_name(),
+        v1::Server::service_full_name()}) {
     health->SetServingStatus(service, serving);
   }
 }

@@ -108,6 +108,12 @@ absl::Status Server::StartParts(ServerParts parts) {
                                                .log_path = log_dir + "/helper.log"}));
   }
   helper_ = std::make_unique<HelperGate>(std::move(parts.helper));
+  if (parts.normalizer == nullptr) {
+    NORMLAB_ASSIGN_OR_RETURN(parts.normalizer,
+                             NewHelperProcess({.worker_binary = options_.worker_binary,
+                                               .log_path = log_dir + "/normalizer.log"}));
+  }
+  normalizer_ = std::make_unique<HelperGate>(std::move(parts.normalizer));
   executor_ = std::move(parts.executor);
   if (executor_ == nullptr) {
     NORMLAB_ASSIGN_OR_RETURN(executor_,
@@ -132,6 +138,7 @@ absl::Status Server::StartParts(ServerParts parts) {
                              .hub = *hub_,
                              .controller = *controller_,
                              .helper = *helper_,
+                             .normalizer = *normalizer_,
                              .observer = *metrics_,
                              .pool = *pool_,
                              .stream_pool = *stream_pool_,
@@ -143,11 +150,13 @@ absl::Status Server::StartParts(ServerParts parts) {
 absl::Status Server::StartListeners() {
   worker_service_ = std::make_unique<WorkerService>(*store_, *controller_, *metrics_);
   jobs_service_ = std::make_unique<JobsService>(*backend_);
+  normalization_service_ = std::make_unique<NormalizationService>(*backend_);
   server_service_ = std::make_unique<ServerService>(*backend_);
-  NORMLAB_ASSIGN_OR_RETURN(
-      PublicListener listener,
-      StartPublicListener(options_.listen, {jobs_service_.get(), server_service_.get()},
-                          metrics_->grpc()));
+  NORMLAB_ASSIGN_OR_RETURN(PublicListener listener,
+                           StartPublicListener(options_.listen,
+                                               {jobs_service_.get(), normalization_service_.get(),
+                                                server_service_.get()},
+                                               metrics_->grpc()));
   public_listener_ = std::move(listener.server);
   ListenAddress address = options_.listen;
   address.port = listener.port;
@@ -222,6 +231,9 @@ void Server::Shutdown() {
   // Also releases creations that wait for a data set.
   if (helper_ != nullptr) {
     helper_->Close();
+  }
+  if (normalizer_ != nullptr) {
+    normalizer_->Close();
   }
   if (public_listener_ != nullptr) {
     public_listener_->Shutdown(After(hurry_.load() ? absl::ZeroDuration() : kCloseGrace));

@@ -31,6 +31,7 @@ namespace normlab::server {
 struct ServerParts {
   std::unique_ptr<Helper> helper;
   std::unique_ptr<Executor> executor;
+  std::unique_ptr<Helper> normalizer;
 };
 
 // The whole of normlabd but its command line and signals: every part, wired in the order in which
@@ -92,11 +93,13 @@ class Server {
   std::unique_ptr<WorkPool> stream_pool_;
   std::unique_ptr<StreamRegistry> streams_;
   std::unique_ptr<HelperGate> helper_;
+  std::unique_ptr<HelperGate> normalizer_;
   std::unique_ptr<Executor> executor_;
   std::unique_ptr<Controller> controller_;
   std::unique_ptr<Backend> backend_;
   std::unique_ptr<WorkerService> worker_service_;
   std::unique_ptr<JobsService> jobs_service_;
+  std::unique_ptr<NormalizationService> normalization_service_;
   std::unique_ptr<ServerService> server_service_;
   std::unique_ptr<grpc::Server> worker_listener_;
   std::unique_ptr<grpc::Server> public_listener_;

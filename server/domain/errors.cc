@@ -82,6 +82,13 @@ absl::Status InvalidSpec(const std::vector<FieldViolation>& violations) {
                         violations, ". Correct the named fields and submit again.");
 }
 
+absl::Status InvalidRequest(const std::vector<FieldViolation>& violations) {
+  return WithViolations(reason::kInvalidArgument,
+                        absl::StrCat("the request cannot be served (", violations.size(),
+                                     violations.size() == 1 ? " problem): " : " problems): "),
+                        violations, ". Correct the named fields and try again.");
+}
+
 absl::Status InvalidArgument(absl::string_view field, absl::string_view description) {
   return WithViolations(reason::kInvalidArgument, "",
                         {{std::string(field), std::string(description)}}, "");
@@ -297,6 +304,35 @@ absl::Status NetworkFilesystem(absl::string_view path, absl::string_view type) {
                            "), where the database cannot be kept safe; choose a folder on a local "
                            "disk with --data_dir (--work_dir may stay on shared storage)"),
               {{"path", std::string(path)}, {"type", std::string(type)}});
+}
+
+absl::Status TensorTooLarge(absl::string_view field, int64_t max_values) {
+  google::rpc::BadRequest bad_request;
+  auto* violation = bad_request.add_field_violations();
+  violation->set_field(std::string(field));
+  violation->set_description(absl::StrCat(
+      "has more than ", max_values, " values; send a part of it, for example fewer examples"));
+  absl::Status status =
+      Make(absl::StatusCode::kResourceExhausted, reason::kTensorTooLarge,
+           absl::StrCat(violation->field(), ": ", violation->description()),
+           {{"field", std::string(field)}, {"max_values", absl::StrCat(max_values)}});
+  AddDetail(status, bad_request);
+  return status;
+}
+
+absl::Status HelperCrashed(absl::string_view detail) {
+  return Make(absl::StatusCode::kInternal, reason::kHelperCrashed,
+              absl::StrCat("the process that computed this failed; the server and all other "
+                           "requests go on. Try again, and if the same input does it again please "
+                           "report it (",
+                           detail, ")"));
+}
+
+absl::Status HelperTimeout(absl::Duration limit) {
+  return Make(absl::StatusCode::kDeadlineExceeded, reason::kHelperTimeout,
+              absl::StrCat("there was no result within ", absl::FormatDuration(limit),
+                           ", waiting included; send a smaller tensor, or try again when the "
+                           "server is less busy"));
 }
 
 absl::Status InternalError(absl::string_view detail) {

@@ -46,6 +46,9 @@ inline constexpr absl::string_view kStorageUnavailable = "STORAGE_UNAVAILABLE";
 inline constexpr absl::string_view kDataLoss = "DATA_LOSS";
 inline constexpr absl::string_view kUnsupportedDatabase = "UNSUPPORTED_DATABASE";
 inline constexpr absl::string_view kNetworkFilesystem = "NETWORK_FILESYSTEM";
+inline constexpr absl::string_view kTensorTooLarge = "TENSOR_TOO_LARGE";
+inline constexpr absl::string_view kHelperCrashed = "HELPER_CRASHED";
+inline constexpr absl::string_view kHelperTimeout = "HELPER_TIMEOUT";
 inline constexpr absl::string_view kInternal = "INTERNAL";
 }  // namespace reason
 
@@ -57,6 +60,8 @@ struct FieldViolation {
 // INVALID_ARGUMENT with every violation, in the message and as BadRequest. `violations` is not
 // empty.
 absl::Status InvalidSpec(const std::vector<FieldViolation>& violations);
+// The same for a request that makes no job.
+absl::Status InvalidRequest(const std::vector<FieldViolation>& violations);
 // INVALID_ARGUMENT on one field of a request.
 absl::Status InvalidArgument(absl::string_view field, absl::string_view description);
 // INVALID_ARGUMENT.
@@ -115,6 +120,12 @@ absl::Status CorruptDatabase(absl::string_view path, absl::string_view detail);
 absl::Status UnsupportedDatabase(absl::string_view path, absl::string_view detail);
 // FAILED_PRECONDITION.
 absl::Status NetworkFilesystem(absl::string_view path, absl::string_view type);
+// RESOURCE_EXHAUSTED: the tensor at `field` of a request has more than so many values.
+absl::Status TensorTooLarge(absl::string_view field, int64_t max_values);
+// INTERNAL: the process that worked on this request ended.
+absl::Status HelperCrashed(absl::string_view detail);
+// DEADLINE_EXCEEDED: the process that works on requests had no answer in time.
+absl::Status HelperTimeout(absl::Duration limit);
 // INTERNAL: a bug of ours.
 absl::Status InternalError(absl::string_view detail);
 

@@ -47,9 +47,7 @@ struct Pending {
   v1::HelperRequest request;
   absl::Duration timeout;
   absl::Duration deadline;  // of the caller, monotonic
-  absl::Duration served_since =
-      absl::InfiniteDuration();  // since when the helper has nothing older to do
-  Helper::Callback done;         // empty: the caller has its answer, the helper is not done yet
+  Helper::Callback done;    // empty: the caller has its answer, the helper is not done yet
 };
 
 // The child and our end of its socket.
@@ -57,7 +55,12 @@ struct Child {
   common::Subprocess process;
   common::UniqueFd socket;
   FrameReader input;
-  std::string output;  // not yet written
+  // The request that the helper works on, the oldest one; the next is sent only after its answer, so
+  // that those whose callers have given up meanwhile cost the helper nothing.
+  bool busy = false;
+  absl::Duration busy_since;  // monotonic
+  std::string output;         // of that request
+  size_t written = 0;         // of output
 };
 
 // Everything but Call and destruction happens on the I/O thread.
@@ -83,8 +86,7 @@ class HelperProcess final : public Helper {
       absl::MutexLock lock(&mu_);
       if (!stopping_) {
         request.set_id(next_id_++);
-        arrived_.push_back({std::move(request), timeout, Now() + timeout, absl::InfiniteDuration(),
-                            std::move(done)});
+        arrived_.push_back({std::move(request), timeout, Now() + timeout, std::move(done)});
         done = nullptr;
       }
     }
@@ -112,6 +114,7 @@ class HelperProcess final : public Helper {
       if (!child_ && !pending_.empty() && Now() >= restart_at_) {
         StartChild();
       }
+      SendOldest();
       Wait();
     }
     EndChild();
@@ -131,18 +134,13 @@ class HelperProcess final : public Helper {
       stopping = stopping_;
     }
     for (Pending& pending : arrived) {
-      const std::string message = pending.request.SerializeAsString();
-      if (message.size() > kMaxFrameBytes) {
+      if (pending.request.ByteSizeLong() > kMaxFrameBytes) {
         Answer(pending, absl::InvalidArgumentError(
                             "the request is too large for the helper; make it smaller"));
         continue;
       }
-      if (child_) {
-        AppendFrame(message, child_->output);
-      }
       pending_.push_back(std::move(pending));
     }
-    MarkServed();
     return !stopping;
   }
 
@@ -153,10 +151,14 @@ class HelperProcess final : public Helper {
     }
   }
 
-  // The oldest request is the one that the helper works on.
-  void MarkServed() {
-    if (child_ && !pending_.empty() && pending_.front().served_since == absl::InfiniteDuration()) {
-      pending_.front().served_since = Now();
+  // When the helper has nothing to do.
+  void SendOldest() {
+    if (child_ && !child_->busy && !pending_.empty()) {
+      child_->busy = true;
+      child_->busy_since = Now();
+      child_->output.clear();
+      child_->written = 0;
+      AppendFrame(pending_.front().request.SerializeAsString(), child_->output);
     }
   }
 
@@ -169,13 +171,13 @@ class HelperProcess final : public Helper {
                              "; try again, and look at the server's log if it happens again")));
       }
       // One that was never sent is forgotten; one that was stays until the helper is done with it.
-      pending = !pending->done && !child_ ? pending_.erase(pending) : pending + 1;
+      const bool sent = child_ && child_->busy && pending == pending_.begin();
+      pending = !pending->done && !sent ? pending_.erase(pending) : pending + 1;
     }
   }
 
   void EndWhenStuck() {
-    if (child_ && !pending_.empty() &&
-        Now() >= pending_.front().served_since + pending_.front().timeout) {
+    if (child_ && child_->busy && Now() >= child_->busy_since + pending_.front().timeout) {
       Lost("it was stuck and was ended");
     }
   }
@@ -189,12 +191,7 @@ class HelperProcess final : public Helper {
                                          "; tell the server's operator")));
       }
       pending_.clear();
-      return;
     }
-    for (const Pending& pending : pending_) {
-      AppendFrame(pending.request.SerializeAsString(), child_->output);
-    }
-    MarkServed();
   }
 
   absl::Status TryStartChild() {
@@ -219,7 +216,7 @@ class HelperProcess final : public Helper {
       // Can only fail when the process is gone already, which the socket tells.
       prlimit(process.pid(), RLIMIT_DATA, &limit, nullptr);
     }
-    child_.emplace(Child{std::move(process), std::move(ours), {}, {}});
+    child_.emplace(Child{.process = std::move(process), .socket = std::move(ours)});
     return absl::OkStatus();
   }
 
@@ -251,12 +248,13 @@ class HelperProcess final : public Helper {
       pollfd entry = {child_->process.pidfd(), POLLIN, 0};
       poll(&entry, 1, kLastWordsMs);
     }
+    const bool busy = child_->busy;
     const std::string exit = EndChild();
     if (how.empty()) {
       how = exit;
     }
     BackOff();
-    if (!pending_.empty()) {
+    if (busy) {
       Answer(pending_.front(),
              absl::InternalError(absl::StrCat(
                  "the helper process failed on this request (", how,
@@ -264,19 +262,13 @@ class HelperProcess final : public Helper {
                  "happens again")));
       pending_.pop_front();
     }
-    pending_.erase(std::remove_if(pending_.begin(), pending_.end(),
-                                  [](const Pending& pending) { return !pending.done; }),
-                   pending_.end());
-    for (Pending& pending : pending_) {
-      pending.served_since = absl::InfiniteDuration();
-    }
   }
 
   void Wait() {
     std::array<pollfd, 2> entries = {pollfd{wake_.get(), POLLIN, 0}, pollfd{-1, 0, 0}};
     if (child_) {
       entries[1].fd = child_->socket.get();
-      entries[1].events = static_cast<int16_t>(POLLIN | (child_->output.empty() ? 0 : POLLOUT));
+      entries[1].events = static_cast<int16_t>(POLLIN | (HasOutput() ? POLLOUT : 0));
     }
     poll(entries.data(), entries.size(), PollTimeoutMs());
     if ((entries[0].revents & POLLIN) != 0) {
@@ -299,8 +291,8 @@ class HelperProcess final : public Helper {
       }
     }
     if (!pending_.empty()) {
-      const Pending& oldest = pending_.front();
-      until = std::min(until, child_ ? oldest.served_since + oldest.timeout : restart_at_);
+      // With a child, SendOldest has made it busy.
+      until = std::min(until, child_ ? child_->busy_since + pending_.front().timeout : restart_at_);
     }
     if (until == absl::InfiniteDuration()) {
       return -1;
@@ -340,28 +332,30 @@ class HelperProcess final : public Helper {
   }
 
   void Answered(v1::HelperResponse response) {
-    const auto found = std::find_if(pending_.begin(), pending_.end(), [&](const Pending& pending) {
-      return pending.request.id() == response.id();
-    });
-    if (found == pending_.end()) {
+    if (!child_->busy || pending_.front().request.id() != response.id()) {
       return;
     }
     restart_delay_ = options_.min_restart_delay;
-    Pending answered = std::move(*found);
-    pending_.erase(found);
-    MarkServed();
+    child_->busy = false;
+    Pending answered = std::move(pending_.front());
+    pending_.pop_front();
     Answer(answered, std::move(response));
   }
 
+  bool HasOutput() const { return child_->written < child_->output.size(); }
+
   bool WriteRequests() {
-    while (!child_->output.empty()) {
-      const ssize_t count = send(child_->socket.get(), child_->output.data(), child_->output.size(),
-                                 MSG_NOSIGNAL | MSG_DONTWAIT);
+    while (HasOutput()) {
+      const ssize_t count =
+          send(child_->socket.get(), child_->output.data() + child_->written,
+               child_->output.size() - child_->written, MSG_NOSIGNAL | MSG_DONTWAIT);
       if (count < 0) {
         return errno == EAGAIN || errno == EINTR;
       }
-      child_->output.erase(0, static_cast<size_t>(count));
+      child_->written += static_cast<size_t>(count);
     }
+    child_->output = std::string();  // it may have been large
+    child_->written = 0;
     return true;
   }
 

@@ -20,11 +20,12 @@ struct HelperProcessOptions {
 };
 
 // A Helper in a child process, spoken to over a socket pair with length-delimited messages (a
-// little-endian uint32 of at most 64 MiB, then the message). One thread of its own does all I/O and
+// little-endian uint32 of at most kMaxFrameBytes, then the message). One thread of its own does all I/O and
 // runs the callbacks, which must not block.
 //
-// The helper serves requests in order, so a crash is the fault of the oldest unanswered one: only
-// its caller gets INTERNAL, and the others are sent again to the next process. FAILED_PRECONDITION:
+// The helper gets one request at a time, in order, so a crash is the fault of that one: only its
+// caller gets INTERNAL, and the others are sent to the next process. A request whose caller has given
+// up before its turn is never sent. FAILED_PRECONDITION:
 // worker_binary cannot be run. Destruction answers UNAVAILABLE to everything outstanding.
 absl::StatusOr<std::unique_ptr<Helper>> NewHelperProcess(HelperProcessOptions options);
 

@@ -71,7 +71,7 @@ TEST(MessageFramingTest, CutsFramesHoweverTheBytesArrive) {
     EXPECT_EQ(read, messages) << "in pieces of " << piece;
   }
   FrameReader too_long;
-  too_long.Append(absl::string_view("\x01\x00\x00\x04", 4));
+  too_long.Append(absl::string_view("\x01\x00\x00\x0a", 4));
   EXPECT_EQ(too_long.Next().status().code(), absl::StatusCode::kDataLoss);
 }
 
@@ -131,6 +131,34 @@ TEST(HelperProcessTest, ACallerMayGiveUpBeforeItsTurn) {
   EXPECT_EQ(stuck.wait_for(std::chrono::seconds(0)), std::future_status::timeout)
       << "the other is still waiting";
   EXPECT_EQ(stuck.get().status().code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_TRUE(helper->CallAndWait(Request("next"), kLong).ok());
+}
+
+TEST(HelperProcessTest, ARequestThatNobodyWaitsForAnyMoreIsNeverSent) {
+  const auto helper = MakeHelper();
+  const Response first = helper->CallAndWait(Request("first"), kLong);
+  ASSERT_TRUE(first.ok());
+  const pid_t pid = first->data().train_examples();
+  ASSERT_EQ(kill(pid, SIGSTOP), 0);
+  auto blocked = CallAsync(*helper, "blocked");
+  auto impatient = CallAsync(*helper, "impatient", absl::Milliseconds(50));
+  EXPECT_EQ(impatient.get().status().code(), absl::StatusCode::kDeadlineExceeded);
+  ASSERT_EQ(kill(pid, SIGCONT), 0);
+  ASSERT_TRUE(blocked.get().ok());
+  const Response last = helper->CallAndWait(Request("last"), kLong);
+  ASSERT_TRUE(last.ok());
+  EXPECT_EQ(last->data().train_examples(), pid);
+  EXPECT_EQ(last->data().test_examples(), 3) << "first, blocked and last were served";
+}
+
+TEST(HelperProcessTest, LargeRequestsAndAnswersPass) {
+  const auto helper = MakeHelper();
+  const std::string large(size_t{70} << 20, 'x');
+  const Response response = helper->CallAndWait(Request(large), kLong);
+  ASSERT_TRUE(response.ok()) << response.status();
+  EXPECT_EQ(response->data().data_cache().size(), large.size());
+  const Response too_large = helper->CallAndWait(Request(std::string(kMaxFrameBytes, 'x')), kLong);
+  EXPECT_EQ(too_large.status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_TRUE(helper->CallAndWait(Request("next"), kLong).ok());
 }
 

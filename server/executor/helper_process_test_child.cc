@@ -47,7 +47,9 @@ void Serve(const HelperRequest& request) {
   }
   HelperResponse response;
   response.set_id(request.id());
-  // Echoes the command, and which process answered.
+  // Echoes the command, and says which process answered and how many requests it has served.
+  static int served = 0;
+  response.mutable_data()->set_test_examples(++served);
   response.mutable_data()->set_data_cache(command);
   response.mutable_data()->set_train_examples(getpid());
   std::string frame;

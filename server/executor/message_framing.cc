@@ -37,6 +37,10 @@ absl::StatusOr<std::optional<std::string>> FrameReader::Next() {
   if (start_ == buffer_.size()) {
     buffer_.clear();
     start_ = 0;
+    constexpr size_t kKeptBytes = size_t{1} << 20;
+    if (buffer_.capacity() > kKeptBytes) {
+      buffer_.shrink_to_fit();
+    }
   } else if (start_ > buffer_.size() / 2) {
     buffer_.erase(0, start_);
     start_ = 0;

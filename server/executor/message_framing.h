@@ -12,7 +12,9 @@ namespace normlab::server {
 
 // How messages travel on the helper's socket: a little-endian uint32 with the length, then so many
 // bytes.
-inline constexpr size_t kMaxFrameBytes = size_t{64} << 20;
+// The largest is the answer to a Normalize of the largest tensors, at most eight of 16 MiB (output, input
+// gradient, and vectors of parameters that are as long when every example has one value per channel).
+inline constexpr size_t kMaxFrameBytes = size_t{160} << 20;
 
 // Appends one frame to `out`. The message has at most kMaxFrameBytes.
 void AppendFrame(absl::string_view message, std::string& out);

@@ -28,6 +28,7 @@ TEST_F(ControllerTest, RunsAJobFromQueueToResult) {
   EXPECT_EQ(launch.assignment.data_cache(), "/cache/data");
   EXPECT_EQ(launch.assignment.server(), "unix:/run/worker.sock");
   EXPECT_EQ(launch.assignment.resume_from(), "");
+  EXPECT_THAT(launch.assignment.data_roots(), ElementsAre("/data"));
   EXPECT_THAT(launch.assignment.cores(), ElementsAre(0, 1));
   EXPECT_EQ(launch.assignment.memory_estimate_bytes(), 300);
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
@@ -319,7 +320,7 @@ TEST_F(ControllerTest, AReconnectingWorkerGoesOnAfterItsLastStoredReport) {
 }
 
 TEST_F(ControllerTest, ANewAttemptStartsFromTheLastCheckpoint) {
-  const std::string id = Submit({.max_retries = 3});
+  const std::string id = Submit({.max_retries = 3, .initial_weights = "w"});
   Run(id, 1);
   const std::string folder = "jobs/" + id + "/attempt-1/checkpoint-40";
   std::filesystem::create_directories(options_.work_dir + "/" + folder);
@@ -347,6 +348,12 @@ TEST_F(ControllerTest, ANewAttemptStartsFromTheLastCheckpoint) {
   Advance(absl::Seconds(4));
   EXPECT_EQ(WaitForLaunch(id, 4).assignment.resume_from(), "");
   EXPECT_EQ(Get(id).attempts(3).start_step(), 0);
+  // Initial weights are needed, and looked at, only by attempts that begin at the beginning.
+  std::vector<std::string> weights;
+  for (const v1::HelperRequest& request : helper_.requests()) {
+    weights.push_back(request.inspect_data().initial_weights().path());
+  }
+  EXPECT_THAT(weights, ElementsAre("w", "", "", "w"));
 }
 
 }  // namespace

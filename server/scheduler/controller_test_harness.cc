@@ -83,6 +83,9 @@ std::string ControllerTest::Submit(const JobWishes& wishes) {
   if (wishes.time_limit.has_value()) {
     spec.mutable_time_limit()->set_seconds(absl::ToInt64Seconds(*wishes.time_limit));
   }
+  if (!wishes.initial_weights.empty()) {
+    spec.mutable_initial_weights()->set_path(wishes.initial_weights);
+  }
   *job.mutable_resolved_spec() = spec;
   job.mutable_estimate()->set_cores(wishes.cores);
   job.mutable_estimate()->set_memory_bytes(wishes.memory_bytes);

@@ -50,6 +50,7 @@ struct JobWishes {
   int64_t memory_bytes = 100;
   int max_retries = 0;
   std::optional<absl::Duration> time_limit;
+  std::string initial_weights;  // path; empty: none
 };
 
 // A controller over a real store, with processes, helper, sessions and time played by the test.

@@ -110,8 +110,9 @@ absl::Status Run(const std::string& net, int threads, int steps, bool list) {
   NORMLAB_ASSIGN_OR_RETURN(
       const auto network,
       Network::Plan(workload.graph, *model, {.batch_size = workload.batch, .threads = threads}));
-  NORMLAB_ASSIGN_OR_RETURN(const auto sgd,
-                           Sgd::Create({.momentum = kMomentum}, workload.graph.parameter_floats()));
+  NORMLAB_ASSIGN_OR_RETURN(
+      const auto sgd,
+      Sgd::Create({.momentum = kMomentum}, {.floats = workload.graph.parameter_floats()}));
   FillRandomly(workload.graph, *model, *network);
   if (list) {
     for (const ImplementationChoice& choice : network->implementations()) {

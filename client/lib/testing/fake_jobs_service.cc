@@ -48,18 +48,55 @@ class FakeServer::Info : public normlab::v1::Server::Service {
   }
 };
 
+// Answers with twice the input; refuses a negative epsilon.
+class FakeServer::Normalization : public normlab::v1::Normalization::Service {
+ public:
+  explicit Normalization(FakeServer& server) : server_(server) {}
+
+ private:
+  grpc::Status Normalize(grpc::ServerContext* /*context*/,
+                         const normlab::v1::NormalizeRequest* request,
+                         normlab::v1::NormalizeResponse* response) override {
+    if (const grpc::Status fault = server_.EnterCall(); !fault.ok()) {
+      return fault;
+    }
+    {
+      const std::lock_guard<std::mutex> lock(server_.mu_);
+      server_.normalize_requests_.push_back(*request);
+    }
+    if (request->normalizer().batch().epsilon() < 0) {
+      return BadField("normalizer.batch.epsilon", "is negative; use at least 0");
+    }
+    *response->mutable_output() = request->input();
+    for (float& value : *response->mutable_output()->mutable_values()) {
+      value *= 2;
+    }
+    if (request->has_output_gradient()) {
+      *response->mutable_input_gradient() = request->output_gradient();
+      (*response->mutable_parameter_gradients())["weight"] = request->output_gradient();
+    }
+    (*response->mutable_statistics())["mean"].add_values(0.1F);
+    response->set_implementation("doubling");
+    return grpc::Status::OK;
+  }
+
+  FakeServer& server_;
+};
+
 bool FakeServer::StoredJob::IsOver() const {
   const auto* last =
       records.empty() ? nullptr : std::get_if<normlab::v1::StateChange>(&records.back());
   return last != nullptr && IsTerminal(last->state());
 }
 
-FakeServer::FakeServer(int port) : info_(std::make_unique<Info>()) {
+FakeServer::FakeServer(int port)
+    : info_(std::make_unique<Info>()), normalization_(std::make_unique<Normalization>(*this)) {
   grpc::ServerBuilder builder;
   builder.AddListeningPort(absl::StrCat("127.0.0.1:", port), grpc::InsecureServerCredentials(),
                            &port_);
   builder.RegisterService(this);
   builder.RegisterService(info_.get());
+  builder.RegisterService(normalization_.get());
   server_ = builder.BuildAndStart();
 }
 
@@ -122,6 +159,11 @@ void FakeServer::FreezeNextStream() {
 std::vector<normlab::v1::CreateJobRequest> FakeServer::create_requests() const {
   const std::lock_guard<std::mutex> lock(mu_);
   return create_requests_;
+}
+
+std::vector<normlab::v1::NormalizeRequest> FakeServer::normalize_requests() const {
+  const std::lock_guard<std::mutex> lock(mu_);
+  return normalize_requests_;
 }
 
 std::vector<int64_t> FakeServer::watch_positions() const {

@@ -13,10 +13,11 @@
 #include "client/lib/testing/fake_records.h"
 
 #include "normlab/v1/jobs.grpc.pb.h"
+#include "normlab/v1/normalization.grpc.pb.h"
 
 namespace normlab::client {
 
-// The Jobs and Server services in memory, with faults on demand, on a real gRPC server at a free
+// The Jobs, Normalization and Server services in memory, with faults on demand, on a real gRPC server at a free
 // loopback port. Behaves as the contract says: sequences from 1, resumption inside a batch,
 // terminal state last, request ids. Thread-safe.
 class FakeServer : private normlab::v1::Jobs::Service {
@@ -46,6 +47,7 @@ class FakeServer : private normlab::v1::Jobs::Service {
 
   // What came in so far.
   std::vector<normlab::v1::CreateJobRequest> create_requests() const;
+  std::vector<normlab::v1::NormalizeRequest> normalize_requests() const;
   std::vector<int64_t> watch_positions() const;  // after_sequence of every WatchJob
   int calls() const;                             // unary calls
 
@@ -56,6 +58,7 @@ class FakeServer : private normlab::v1::Jobs::Service {
     bool IsOver() const;
   };
   class Info;
+  class Normalization;
 
   grpc::Status CreateJob(grpc::ServerContext*,
                          const normlab::v1::CreateJobRequest*,
@@ -101,6 +104,8 @@ class FakeServer : private normlab::v1::Jobs::Service {
   bool freeze_ = false;
   bool stopping_ = false;
   std::unique_ptr<Info> info_;
+  std::unique_ptr<Normalization> normalization_;
+  std::vector<normlab::v1::NormalizeRequest> normalize_requests_;
   std::unique_ptr<grpc::Server> server_;
   int port_ = 0;
 };

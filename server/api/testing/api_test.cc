@@ -67,27 +67,33 @@ void ApiTest::Serve() {
                              .hub = hub_,
                              .controller = controller_,
                              .helper = helper_,
+                             .normalizer = normalizer_,
                              .observer = Observer::None(),
                              .pool = *pool_,
                              .stream_pool = *stream_pool_,
                              .streams = *streams_});
   jobs_service_ = std::make_unique<JobsService>(*backend_);
+  normalization_service_ = std::make_unique<NormalizationService>(*backend_);
   server_service_ = std::make_unique<ServerService>(*backend_);
   grpc::ServerBuilder builder;
   int port = 0;
   builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
   builder.RegisterService(jobs_service_.get());
+  builder.RegisterService(normalization_service_.get());
   builder.RegisterService(server_service_.get());
+  builder.SetMaxReceiveMessageSize(-1);
   server_ = builder.BuildAndStart();
   ASSERT_NE(server_, nullptr);
   channel_ =
       grpc::CreateChannel(absl::StrCat("127.0.0.1:", port), grpc::InsecureChannelCredentials());
   jobs_ = v1::Jobs::NewStub(channel_);
+  normalization_ = v1::Normalization::NewStub(channel_);
   info_ = v1::Server::NewStub(channel_);
 }
 
 void ApiTest::StopServing() {
   jobs_.reset();
+  normalization_.reset();
   info_.reset();
   channel_.reset();
   if (server_ != nullptr) {

@@ -66,6 +66,7 @@ class ApiTest : public ::testing::Test {
   StreamRegistry::Options stream_options_;
   FakeController controller_;
   FakeHelper helper_;
+  FakeHelper normalizer_;
   Hub hub_;
   std::unique_ptr<Store> store_;
   std::unique_ptr<WorkPool> pool_;
@@ -73,10 +74,12 @@ class ApiTest : public ::testing::Test {
   std::unique_ptr<StreamRegistry> streams_;
   std::unique_ptr<Backend> backend_;
   std::unique_ptr<JobsService> jobs_service_;
+  std::unique_ptr<NormalizationService> normalization_service_;
   std::unique_ptr<ServerService> server_service_;
   std::unique_ptr<grpc::Server> server_;
   std::shared_ptr<grpc::Channel> channel_;
   std::unique_ptr<v1::Jobs::Stub> jobs_;
+  std::unique_ptr<v1::Normalization::Stub> normalization_;
   std::unique_ptr<v1::Server::Stub> info_;
 
  private:
