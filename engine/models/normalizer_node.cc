@@ -1,5 +1,7 @@
 #include "engine/models/normalizer_node.h"
 
+#include <utility>
+
 #include "absl/strings/str_cat.h"
 #include <google/protobuf/descriptor.h>
 #include <google/protobuf/message.h>
@@ -22,7 +24,7 @@ absl::StatusOr<LoneNormalizer> MakeLoneNormalizer(const v1::Normalizer& normaliz
     const int64_t size = resolved.ghost_batch().ghost_size();
     if (size < 1 || batch % size != 0) {
       return absl::InvalidArgumentError(
-          absl::StrCat("parts of ", size, " examples do not divide a batch of ", batch,
+          absl::StrCat("has parts of ", size, " examples, which do not divide the batch of ", batch,
                        "; give a ghost_size that does, or another batch"));
     }
   }
