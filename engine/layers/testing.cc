@@ -21,6 +21,14 @@ Tensor Random(absl::string_view name, int64_t count) {
   return values;
 }
 
+Tensor RandomBf16(absl::string_view name, int64_t count) {
+  Tensor values = Random(name, count);
+  for (double& value : values) {
+    value = FromBf16(ToBf16(static_cast<float>(value)));
+  }
+  return values;
+}
+
 double RelativeError(const Tensor& a, const Tensor& b) {
   if (a.size() != b.size()) {
     return std::numeric_limits<double>::infinity();
@@ -37,25 +45,31 @@ double RelativeError(const Tensor& a, const Tensor& b) {
   return difference / (largest < kAllButZero ? 1 : largest);
 }
 
-LayerHarness::LayerHarness(
-    const Dims& in, NodeKind kind, int64_t batch, Mode mode, std::optional<ActivationKind> next)
+LayerHarness::LayerHarness(const Dims& in,
+                           NodeKind kind,
+                           int64_t batch,
+                           Mode mode,
+                           std::optional<ActivationKind> next,
+                           PlanOptions options)
     : graph_(in) {
   status_ = graph_.Add("layer", kind);
   if (status_.ok() && next.has_value()) {
     status_ = graph_.Add("next", ActivationNode{*next});
   }
   if (status_.ok()) {
-    status_ = Plan(in, batch, mode);
+    options.batch = batch;
+    options.mode = mode;
+    status_ = Plan(in, options);
   }
 }
 
-absl::Status LayerHarness::Plan(const Dims& in, int64_t batch, Mode mode) {
+absl::Status LayerHarness::Plan(const Dims& in, PlanOptions options) {
   parameters_.resize(static_cast<size_t>(graph_.parameter_floats()));
   gradients_.resize(parameters_.size());
   state_.resize(static_cast<size_t>(graph_.state_floats()));
   NORMLAB_ASSIGN_OR_RETURN(Runtime runtime, Runtime::Create());
-  planner_ = std::make_unique<Planner>(runtime, PlanOptions{.batch = batch, .mode = mode});
-  Dims x_dims = {batch};
+  planner_ = std::make_unique<Planner>(runtime, options);
+  Dims x_dims = {options.batch};
   x_dims.insert(x_dims.end(), in.begin(), in.end());
   x_ = planner_->ReserveKept(Layout::RowMajor(x_dims));
   const Node& node = graph_.nodes()[0];
@@ -63,15 +77,21 @@ absl::Status LayerHarness::Plan(const Dims& in, int64_t batch, Mode mode) {
   layer_ =
       MakeLayer(node, next,
                 FindParameters(graph_, node, parameters_.data(), gradients_.data(), state_.data()));
-  NORMLAB_ASSIGN_OR_RETURN(View y, layer_->PlanForward(*planner_, absl::MakeConstSpan(&x_, 1)));
+  NORMLAB_ASSIGN_OR_RETURN(
+      const View x, planner_->Convert("test", x_, x_.layout.WithType(options.type), give_x_));
+  planner_->Tick();
+  NORMLAB_ASSIGN_OR_RETURN(View y, layer_->PlanForward(*planner_, absl::MakeConstSpan(&x, 1)));
   const Layout plain_y = Layout::RowMajor(y.layout.dims());
   planner_->Tick();
   y_ = planner_->ReserveKept(plain_y);
   NORMLAB_RETURN_IF_ERROR(planner_->ConvertInto("test", y, y_, read_y_));
-  if (mode == Mode::kTraining) {
+  if (options.mode == Mode::kTraining) {
     planner_->Tick();
     d_y_ = planner_->ReserveKept(plain_y);
-    NORMLAB_ASSIGN_OR_RETURN(View d_x, layer_->PlanBackward(*planner_, d_y_, /*wants_d_x=*/true));
+    NORMLAB_ASSIGN_OR_RETURN(
+        const View d_y, planner_->Convert("test", d_y_, plain_y.WithType(options.type), give_d_y_));
+    planner_->Tick();
+    NORMLAB_ASSIGN_OR_RETURN(View d_x, layer_->PlanBackward(*planner_, d_y, /*wants_d_x=*/true));
     planner_->Tick();
     d_x_ = planner_->ReserveKept(x_.layout);
     NORMLAB_RETURN_IF_ERROR(planner_->ConvertInto("test", d_x, d_x_, read_d_x_));
@@ -124,6 +144,7 @@ Tensor LayerHarness::Gradient(absl::string_view tensor) const {
 Tensor LayerHarness::Forward(const Tensor& x) {
   std::copy(x.begin(), x.end(), x_.floats());
   planner_->run().saw_nan = false;
+  RunAll(give_x_);
   layer_->ParametersChanged();
   layer_->Forward();
   RunAll(read_y_);
@@ -132,6 +153,7 @@ Tensor LayerHarness::Forward(const Tensor& x) {
 
 Tensor LayerHarness::Backward(const Tensor& d_y) {
   std::copy(d_y.begin(), d_y.end(), d_y_.floats());
+  RunAll(give_d_y_);
   layer_->Backward();
   RunAll(read_d_x_);
   return Tensor(d_x_.floats(), d_x_.floats() + x_count());

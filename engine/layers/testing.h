@@ -25,6 +25,12 @@ inline constexpr double kFloatTolerance = 1e-5;
 // Numbers of N(0,1) that are exact in float, the same for the same name and count.
 Tensor Random(absl::string_view name, int64_t count);
 
+// N(0,1) rounded to bf16, so that rounding it again changes nothing.
+Tensor RandomBf16(absl::string_view name, int64_t count);
+
+// One rounding to bf16 of a result, relative to the largest (8 bits of significand).
+inline constexpr double kBf16Tolerance = 1.0 / 256;
+
 // Largest |a - b| over the largest |b| (over 1 when b is all but zero); infinite when sizes differ
 // or a has NaN.
 double RelativeError(const Tensor& a, const Tensor& b);
@@ -53,12 +59,14 @@ inline constexpr double kDifferenceTolerance = 1e-7;
 // One layer, planned and fed on its own; all tensors are row-major.
 class LayerHarness {
  public:
-  // `next`: an activation that the layer may fuse.
+  // `next`: an activation that the layer may fuse. `options`: of type and convolution policy; in
+  // bf16 the layer gets x and d_y rounded to bf16.
   LayerHarness(const Dims& in,
                NodeKind kind,
                int64_t batch,
                Mode mode = Mode::kTraining,
-               std::optional<ActivationKind> next = std::nullopt);
+               std::optional<ActivationKind> next = std::nullopt,
+               PlanOptions options = {});
 
   // Of planning; checked by the caller before anything else.
   const absl::Status& status() const { return status_; }
@@ -82,7 +90,7 @@ class LayerHarness {
   Tensor Backward(const Tensor& d_y);
 
  private:
-  absl::Status Plan(const Dims& in, int64_t batch, Mode mode);
+  absl::Status Plan(const Dims& in, PlanOptions options);
   const ParameterSpec& Find(absl::string_view tensor) const;
   const std::vector<float>& ValuesOf(absl::string_view tensor) const;
 
@@ -92,7 +100,7 @@ class LayerHarness {
   std::unique_ptr<Layer> layer_;
   absl::Status status_;
   View x_, y_, d_y_, d_x_;
-  OpList read_y_, read_d_x_;
+  OpList give_x_, give_d_y_, read_y_, read_d_x_;
 };
 
 }  // namespace normlab::engine::testing

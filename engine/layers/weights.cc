@@ -22,7 +22,7 @@ absl::StatusOr<View> PlanWeights(Planner& planner,
     return in_model;
   }
   const View copy = planner.ReserveKept(wanted);
-  NORMLAB_RETURN_IF_ERROR(planner.ConvertInto(layer, in_model, copy, refresh));
+  NORMLAB_RETURN_IF_ERROR(planner.ConvertInto(layer, in_model, copy, refresh, "reorder_weights"));
   return copy;
 }
 
@@ -37,7 +37,7 @@ absl::StatusOr<View> PlanWeightGradient(Planner& planner,
     return in_model;
   }
   const View copy = planner.Reserve(wanted);
-  NORMLAB_RETURN_IF_ERROR(planner.ConvertInto(layer, copy, in_model, after));
+  NORMLAB_RETURN_IF_ERROR(planner.ConvertInto(layer, copy, in_model, after, "reorder_gradient"));
   return copy;
 }
 

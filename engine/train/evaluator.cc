@@ -10,13 +10,11 @@ absl::StatusOr<Evaluator> Evaluator::Plan(const Graph& graph,
                                           ModelState& model,
                                           const BatchSource& source,
                                           int64_t batch_size,
-                                          int threads) {
+                                          NetworkOptions options) {
   Evaluator evaluator(source);
   const int64_t examples = source.length().test_examples;
   evaluator.batch_size_ = std::min(batch_size, examples);
-  NetworkOptions options;
   options.mode = Mode::kEvaluation;
-  options.threads = threads;
   options.batch_size = evaluator.batch_size_;
   NORMLAB_ASSIGN_OR_RETURN(evaluator.full_, Network::Plan(graph, model, options));
   options.batch_size = examples % evaluator.batch_size_;

@@ -23,12 +23,12 @@ struct EvaluationResult {
 // Not thread-safe. Does not own graph, model and source, which must outlive it.
 class Evaluator {
  public:
-  // `batch_size` at least 1. Errors as Network::Plan.
+  // `batch_size` at least 1; that of `options`, and its mode, do not count. Errors as Network::Plan.
   static absl::StatusOr<Evaluator> Plan(const Graph& graph,
                                         ModelState& model,
                                         const BatchSource& source,
                                         int64_t batch_size,
-                                        int threads);
+                                        NetworkOptions options);
 
   // nullopt: stopped before the end. Allocates nothing.
   std::optional<EvaluationResult> Run(const std::stop_token& stop);

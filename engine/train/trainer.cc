@@ -27,6 +27,28 @@ double Seconds(std::chrono::steady_clock::duration duration) {
   return std::chrono::duration<double>(duration).count();
 }
 
+ConvolutionPolicy PolicyOf(v1::ConvolutionAlgorithm::Kind kind) {
+  switch (kind) {
+    case v1::ConvolutionAlgorithm::DIRECT:
+      return ConvolutionPolicy::kDirect;
+    case v1::ConvolutionAlgorithm::WINOGRAD:
+      return ConvolutionPolicy::kWinograd;
+    case v1::ConvolutionAlgorithm::MEASURE:
+      return ConvolutionPolicy::kMeasure;
+    default:
+      return ConvolutionPolicy::kAuto;
+  }
+}
+
+// What a resolved spec says about every plan of its networks; batch size and mode are left open.
+NetworkOptions OptionsOf(const v1::JobSpec& resolved) {
+  NetworkOptions options;
+  options.type = resolved.precision() == v1::Precision::BF16 ? DataType::kBf16 : DataType::kF32;
+  options.convolution = PolicyOf(resolved.convolution_algorithm());
+  options.threads = resolved.threads();
+  return options;
+}
+
 }  // namespace
 
 const std::vector<std::string>& Trainer::series() {
@@ -68,9 +90,7 @@ absl::Status Trainer::PlanNetworks() {
   InitializeParameters(resolved_, graph_, model_->parameters.span());
   NORMLAB_ASSIGN_OR_RETURN(optimizer_, MakeOptimizer(resolved_, graph_));
   const RunLength& length = source_.length();
-  NetworkOptions network_options;
-  network_options.mode = Mode::kTraining;
-  network_options.threads = resolved_.threads();
+  NetworkOptions network_options = OptionsOf(resolved_);
   if (length.train_examples >= resolved_.batch_size()) {
     network_options.batch_size = resolved_.batch_size();
     NORMLAB_ASSIGN_OR_RETURN(full_, Network::Plan(graph_, *model_, network_options));
@@ -81,7 +101,7 @@ absl::Status Trainer::PlanNetworks() {
   }
   NORMLAB_ASSIGN_OR_RETURN(
       evaluator_, Evaluator::Plan(graph_, *model_, source_, resolved_.evaluation().batch_size(),
-                                  resolved_.threads()));
+                                  OptionsOf(resolved_)));
   plan_.set_total_steps(length.total_steps);
   plan_.set_total_epochs(static_cast<int32_t>(length.total_epochs));
   return absl::OkStatus();
