@@ -77,7 +77,8 @@ Expectation Expected(const SmallModel& model, const std::string& normalizer) {
   if ((normalizer == "fixup" || normalizer == "skip_init") && !model.residual) {
     return Expectation::kOnlyResidual;
   }
-  if (normalizer == "instance" && !model.first_dense_layer.empty()) {
+  if ((normalizer == "instance" || normalizer == "filter_response") &&
+      !model.first_dense_layer.empty()) {
     return Expectation::kDegenerate;
   }
   return Expectation::kTrains;
