@@ -324,6 +324,7 @@ class NormalizeTest(ServerTest):
         self.assert_near(result['output'], [0, 2 / 3, 1, 5 / 3, -0.5, -1 / 3], TOLERANCE, 'inference')
         self.assertEqual(result['statistics'], {'running_mean': [1, 0], 'running_var': [4, 9]})
 
+    @unittest.skipIf('frozen_batch' in PENDING, 'the engine has no frozen batch norm yet')
     def test_inference_gradients_take_running_statistics_for_constants(self):
         dims = [3, 4]
         x, d_y = numbers(12, 1), numbers(12, 2)
@@ -335,8 +336,6 @@ class NormalizeTest(ServerTest):
                     'l2_batch': lambda v: math.sqrt(v * v + 1e-5), 'linf_batch': lambda v: v + 1e-5,
                     'mean_only_batch': lambda v: 1.0}
         for kind, divisor in divisors.items():
-            if kind in PENDING or 'frozen_batch' in PENDING:
-                continue
             given = dict(parameters)
             if kind == 'mean_only_batch':
                 del given['weight']
