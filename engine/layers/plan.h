@@ -136,8 +136,12 @@ class Planner {
                                const View& from,
                                const Layout& layout,
                                OpList& ops);
-  // The same, but into memory that exists.
-  absl::Status ConvertInto(absl::string_view layer, const View& from, const View& to, OpList& ops);
+  // The same, but into memory that exists. `pass`: as which it is recorded.
+  absl::Status ConvertInto(absl::string_view layer,
+                           const View& from,
+                           const View& to,
+                           OpList& ops,
+                           absl::string_view pass = "reorder");
 
   // Allocates the buffers and connects the ops. Call once, last. RESOURCE_EXHAUSTED: out of memory.
   absl::Status Finish();

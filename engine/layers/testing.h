@@ -25,6 +25,12 @@ inline constexpr double kFloatTolerance = 1e-5;
 // Numbers of N(0,1) that are exact in float, the same for the same name and count.
 Tensor Random(absl::string_view name, int64_t count);
 
+// N(0,1) rounded to bf16, so that rounding it again changes nothing.
+Tensor RandomBf16(absl::string_view name, int64_t count);
+
+// One rounding to bf16 of a result, relative to the largest (8 bits of significand).
+inline constexpr double kBf16Tolerance = 1.0 / 256;
+
 // Largest |a - b| over the largest |b| (over 1 when b is all but zero); infinite when sizes differ
 // or a has NaN.
 double RelativeError(const Tensor& a, const Tensor& b);
@@ -50,20 +56,35 @@ Tensor CentralDifference(const Function& y, const Tensor& x, const Tensor& d_y) 
 // Truncation (step^2) and cancellation (1e-16 / step) of CentralDifference on numbers of size 1.
 inline constexpr double kDifferenceTolerance = 1e-7;
 
+struct HarnessOptions {
+  Mode mode = Mode::kTraining;
+  // An activation that the layer may fuse.
+  std::optional<ActivationKind> next;
+  // How x comes, and d_y in the layout of y then; default: both plain.
+  std::optional<Layout> x_layout;
+  // Type and convolution policy (batch and mode do not count); in bf16 the layer gets x and d_y
+  // rounded to bf16.
+  PlanOptions plan;
+  uint32_t seed = 0;
+};
+
 // One layer, planned and fed on its own; all tensors are row-major.
 class LayerHarness {
  public:
-  // `next`: an activation that the layer may fuse.
+  LayerHarness(const Dims& in, NodeKind kind, int64_t batch, HarnessOptions options);
   LayerHarness(const Dims& in,
                NodeKind kind,
                int64_t batch,
                Mode mode = Mode::kTraining,
-               std::optional<ActivationKind> next = std::nullopt);
+               std::optional<ActivationKind> next = std::nullopt,
+               PlanOptions plan = {});
 
   // Of planning; checked by the caller before anything else.
   const absl::Status& status() const { return status_; }
   bool fused() const;
   Layer& layer() { return *layer_; }
+  RunState& run() { return planner_->run(); }
+  const Layout& y_layout() const { return y_layout_; }
   // Of the last Forward.
   bool saw_nan() const { return planner_->run().saw_nan; }
   const std::vector<ImplementationChoice>& choices() const { return planner_->choices(); }
@@ -78,11 +99,15 @@ class LayerHarness {
 
   // Runs ParametersChanged and Forward, returns y.
   Tensor Forward(const Tensor& x);
+  // The same with ForwardInitializing.
+  Tensor ForwardInitializing(const Tensor& x);
   // Returns d_x.
   Tensor Backward(const Tensor& d_y);
 
  private:
-  absl::Status Plan(const Dims& in, int64_t batch, Mode mode);
+  absl::Status Plan(const Dims& in, int64_t batch, const HarnessOptions& options);
+  absl::Status PlanGradients(const View& y, const HarnessOptions& options);
+  void Begin(const Tensor& x);
   const ParameterSpec& Find(absl::string_view tensor) const;
   const std::vector<float>& ValuesOf(absl::string_view tensor) const;
 
@@ -92,7 +117,8 @@ class LayerHarness {
   std::unique_ptr<Layer> layer_;
   absl::Status status_;
   View x_, y_, d_y_, d_x_;
-  OpList read_y_, read_d_x_;
+  Layout y_layout_;
+  OpList write_x_, read_y_, write_d_y_, read_d_x_;
 };
 
 }  // namespace normlab::engine::testing
