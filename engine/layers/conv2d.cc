@@ -8,6 +8,15 @@
 namespace normlab::engine {
 namespace {
 
+// [O,I,K,K], or [G,O/G,I/G,K,K]: the same numbers in the same order as [O,I/G,K,K].
+Dims WeightDims(const Node& node, const ConvNode& conv) {
+  if (conv.groups == 1) {
+    return {conv.out_channels, node.in[0], conv.kernel, conv.kernel};
+  }
+  return {conv.groups, conv.out_channels / conv.groups, node.in[0] / conv.groups, conv.kernel,
+          conv.kernel};
+}
+
 absl::StatusOr<ConvolutionChoice> FastestCandidate(const Runtime& runtime,
                                                    const ConvolutionProblem& problem,
                                                    ConvolutionPass pass,
@@ -56,7 +65,7 @@ Conv2dLayer::Conv2dLayer(const Node& node, const ConvNode& conv, const LayerPara
     : Layer(node.name),
       in_(node.in),
       out_(node.out),
-      weight_dims_({conv.out_channels, node.in[0], conv.kernel, conv.kernel}),
+      weight_dims_(WeightDims(node, conv)),
       geometry_{.kernel = conv.kernel, .stride = conv.stride, .padding = conv.padding},
       bias_(conv.bias),
       parameters_(parameters),

@@ -9,7 +9,8 @@
 namespace normlab::engine {
 
 // y [N,O,H',W'] = cross-correlation of x [N,I,H,W] with w [O,I,K,K], plus b [O]; H' = floor((H + 2P
-// - K)/S) + 1. In bf16 plans data and weights are bf16; the gradient of the weights is F32.
+// - K)/S) + 1. With G groups w is [O,I/G,K,K], and the g-th O/G channels see the g-th I/G only. In bf16
+// plans data and weights are bf16; the gradient of the weights is F32.
 //
 // oneDNN chooses all layouts; what differs from the neighbours' or from the model's plain weights
 // is reordered. Each pass has its own algorithm, by PlanOptions::convolution:

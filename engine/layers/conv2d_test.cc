@@ -21,7 +21,8 @@ ConvNode NodeOf(const reference::ConvShape& shape, bool bias) {
           .kernel = shape.kernel,
           .stride = shape.stride,
           .padding = shape.padding,
-          .bias = bias};
+          .bias = bias,
+          .groups = shape.groups};
 }
 
 TEST(Conv2dTest, HandCase) {
@@ -38,19 +39,34 @@ TEST(Conv2dTest, HandCase) {
 TEST(Conv2dTest, MatchesReferenceInBothModes) {
   // {N, I, H, W}, O, kernel, stride, padding
   const reference::ConvShape shapes[] = {
-      {{1, 1, 5, 7}, 1, 3, 1, 1},   {{2, 1, 9, 6}, 16, 3, 1, 1},  {{3, 3, 8, 11}, 5, 3, 2, 1},
-      {{2, 5, 7, 10}, 17, 5, 1, 2}, {{7, 16, 6, 5}, 32, 3, 1, 1}, {{2, 13, 9, 4}, 24, 1, 1, 0},
-      {{4, 16, 5, 9}, 16, 3, 2, 0}, {{1, 33, 4, 6}, 8, 3, 1, 2},  {{3, 2, 10, 7}, 3, 4, 3, 1},
-      {{5, 16, 3, 3}, 20, 3, 1, 0}, {{2, 3, 12, 5}, 32, 5, 2, 2}, {{2, 32, 7, 6}, 31, 3, 1, 1}};
+      {{1, 1, 5, 7}, 1, 3, 1, 1},
+      {{2, 1, 9, 6}, 16, 3, 1, 1},
+      {{3, 3, 8, 11}, 5, 3, 2, 1},
+      {{2, 5, 7, 10}, 17, 5, 1, 2},
+      {{7, 16, 6, 5}, 32, 3, 1, 1},
+      {{2, 13, 9, 4}, 24, 1, 1, 0},
+      {{4, 16, 5, 9}, 16, 3, 2, 0},
+      {{1, 33, 4, 6}, 8, 3, 1, 2},
+      {{3, 2, 10, 7}, 3, 4, 3, 1},
+      {{5, 16, 3, 3}, 20, 3, 1, 0},
+      {{2, 3, 12, 5}, 32, 5, 2, 2},
+      {{2, 32, 7, 6}, 31, 3, 1, 1},
+      // Groups of odd, of even and of whole blocks of channels; one channel each (depthwise).
+      {{3, 6, 7, 5}, 9, 3, 2, 1, 3},
+      {{2, 32, 6, 7}, 64, 3, 1, 1, 2},
+      {{2, 12, 5, 8}, 8, 5, 1, 2, 4},
+      {{4, 16, 9, 6}, 16, 3, 1, 1, 16},
+      {{2, 5, 8, 7}, 15, 3, 2, 0, 5}};
   for (const auto& shape : shapes) {
     for (const bool bias : {true, false}) {
       SCOPED_TRACE(::testing::Message()
                    << "N" << shape.in.batch << " I" << shape.in.channels << " H" << shape.in.height
                    << " W" << shape.in.width << " O" << shape.out_channels << " K" << shape.kernel
-                   << " S" << shape.stride << " P" << shape.padding << " bias " << bias);
+                   << " S" << shape.stride << " P" << shape.padding << " G" << shape.groups
+                   << " bias " << bias);
       const Tensor x = Random("x", shape.in.count());
-      const Tensor w =
-          Random("w", shape.out_channels * shape.in.channels * shape.kernel * shape.kernel);
+      const Tensor w = Random(
+          "w", shape.out_channels * shape.in.channels / shape.groups * shape.kernel * shape.kernel);
       const Tensor b = bias ? Random("b", shape.out_channels) : Tensor();
       const Tensor d_y = Random("d", shape.out().count());
       const Tensor y = reference::ConvForward(shape, x, w, b);

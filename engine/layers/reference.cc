@@ -22,11 +22,13 @@ Tensor Zeros(int64_t count) {
 template <typename Visit>
 void ForEachProduct(const ConvShape& s, const Visit& visit) {
   const ImageShape out = s.out();
+  const int64_t in_group = s.in.channels / s.groups;
+  const int64_t out_group = s.out_channels / s.groups;
   for (int64_t n = 0; n < out.batch; ++n) {
     for (int64_t o = 0; o < out.channels; ++o) {
       for (int64_t h = 0; h < out.height; ++h) {
         for (int64_t w = 0; w < out.width; ++w) {
-          for (int64_t i = 0; i < s.in.channels; ++i) {
+          for (int64_t i = 0; i < in_group; ++i) {
             for (int64_t kh = 0; kh < s.kernel; ++kh) {
               for (int64_t kw = 0; kw < s.kernel; ++kw) {
                 const int64_t row = h * s.stride + kh - s.padding;
@@ -34,9 +36,8 @@ void ForEachProduct(const ConvShape& s, const Visit& visit) {
                 if (row < 0 || row >= s.in.height || column < 0 || column >= s.in.width) {
                   continue;
                 }
-                visit(s.in.at(n, i, row, column),
-                      ((o * s.in.channels + i) * s.kernel + kh) * s.kernel + kw,
-                      out.at(n, o, h, w));
+                visit(s.in.at(n, o / out_group * in_group + i, row, column),
+                      ((o * in_group + i) * s.kernel + kh) * s.kernel + kw, out.at(n, o, h, w));
               }
             }
           }

@@ -38,13 +38,14 @@ struct ImageShape {
 struct ConvShape {
   ImageShape in;
   int64_t out_channels, kernel, stride, padding;
+  int64_t groups = 1;
   ImageShape out() const {
     return {in.batch, out_channels, (in.height + 2 * padding - kernel) / stride + 1,
             (in.width + 2 * padding - kernel) / stride + 1};
   }
 };
 
-// Cross-correlation with w [O,I,K,K]; b [O] or empty.
+// Cross-correlation with w [O,I/groups,K,K]; b [O] or empty.
 Tensor ConvForward(const ConvShape& shape, const Tensor& x, const Tensor& w, const Tensor& b);
 WeightGradients ConvBackward(const ConvShape& shape,
                              const Tensor& x,

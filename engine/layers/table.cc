@@ -11,10 +11,15 @@
 #include "engine/layers/batch_norm.h"
 #include "engine/layers/conv2d.h"
 #include "engine/layers/flatten.h"
+#include "engine/layers/global_average_pool.h"
 #include "engine/layers/linear.h"
+#include "engine/layers/normalization/normalizer_layers.h"
+#include "engine/layers/pad.h"
 #include "engine/layers/pool.h"
+#include "engine/layers/scale.h"
 #include "engine/layers/softmax_cross_entropy.h"
 #include "engine/layers/squared_error.h"
+#include "engine/layers/subsample.h"
 
 namespace normlab::engine {
 namespace {
@@ -41,10 +46,35 @@ struct Maker {
   Made operator()(const BatchNormNode& kind) const {
     return BatchNormLayer::Make(node, kind, FusibleActivation(), parameters);
   }
+  Made operator()(const NoisyBatchNormNode& kind) const { return Normalizer(kind); }
+  Made operator()(const GroupNormNode& kind) const { return Normalizer(kind); }
+  Made operator()(const RmsNormNode& kind) const { return Normalizer(kind); }
+  Made operator()(const BatchRenormNode& kind) const { return Normalizer(kind); }
+  Made operator()(const GhostBatchNormNode& kind) const { return Normalizer(kind); }
+  Made operator()(const LpBatchNormNode& kind) const { return Normalizer(kind); }
+  Made operator()(const FilterResponseNode& kind) const { return Normalizer(kind); }
+  Made operator()(const DynamicTanhNode& kind) const { return Normalizer(kind); }
+  Made operator()(const MeanOnlyBatchNormNode& kind) const { return Normalizer(kind); }
+  Made operator()(const FrozenBatchNormNode& kind) const { return Normalizer(kind); }
+  template <typename Kind>
+  Made Normalizer(const Kind& kind) const {
+    return MakeNormalizerLayer(node, kind, FusibleActivation(), parameters);
+  }
   Made operator()(const ActivationNode& kind) const {
     return std::make_unique<ActivationLayer>(node, kind);
   }
   Made operator()(const PoolNode& kind) const { return std::make_unique<PoolLayer>(node, kind); }
+  Made operator()(const GlobalAveragePoolNode&) const {
+    return std::make_unique<GlobalAveragePoolLayer>(node);
+  }
+  Made operator()(const PadNode&) const { return std::make_unique<PadLayer>(node); }
+  Made operator()(const SubsampleNode& kind) const {
+    return std::make_unique<SubsampleLayer>(node, kind);
+  }
+  Made operator()(const ScaleNode&) const { return std::make_unique<ScaleLayer>(node, parameters); }
+  Made operator()(const ScalarBiasNode&) const {
+    return std::make_unique<ScalarBiasLayer>(node, parameters);
+  }
   Made operator()(const FlattenNode&) const { return std::make_unique<FlattenLayer>(node); }
   Made operator()(const AddNode&) const {
     return std::make_unique<AddLayer>(node, FusibleActivation());
@@ -54,10 +84,6 @@ struct Maker {
   }
   Made operator()(const SquaredErrorNode& kind) const {
     return std::make_unique<SquaredErrorLayer>(node, kind);
-  }
-  template <typename Other>
-  Made operator()(const Other&) const {
-    return nullptr;
   }
 };
 

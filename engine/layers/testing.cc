@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 
@@ -39,44 +40,58 @@ double RelativeError(const Tensor& a, const Tensor& b) {
 
 LayerHarness::LayerHarness(
     const Dims& in, NodeKind kind, int64_t batch, Mode mode, std::optional<ActivationKind> next)
+    : LayerHarness(in, std::move(kind), batch, HarnessOptions{.mode = mode, .next = next}) {}
+
+LayerHarness::LayerHarness(const Dims& in, NodeKind kind, int64_t batch, HarnessOptions options)
     : graph_(in) {
-  status_ = graph_.Add("layer", kind);
-  if (status_.ok() && next.has_value()) {
-    status_ = graph_.Add("next", ActivationNode{*next});
+  status_ = graph_.Add("layer", std::move(kind));
+  if (status_.ok() && options.next.has_value()) {
+    status_ = graph_.Add("next", ActivationNode{*options.next});
   }
   if (status_.ok()) {
-    status_ = Plan(in, batch, mode);
+    status_ = Plan(in, batch, options);
   }
 }
 
-absl::Status LayerHarness::Plan(const Dims& in, int64_t batch, Mode mode) {
+absl::Status LayerHarness::Plan(const Dims& in, int64_t batch, const HarnessOptions& options) {
   parameters_.resize(static_cast<size_t>(graph_.parameter_floats()));
   gradients_.resize(parameters_.size());
   state_.resize(static_cast<size_t>(graph_.state_floats()));
   NORMLAB_ASSIGN_OR_RETURN(Runtime runtime, Runtime::Create());
-  planner_ = std::make_unique<Planner>(runtime, PlanOptions{.batch = batch, .mode = mode});
+  planner_ = std::make_unique<Planner>(runtime, PlanOptions{.batch = batch, .mode = options.mode});
+  planner_->run().seed = options.seed;
   Dims x_dims = {batch};
   x_dims.insert(x_dims.end(), in.begin(), in.end());
   x_ = planner_->ReserveKept(Layout::RowMajor(x_dims));
+  NORMLAB_ASSIGN_OR_RETURN(
+      const View x, planner_->Convert("test", x_, options.x_layout.value_or(x_.layout), write_x_));
+  planner_->Tick();
   const Node& node = graph_.nodes()[0];
   const Node* next = graph_.nodes().size() > 1 ? &graph_.nodes()[1] : nullptr;
   layer_ =
       MakeLayer(node, next,
                 FindParameters(graph_, node, parameters_.data(), gradients_.data(), state_.data()));
-  NORMLAB_ASSIGN_OR_RETURN(View y, layer_->PlanForward(*planner_, absl::MakeConstSpan(&x_, 1)));
-  const Layout plain_y = Layout::RowMajor(y.layout.dims());
+  NORMLAB_ASSIGN_OR_RETURN(View y, layer_->PlanForward(*planner_, absl::MakeConstSpan(&x, 1)));
+  y_layout_ = y.layout;
   planner_->Tick();
-  y_ = planner_->ReserveKept(plain_y);
+  y_ = planner_->ReserveKept(Layout::RowMajor(y.layout.dims()));
   NORMLAB_RETURN_IF_ERROR(planner_->ConvertInto("test", y, y_, read_y_));
-  if (mode == Mode::kTraining) {
-    planner_->Tick();
-    d_y_ = planner_->ReserveKept(plain_y);
-    NORMLAB_ASSIGN_OR_RETURN(View d_x, layer_->PlanBackward(*planner_, d_y_, /*wants_d_x=*/true));
-    planner_->Tick();
-    d_x_ = planner_->ReserveKept(x_.layout);
-    NORMLAB_RETURN_IF_ERROR(planner_->ConvertInto("test", d_x, d_x_, read_d_x_));
+  if (options.mode == Mode::kTraining) {
+    NORMLAB_RETURN_IF_ERROR(PlanGradients(y, options));
   }
   return planner_->Finish();
+}
+
+absl::Status LayerHarness::PlanGradients(const View& y, const HarnessOptions& options) {
+  planner_->Tick();
+  d_y_ = planner_->ReserveKept(y_.layout);
+  const Layout& given = options.x_layout.has_value() ? y.layout : d_y_.layout;
+  NORMLAB_ASSIGN_OR_RETURN(const View d_y, planner_->Convert("test", d_y_, given, write_d_y_));
+  planner_->Tick();
+  NORMLAB_ASSIGN_OR_RETURN(View d_x, layer_->PlanBackward(*planner_, d_y, /*wants_d_x=*/true));
+  planner_->Tick();
+  d_x_ = planner_->ReserveKept(x_.layout);
+  return planner_->ConvertInto("test", d_x, d_x_, read_d_x_);
 }
 
 bool LayerHarness::fused() const {
@@ -121,17 +136,30 @@ Tensor LayerHarness::Gradient(absl::string_view tensor) const {
   return Tensor(begin, begin + spec.count);
 }
 
-Tensor LayerHarness::Forward(const Tensor& x) {
+void LayerHarness::Begin(const Tensor& x) {
   std::copy(x.begin(), x.end(), x_.floats());
+  RunAll(write_x_);
   planner_->run().saw_nan = false;
   layer_->ParametersChanged();
+}
+
+Tensor LayerHarness::Forward(const Tensor& x) {
+  Begin(x);
   layer_->Forward();
+  RunAll(read_y_);
+  return Tensor(y_.floats(), y_.floats() + y_count());
+}
+
+Tensor LayerHarness::ForwardInitializing(const Tensor& x) {
+  Begin(x);
+  layer_->ForwardInitializing();
   RunAll(read_y_);
   return Tensor(y_.floats(), y_.floats() + y_count());
 }
 
 Tensor LayerHarness::Backward(const Tensor& d_y) {
   std::copy(d_y.begin(), d_y.end(), d_y_.floats());
+  RunAll(write_d_y_);
   layer_->Backward();
   RunAll(read_d_x_);
   return Tensor(d_x_.floats(), d_x_.floats() + x_count());

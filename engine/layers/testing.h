@@ -50,9 +50,19 @@ Tensor CentralDifference(const Function& y, const Tensor& x, const Tensor& d_y) 
 // Truncation (step^2) and cancellation (1e-16 / step) of CentralDifference on numbers of size 1.
 inline constexpr double kDifferenceTolerance = 1e-7;
 
+struct HarnessOptions {
+  Mode mode = Mode::kTraining;
+  // An activation that the layer may fuse.
+  std::optional<ActivationKind> next;
+  // How x comes, and d_y in the layout of y then; default: both plain.
+  std::optional<Layout> x_layout;
+  uint32_t seed = 0;
+};
+
 // One layer, planned and fed on its own; all tensors are row-major.
 class LayerHarness {
  public:
+  LayerHarness(const Dims& in, NodeKind kind, int64_t batch, HarnessOptions options);
   // `next`: an activation that the layer may fuse.
   LayerHarness(const Dims& in,
                NodeKind kind,
@@ -64,6 +74,8 @@ class LayerHarness {
   const absl::Status& status() const { return status_; }
   bool fused() const;
   Layer& layer() { return *layer_; }
+  RunState& run() { return planner_->run(); }
+  const Layout& y_layout() const { return y_layout_; }
   // Of the last Forward.
   bool saw_nan() const { return planner_->run().saw_nan; }
   const std::vector<ImplementationChoice>& choices() const { return planner_->choices(); }
@@ -78,11 +90,15 @@ class LayerHarness {
 
   // Runs ParametersChanged and Forward, returns y.
   Tensor Forward(const Tensor& x);
+  // The same with ForwardInitializing.
+  Tensor ForwardInitializing(const Tensor& x);
   // Returns d_x.
   Tensor Backward(const Tensor& d_y);
 
  private:
-  absl::Status Plan(const Dims& in, int64_t batch, Mode mode);
+  absl::Status Plan(const Dims& in, int64_t batch, const HarnessOptions& options);
+  absl::Status PlanGradients(const View& y, const HarnessOptions& options);
+  void Begin(const Tensor& x);
   const ParameterSpec& Find(absl::string_view tensor) const;
   const std::vector<float>& ValuesOf(absl::string_view tensor) const;
 
@@ -92,7 +108,8 @@ class LayerHarness {
   std::unique_ptr<Layer> layer_;
   absl::Status status_;
   View x_, y_, d_y_, d_x_;
-  OpList read_y_, read_d_x_;
+  Layout y_layout_;
+  OpList write_x_, read_y_, write_d_y_, read_d_x_;
 };
 
 }  // namespace normlab::engine::testing

@@ -211,10 +211,6 @@ class PlannedNetwork final : public Network {
       nodes_[i].layer = MakeLayer(node, OnlyReader(i, uses),
                                   FindParameters(graph_, node, model.parameters.data(),
                                                  model.gradients.data(), model.state.data()));
-      if (nodes_[i].layer == nullptr) {
-        return absl::UnimplementedError(
-            absl::StrCat("layer ", node.name, ": nothing computes this kind of layer"));
-      }
       Layer& layer = *nodes_[i].layer;
       planner_.Tick();
       NORMLAB_ASSIGN_OR_RETURN(nodes_[i].output, layer.PlanForward(planner_, inputs));

@@ -65,7 +65,6 @@ class Network {
  public:
   // INVALID_ARGUMENT: the batch cannot be normalized (one value per channel in training mode), the
   // graph does not end with a loss or `model` was made for another graph, naming the layer;
-  // UNIMPLEMENTED: nothing computes a layer;
   // INTERNAL: oneDNN refused; RESOURCE_EXHAUSTED: out of memory.
   static absl::StatusOr<std::unique_ptr<Network>> Plan(const Graph& graph,
                                                        ModelState& model,

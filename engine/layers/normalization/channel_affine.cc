@@ -231,6 +231,16 @@ void SumGradients(const ChannelBlocking& shape,
   });
 }
 
+void SumOverExamples(const ChannelBlocking& shape, const double* table, float* per_channel) {
+  for (int64_t c = 0; c < shape.channels; ++c) {
+    double sum = 0;
+    for (int64_t n = 0; n < shape.batch; ++n) {
+      sum += table[n * shape.channels + c];
+    }
+    per_channel[c] = static_cast<float>(sum);
+  }
+}
+
 void ApplyGradient(const ChannelBlocking& shape,
                    const ChannelAffine& affine,
                    const ChannelGradient& gradient,

@@ -64,6 +64,9 @@ void SumGradients(const ChannelBlocking& shape,
                   const float* d_y,
                   const ChannelGradientSums& sums);
 
+// per_channel [channels] = the sum over the examples of a table per example and channel.
+void SumOverExamples(const ChannelBlocking& shape, const double* table, float* per_channel);
+
 enum class GradientTerm {
   kDeviation,  // h(x) = x - shift
   kSign,       // h(x) = sign(x), 0 at 0; not together with a floor

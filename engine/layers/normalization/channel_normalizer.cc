@@ -63,7 +63,7 @@ ChannelNormalizer::ChannelNormalizer(const ChannelBlocking& shape,
       statistics_(Size(sets())),
       corrections_(options.renorm.has_value() ? statistics_.size() : 0),
       floor_(options.floor == OutputFloor::kZero ? Size(view_.channels) : 0),
-      places_(options.backward && !options.given_statistics &&
+      places_(!options.given_statistics &&
                       GradientOfScale(options.formula.scale) == ScaleGradient::kOnePlace
                   ? statistics_.size()
                   : 0) {}
@@ -96,14 +96,16 @@ ChannelNormalizer::BackwardTables ChannelNormalizer::CutBackward(ScratchCutter& 
   return tables;
 }
 
-int64_t ChannelNormalizer::scratch_bytes() const {
-  ScratchCutter forward(nullptr);
-  ScratchCutter backward(nullptr);
-  CutForward(forward);
-  if (options_.backward) {
-    CutBackward(backward);
-  }
-  return std::max(forward.bytes(), backward.bytes());
+int64_t ChannelNormalizer::forward_scratch_bytes() const {
+  ScratchCutter cutter(nullptr);
+  CutForward(cutter);
+  return cutter.bytes();
+}
+
+int64_t ChannelNormalizer::backward_scratch_bytes() const {
+  ScratchCutter cutter(nullptr);
+  CutBackward(cutter);
+  return cutter.bytes();
 }
 
 SetStatistics ChannelNormalizer::Combine(const ForwardTables& tables,

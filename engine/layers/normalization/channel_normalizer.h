@@ -47,7 +47,6 @@ struct ChannelNormalizerOptions {
   double running_update_rate = 0.1;  // weight of the NEW batch
   std::optional<CorrectionLimits> renorm;
   OutputFloor floor = OutputFloor::kNone;
-  bool backward = true;  // false: Backward is never called
 };
 
 // Every normalizer that divides sets of activations by a statistic of theirs, on a tensor in any
@@ -58,7 +57,7 @@ struct ChannelNormalizerOptions {
 // Running statistics move in Forward: once, towards the mean over the sets (for deviations of the
 // unbiased variances). Statistics are doubles; results do not depend on the number of threads.
 // Forward and Backward allocate nothing: a few numbers per example and channel go into scratch
-// memory of scratch_bytes(), 64-byte aligned, which means nothing between passes.
+// memory, 64-byte aligned, which means nothing between passes.
 //
 // Thread-compatible. Owns the statistics of the sets; not the tensors.
 class ChannelNormalizer {
@@ -67,7 +66,8 @@ class ChannelNormalizer {
                     const ChannelNormalizerOptions& options,
                     const NormalizerTensors& tensors);
 
-  int64_t scratch_bytes() const;
+  int64_t forward_scratch_bytes() const;
+  int64_t backward_scratch_bytes() const;
 
   // y may be x when there is no Backward.
   void Forward(const float* x, float* y, std::byte* scratch, bool update_running = true);

@@ -146,10 +146,11 @@ void Check(const Case& c, const Tensor& x) {
     const std::vector<float> packed_x = Pack(layout, x);
     std::vector<float> packed_d = Pack(layout, d_y);
     std::vector<float> out(packed_x.size(), 7);
-    normalizer.Forward(packed_x.data(), out.data(), Scratch(normalizer.scratch_bytes()).data());
+    normalizer.Forward(packed_x.data(), out.data(),
+                       Scratch(normalizer.forward_scratch_bytes()).data());
     EXPECT_LT(RelativeError(Unpack(layout, out), y), kFloatTolerance);
     normalizer.Backward(packed_x.data(), packed_d.data(), out.data(),
-                        Scratch(normalizer.scratch_bytes()).data());
+                        Scratch(normalizer.backward_scratch_bytes()).data());
     EXPECT_LT(RelativeError(Unpack(layout, out), d.d_x), kGradientTolerance);
     EXPECT_LT(RelativeError(ToTensor(parameters.d_gamma), d.d_gamma), kFloatTolerance);
     EXPECT_LT(RelativeError(ToTensor(parameters.d_beta), d.d_beta), kFloatTolerance);
@@ -158,7 +159,7 @@ void Check(const Case& c, const Tensor& x) {
     }
     // In place, and a second time: nothing is left over from the first.
     normalizer.Backward(packed_x.data(), packed_d.data(), packed_d.data(),
-                        Scratch(normalizer.scratch_bytes()).data());
+                        Scratch(normalizer.backward_scratch_bytes()).data());
     EXPECT_LT(RelativeError(Unpack(layout, packed_d), d.d_x), kGradientTolerance);
   }
 }
@@ -245,7 +246,8 @@ TEST(ChannelNormalizerTest, GivenStatisticsAreUsedAndLeftAlone) {
       ChannelNormalizer normalizer({shape.batch, shape.channels, shape.area, 1}, c.options,
                                    parameters.all());
       std::vector<float> y(x.size());
-      normalizer.Forward(ToFloats(x).data(), y.data(), Scratch(normalizer.scratch_bytes()).data());
+      normalizer.Forward(ToFloats(x).data(), y.data(),
+                         Scratch(normalizer.forward_scratch_bytes()).data());
       EXPECT_EQ(parameters.running_mean, mean);
       EXPECT_EQ(parameters.running_var, var);
     }
@@ -272,7 +274,7 @@ TEST(ChannelNormalizerTest, RunningStatisticsMoveOnceAStep) {
         ChannelNormalizer normalizer(layout, c.options, tensors);
         std::vector<float> y(static_cast<size_t>(FloatsOf(layout)));
         normalizer.Forward(Pack(layout, x).data(), y.data(),
-                           Scratch(normalizer.scratch_bytes()).data());
+                           Scratch(normalizer.forward_scratch_bytes()).data());
         EXPECT_LT(RelativeError(ToTensor(parameters.running_mean), expected.mean), kFloatTolerance);
         if (has_scale) {
           EXPECT_LT(RelativeError(ToTensor(parameters.running_var), expected.var), kFloatTolerance);
@@ -292,7 +294,7 @@ TEST(ChannelNormalizerTest, RenormUsesTheRunningValuesFromBeforeItsUpdate) {
                                 .running_update_rate = 1,
                                 .renorm = CorrectionLimits{3, 5}},
                                {.running_mean = &mean, .running_var = &var});
-  normalizer.Forward(x, y, Scratch(normalizer.scratch_bytes()).data());
+  normalizer.Forward(x, y, Scratch(normalizer.forward_scratch_bytes()).data());
   EXPECT_EQ(y[1], 0.5F) << "r = 1/2 by the old running deviation";
   EXPECT_FLOAT_EQ(var, 4.0F / 3);
   (void)shape;
@@ -321,7 +323,7 @@ TEST(ChannelNormalizerTest, AConstantSetGivesBetaEvenWithoutEpsilon) {
       Parameters parameters(6);
       ChannelNormalizer normalizer({4, 6, area, 6}, c.options, parameters.all());
       std::vector<float> x(static_cast<size_t>(24 * area), 0.1F), y(x.size());
-      normalizer.Forward(x.data(), y.data(), Scratch(normalizer.scratch_bytes()).data());
+      normalizer.Forward(x.data(), y.data(), Scratch(normalizer.forward_scratch_bytes()).data());
       for (size_t i = 0; i < y.size(); ++i) {
         EXPECT_EQ(y[i], parameters.beta[i % 6]) << c.name;
       }
@@ -336,7 +338,7 @@ TEST(ChannelNormalizerTest, StatisticsAreThoseOfTheSets) {
   ChannelNormalizer normalizer({4, 6, 7, 8}, c.options, {});
   std::vector<float> y(4 * 8 * 7);
   normalizer.Forward(Pack({4, 6, 7, 8}, x).data(), y.data(),
-                     Scratch(normalizer.scratch_bytes()).data());
+                     Scratch(normalizer.forward_scratch_bytes()).data());
   ASSERT_EQ(normalizer.statistics().size(), 12U);
   for (size_t k = 0; k < 12; ++k) {
     double mean = 0, var = 0;
@@ -364,9 +366,10 @@ TEST(ChannelNormalizerTest, ResultsDoNotDependOnThreads) {
       ChannelNormalizer normalizer(layout, c.options, parameters.all());
       const std::vector<float> packed_x = Pack(layout, x), packed_d = Pack(layout, d_y);
       std::vector<float> all(packed_x.size()), d_x(packed_x.size());
-      normalizer.Forward(packed_x.data(), all.data(), Scratch(normalizer.scratch_bytes()).data());
+      normalizer.Forward(packed_x.data(), all.data(),
+                         Scratch(normalizer.forward_scratch_bytes()).data());
       normalizer.Backward(packed_x.data(), packed_d.data(), d_x.data(),
-                          Scratch(normalizer.scratch_bytes()).data());
+                          Scratch(normalizer.backward_scratch_bytes()).data());
       for (const auto* more : {&d_x, &parameters.d_gamma, &parameters.running_var}) {
         all.insert(all.end(), more->begin(), more->end());
       }

@@ -41,9 +41,9 @@ Result RunBoth(const ChannelBlocking& layout,
   ChannelNormalizer normalizer(layout, options, tensors);
   const std::vector<float> packed_x = Pack(layout, x), packed_d = Pack(layout, d_y);
   std::vector<float> y(packed_x.size()), d_x(packed_x.size());
-  normalizer.Forward(packed_x.data(), y.data(), Scratch(normalizer.scratch_bytes()).data());
+  normalizer.Forward(packed_x.data(), y.data(), Scratch(normalizer.forward_scratch_bytes()).data());
   normalizer.Backward(packed_x.data(), packed_d.data(), d_x.data(),
-                      Scratch(normalizer.scratch_bytes()).data());
+                      Scratch(normalizer.backward_scratch_bytes()).data());
   return {Unpack(layout, y), Unpack(layout, d_x)};
 }
 
