@@ -17,11 +17,13 @@ constexpr int kMinimumRuns = 3;
 constexpr int kMaximumRuns = 10;
 constexpr double kEnoughSeconds = 0.005;
 
-// From here on, by tests/bench/convolution_table (oneDNN 2.6.3 on Sapphire Rapids, batches of 32 and
-// 128, 1 and 2 threads):
-// * Fewer channels than this leave Winograd's matrix products too thin: 16 -> 16 channels take 1.3
-//   to 2 times as long as directly, 3 -> 64 over 10 times. From 32 on it wins 1.4 to 2.5 times.
+// By tests/bench/convolution_table (oneDNN 2.6.3 on Sapphire Rapids, batches of 32 and 128, 1 and 2
+// threads):
+// * Fewer channels than this, in or out, leave Winograd's matrix products too thin: 16 -> 16
+//   channels take 1.3 to 2 times as long as directly, 3 -> 64 over 10 times. From 32 on it wins 1.4
+//   to 4 times. The gradient of the weights, slow when computed directly, is faster from 16 on.
 constexpr int64_t kWinogradChannels = 32;
+constexpr int64_t kWinogradChannelsOfGradients = 16;
 // * A tile has 4x4 outputs. On 2x2 images three quarters of it are thrown away, and direct wins
 //   twofold; but for the gradient of the weights, where the direct kernel is slower still.
 //   The gradient of the weights on such small images is also where the bf16 kernels lose: it takes
@@ -126,15 +128,16 @@ ConvolutionChoice ChooseConvolution(const ConvolutionProblem& problem,
                                     ConvolutionPass pass,
                                     bool winograd) {
   const std::vector<ConvolutionChoice> candidates = ConvolutionCandidates(problem, pass, winograd);
-  if (candidates.size() == 1 || std::min(problem.x[1], problem.y[1]) < kWinogradChannels) {
+  const bool of_weights = pass == ConvolutionPass::kBackwardWeights;
+  const int64_t least = of_weights ? kWinogradChannelsOfGradients : kWinogradChannels;
+  if (candidates.size() == 1 || std::min(problem.x[1], problem.y[1]) < least) {
     return candidates[0];
   }
   const int64_t size = std::min(problem.y[2], problem.y[3]);
   if (problem.type == DataType::kBf16) {
     return candidates[size <= kWinogradTile ? 1 : 0];
   }
-  const bool wins = size >= kWinogradTile || pass == ConvolutionPass::kBackwardWeights;
-  return candidates[wins ? 1 : 0];
+  return candidates[size >= kWinogradTile || of_weights ? 1 : 0];
 }
 
 absl::StatusOr<Op> MakeConvolution(const Runtime& runtime,

@@ -56,7 +56,9 @@ TEST(ConvolutionChoiceTest, WhereThereIsNoChoice) {
 TEST(ConvolutionChoiceTest, WinogradFromThirtyTwoChannelsAndWholeTilesOn) {
   for (const ConvolutionPass pass : kPasses) {
     EXPECT_EQ(ChooseConvolution(ProblemOf({3, 64, 32}), pass, true), kDirectF32);
-    EXPECT_EQ(ChooseConvolution(ProblemOf({16, 16, 32}), pass, true), kDirectF32);
+    EXPECT_EQ(ChooseConvolution(ProblemOf({16, 16, 32}), pass, true),
+              pass == ConvolutionPass::kBackwardWeights ? kWinograd : kDirectF32);
+    EXPECT_EQ(ChooseConvolution(ProblemOf({15, 64, 32}), pass, true), kDirectF32);
     EXPECT_EQ(ChooseConvolution(ProblemOf({32, 32, 16}), pass, true), kWinograd);
     EXPECT_EQ(ChooseConvolution(ProblemOf({512, 512, 4}), pass, true), kWinograd);
   }
