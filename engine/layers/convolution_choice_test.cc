@@ -40,7 +40,8 @@ TEST(ConvolutionChoiceTest, CountsOperations) {
 }
 
 TEST(ConvolutionChoiceTest, WhereThereIsNoChoice) {
-  const Shape shapes[] = {{64, 64, 8, 5}, {64, 64, 8, 1}, {64, 64, 8, 3, 2}, {64, 64, 8, 3, 1, 2}};
+  const Shape shapes[] = {{64, 64, 8, 5},       {64, 64, 8, 1}, {64, 64, 8, 3, 2},
+                          {64, 64, 8, 3, 1, 2}, {3, 64, 32},    {64, 15, 8}};
   for (const Shape& shape : shapes) {
     for (const ConvolutionPass pass : kPasses) {
       EXPECT_EQ(ChooseConvolution(ProblemOf(shape), pass, true), kDirectF32);
