@@ -52,6 +52,19 @@ Saturating PaddedElements(const Dims& dims) {
   return Saturating(PadChannels(dims[0])) * dims[1] * dims[2];
 }
 
+// Floats that Winograd's F(4x4, 3x3) has beside its arguments: every tile of 4x4 outputs as 36
+// transformed values of each channel in and out, and the transformed weights, in the gradient of the
+// weights once a thread.
+Saturating WinogradScratch(const Node& node, int64_t batch, int threads) {
+  constexpr int64_t kTile = 4;
+  constexpr int64_t kTransformed = 36;
+  const Saturating in = PadChannels(node.in[0]);
+  const Saturating out = PadChannels(node.out[0]);
+  const Saturating tiles =
+      Saturating(batch) * ((node.out[1] + kTile - 1) / kTile) * ((node.out[2] + kTile - 1) / kTile);
+  return Saturating(kTransformed) * ((in + out) * tiles + in * out * (Saturating(threads) + 2));
+}
+
 struct PlanEstimate {
   Saturating activations = 0;  // floats
   Saturating weights = 0;      // floats of working copies
@@ -79,6 +92,9 @@ PlanEstimate EstimatePlan(const Graph& graph, int64_t batch, int threads, bool t
       kept += in;
       // Partial weight gradients of every thread, or the unfolded image of each.
       scratch = Saturating(threads + 1) * (weight + filter * node.out[1] * node.out[2]);
+      if (conv->kernel == 3 && conv->stride == 1) {
+        scratch = Larger(scratch, WinogradScratch(node, batch, threads));
+      }
     } else if (std::holds_alternative<LinearNode>(node.kind)) {
       const Saturating weight = Saturating(PadChannels(node.in[0])) * PadChannels(node.out[0]);
       estimate.weights += weight * (training ? 2 : 1);

@@ -78,7 +78,7 @@ absl::StatusOr<View> LayerWeights::For(Planner& planner, const Layout& wanted) {
     return weight_;
   }
   const View copy = planner.ReserveKept(wanted);
-  NORMLAB_RETURN_IF_ERROR(planner.ConvertInto(name_, weight_, copy, refresh_));
+  NORMLAB_RETURN_IF_ERROR(planner.ConvertInto(name_, weight_, copy, refresh_, "reorder_weights"));
   return copy;
 }
 
@@ -90,7 +90,7 @@ absl::StatusOr<View> LayerWeights::GradientFor(Planner& planner, const Layout& w
     return d_weight_;
   }
   const View copy = planner.Reserve(wanted);
-  NORMLAB_RETURN_IF_ERROR(planner.ConvertInto(name_, copy, d_weight_, store_));
+  NORMLAB_RETURN_IF_ERROR(planner.ConvertInto(name_, copy, d_weight_, store_, "reorder_gradient"));
   return copy;
 }
 

@@ -36,7 +36,7 @@ void PadLayer::Forward() {
   RunAll(forward_);
   const int64_t top = (out_[1] - in_[1]) / 2;
   const int64_t left = (out_[2] - in_[2]) / 2;
-#pragma omp parallel for schedule(static) if (y_.float_count() > kSmallTensorElements)
+#pragma omp parallel for schedule(static) if (y_.layout.element_count() > kSmallTensorElements)
   for (int64_t plane = 0; plane < planes_; ++plane) {
     const float* x = x_.floats() + plane * in_[1] * in_[2];
     float* y = y_.floats() + plane * out_[1] * out_[2];
@@ -57,7 +57,7 @@ void PadLayer::Backward() {
   }
   const int64_t top = (out_[1] - in_[1]) / 2;
   const int64_t left = (out_[2] - in_[2]) / 2;
-#pragma omp parallel for schedule(static) if (d_y_.float_count() > kSmallTensorElements)
+#pragma omp parallel for schedule(static) if (d_y_.layout.element_count() > kSmallTensorElements)
   for (int64_t plane = 0; plane < planes_; ++plane) {
     const float* d_y = d_y_.floats() + (plane * out_[1] + top) * out_[2] + left;
     float* d_x = d_x_.floats() + plane * in_[1] * in_[2];

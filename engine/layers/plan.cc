@@ -69,9 +69,10 @@ absl::StatusOr<View> Planner::Convert(absl::string_view layer,
 absl::Status Planner::ConvertInto(absl::string_view layer,
                                   const View& from,
                                   const View& to,
-                                  OpList& ops) {
+                                  OpList& ops,
+                                  absl::string_view pass) {
   NORMLAB_ASSIGN_OR_RETURN(Op * reorder,
-                           Adopt(layer, "reorder", MakeReorder(runtime_, from.layout, to.layout)));
+                           Adopt(layer, pass, MakeReorder(runtime_, from.layout, to.layout)));
   NORMLAB_RETURN_IF_ERROR(Bind(*reorder, Arg::kSource, from.buffer));
   NORMLAB_RETURN_IF_ERROR(Bind(*reorder, Arg::kDestination, to.buffer));
   ops.push_back(reorder);

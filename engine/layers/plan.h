@@ -63,6 +63,8 @@ struct PlanOptions {
   ConvolutionPolicy convolution = ConvolutionPolicy::kAuto;
   // Every intermediate shall be kept visible: nothing is fused, and nothing shares memory.
   bool unfused = false;
+  // False: every buffer has memory of its own; for tests, since it changes no number.
+  bool share_memory = true;
   // Examples have a class; else real-valued targets.
   bool classes = true;
 };
@@ -101,9 +103,12 @@ class Planner {
   void Tick() { ++tick_; }
 
   // Memory for this tick, and later ones at which it is used.
-  Buffer* Reserve(int64_t bytes) { return buffers_.Reserve(bytes, tick_, /*kept=*/false); }
+  Buffer* Reserve(int64_t bytes) {
+    return buffers_.Reserve(bytes, tick_, /*kept=*/!options_.share_memory);
+  }
   View Reserve(const Layout& layout) {
-    return {layout, buffers_.Reserve(layout.bytes(), tick_, options_.unfused)};
+    return {layout,
+            buffers_.Reserve(layout.bytes(), tick_, options_.unfused || !options_.share_memory)};
   }
   // Memory of its own, zeroed at first: what is filled from outside, or outlives a step.
   Buffer* ReserveKept(int64_t bytes) { return buffers_.Reserve(bytes, tick_, /*kept=*/true); }
@@ -136,8 +141,12 @@ class Planner {
                                const View& from,
                                const Layout& layout,
                                OpList& ops);
-  // The same, but into memory that exists.
-  absl::Status ConvertInto(absl::string_view layer, const View& from, const View& to, OpList& ops);
+  // The same, but into memory that exists. `pass`: as which it is recorded.
+  absl::Status ConvertInto(absl::string_view layer,
+                           const View& from,
+                           const View& to,
+                           OpList& ops,
+                           absl::string_view pass = "reorder");
 
   // Allocates the buffers and connects the ops. Call once, last. RESOURCE_EXHAUSTED: out of memory.
   absl::Status Finish();

@@ -21,7 +21,7 @@ absl::StatusOr<View> ScaleLayer::PlanForward(Planner& planner, absl::Span<const 
 absl::StatusOr<View> ScaleLayer::PlanBackward(Planner& planner, const View& d_y, bool wants_d_x) {
   NORMLAB_ASSIGN_OR_RETURN(d_y_, planner.Convert(name(), d_y, y_.layout, backward_));
   planner.Use(x_);
-  sum_ = ExactSum(x_.float_count());
+  sum_ = ExactSum(x_.layout.element_count());
   if (wants_d_x) {
     d_x_ = planner.Reserve(x_.layout);
   }
@@ -31,14 +31,14 @@ absl::StatusOr<View> ScaleLayer::PlanBackward(Planner& planner, const View& d_y,
 
 void ScaleLayer::Forward() {
   RunAll(forward_);
-  ScaleBy(x_.float_count(), *parameters_.scale, x_.floats(), y_.floats());
+  ScaleBy(x_.layout.element_count(), *parameters_.scale, x_.floats(), y_.floats());
 }
 
 void ScaleLayer::Backward() {
   RunAll(backward_);
   *parameters_.d_scale = static_cast<float>(sum_(d_y_.floats(), x_.floats()));
   if (d_x_.buffer != nullptr) {
-    ScaleBy(x_.float_count(), *parameters_.scale, d_y_.floats(), d_x_.floats());
+    ScaleBy(x_.layout.element_count(), *parameters_.scale, d_y_.floats(), d_x_.floats());
   }
 }
 
@@ -55,7 +55,7 @@ absl::StatusOr<View> ScalarBiasLayer::PlanBackward(Planner& planner,
                                                    bool /*wants_d_x*/) {
   NORMLAB_ASSIGN_OR_RETURN(
       d_y_, planner.Convert(name(), d_y, d_y.layout.WithType(DataType::kF32), backward_));
-  sum_ = ExactSum(d_y_.float_count());
+  sum_ = ExactSum(d_y_.layout.element_count());
   planner.Record(name(), "backward", kOwnLoop);
   return d_y_;
 }

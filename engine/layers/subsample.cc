@@ -35,7 +35,7 @@ void SubsampleLayer::Forward() {
   RunAll(forward_);
   const float* x = x_.floats();
   const int64_t pixels = out_[1] * out_[2];
-#pragma omp parallel for schedule(static) if (y_.float_count() > kSmallTensorElements)
+#pragma omp parallel for schedule(static) if (y_.layout.element_count() > kSmallTensorElements)
   for (int64_t plane = 0; plane < blocking_.batch * out_[0]; ++plane) {
     const int64_t n = plane / out_[0];
     const int64_t c = plane % out_[0];
@@ -57,7 +57,7 @@ void SubsampleLayer::Backward() {
   RunAll(backward_);
   const float* d_y = d_y_.floats();
   const int64_t image_floats = blocking_.blocks() * blocking_.block * blocking_.area;
-#pragma omp parallel for schedule(static) if (d_y_.float_count() > kSmallTensorElements)
+#pragma omp parallel for schedule(static) if (d_y_.layout.element_count() > kSmallTensorElements)
   for (int64_t n = 0; n < blocking_.batch; ++n) {
     std::fill_n(d_x_.floats() + n * image_floats, image_floats, 0.0F);
     for (int64_t c = 0; c < in_[0]; ++c) {

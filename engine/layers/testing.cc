@@ -22,6 +22,14 @@ Tensor Random(absl::string_view name, int64_t count) {
   return values;
 }
 
+Tensor RandomBf16(absl::string_view name, int64_t count) {
+  Tensor values = Random(name, count);
+  for (double& value : values) {
+    value = FromBf16(ToBf16(static_cast<float>(value)));
+  }
+  return values;
+}
+
 double RelativeError(const Tensor& a, const Tensor& b) {
   if (a.size() != b.size()) {
     return std::numeric_limits<double>::infinity();
@@ -38,9 +46,14 @@ double RelativeError(const Tensor& a, const Tensor& b) {
   return difference / (largest < kAllButZero ? 1 : largest);
 }
 
-LayerHarness::LayerHarness(
-    const Dims& in, NodeKind kind, int64_t batch, Mode mode, std::optional<ActivationKind> next)
-    : LayerHarness(in, std::move(kind), batch, HarnessOptions{.mode = mode, .next = next}) {}
+LayerHarness::LayerHarness(const Dims& in,
+                           NodeKind kind,
+                           int64_t batch,
+                           Mode mode,
+                           std::optional<ActivationKind> next,
+                           PlanOptions plan)
+    : LayerHarness(
+          in, std::move(kind), batch, HarnessOptions{.mode = mode, .next = next, .plan = plan}) {}
 
 LayerHarness::LayerHarness(const Dims& in, NodeKind kind, int64_t batch, HarnessOptions options)
     : graph_(in) {
@@ -58,13 +71,18 @@ absl::Status LayerHarness::Plan(const Dims& in, int64_t batch, const HarnessOpti
   gradients_.resize(parameters_.size());
   state_.resize(static_cast<size_t>(graph_.state_floats()));
   NORMLAB_ASSIGN_OR_RETURN(Runtime runtime, Runtime::Create());
-  planner_ = std::make_unique<Planner>(runtime, PlanOptions{.batch = batch, .mode = options.mode});
+  PlanOptions plan = options.plan;
+  plan.batch = batch;
+  plan.mode = options.mode;
+  planner_ = std::make_unique<Planner>(runtime, plan);
   planner_->run().seed = options.seed;
   Dims x_dims = {batch};
   x_dims.insert(x_dims.end(), in.begin(), in.end());
   x_ = planner_->ReserveKept(Layout::RowMajor(x_dims));
   NORMLAB_ASSIGN_OR_RETURN(
-      const View x, planner_->Convert("test", x_, options.x_layout.value_or(x_.layout), write_x_));
+      const View x,
+      planner_->Convert("test", x_, options.x_layout.value_or(x_.layout.WithType(plan.type)),
+                        write_x_));
   planner_->Tick();
   const Node& node = graph_.nodes()[0];
   const Node* next = graph_.nodes().size() > 1 ? &graph_.nodes()[1] : nullptr;
@@ -85,7 +103,8 @@ absl::Status LayerHarness::Plan(const Dims& in, int64_t batch, const HarnessOpti
 absl::Status LayerHarness::PlanGradients(const View& y, const HarnessOptions& options) {
   planner_->Tick();
   d_y_ = planner_->ReserveKept(y_.layout);
-  const Layout& given = options.x_layout.has_value() ? y.layout : d_y_.layout;
+  const Layout given =
+      options.x_layout.has_value() ? y.layout : d_y_.layout.WithType(options.plan.type);
   NORMLAB_ASSIGN_OR_RETURN(const View d_y, planner_->Convert("test", d_y_, given, write_d_y_));
   planner_->Tick();
   NORMLAB_ASSIGN_OR_RETURN(View d_x, layer_->PlanBackward(*planner_, d_y, /*wants_d_x=*/true));

@@ -25,6 +25,12 @@ inline constexpr double kFloatTolerance = 1e-5;
 // Numbers of N(0,1) that are exact in float, the same for the same name and count.
 Tensor Random(absl::string_view name, int64_t count);
 
+// N(0,1) rounded to bf16, so that rounding it again changes nothing.
+Tensor RandomBf16(absl::string_view name, int64_t count);
+
+// One rounding to bf16 of a result, relative to the largest (8 bits of significand).
+inline constexpr double kBf16Tolerance = 1.0 / 256;
+
 // Largest |a - b| over the largest |b| (over 1 when b is all but zero); infinite when sizes differ
 // or a has NaN.
 double RelativeError(const Tensor& a, const Tensor& b);
@@ -56,6 +62,9 @@ struct HarnessOptions {
   std::optional<ActivationKind> next;
   // How x comes, and d_y in the layout of y then; default: both plain.
   std::optional<Layout> x_layout;
+  // Type and convolution policy (batch and mode do not count); in bf16 the layer gets x and d_y
+  // rounded to bf16.
+  PlanOptions plan;
   uint32_t seed = 0;
 };
 
@@ -63,12 +72,12 @@ struct HarnessOptions {
 class LayerHarness {
  public:
   LayerHarness(const Dims& in, NodeKind kind, int64_t batch, HarnessOptions options);
-  // `next`: an activation that the layer may fuse.
   LayerHarness(const Dims& in,
                NodeKind kind,
                int64_t batch,
                Mode mode = Mode::kTraining,
-               std::optional<ActivationKind> next = std::nullopt);
+               std::optional<ActivationKind> next = std::nullopt,
+               PlanOptions plan = {});
 
   // Of planning; checked by the caller before anything else.
   const absl::Status& status() const { return status_; }

@@ -14,15 +14,22 @@
 
 namespace normlab::engine {
 
+// Where a normalizer node comes from.
+struct NormalizerOrigin {
+  // Where in the spec it stands: "normalization", or "normalization_overrides[1].normalization".
+  std::string field;
+  // The weight layer that it normalizes.
+  std::string layer;
+};
+
 // A network as data, or why there is none.
 struct BuiltGraph {
   // Set when there is no violation.
   std::optional<Graph> graph;
   // Field of the spec that made the network impossible, the layer and the shapes.
   std::vector<Violation> violations;
-  // Where in the spec the normalizer of a node stands, by the node's name: "normalization", or
-  // "normalization_overrides[1].normalization".
-  std::map<std::string, std::string> normalizer_fields;
+  // Whose normalizers the normalizer nodes are, by the nodes' names.
+  std::map<std::string, NormalizerOrigin> normalizers;
 };
 
 // Builds the network that a valid, resolved spec describes, for data of `shape`, its loss at the

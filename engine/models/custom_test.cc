@@ -94,7 +94,7 @@ TEST(CustomModelTest, OverridesAndBiases) {
               ElementsAre("first.weight", "first.bias", "norm1.weight", "norm1.bias", "fc2.weight",
                           "fc2.bias", "norm2.weight", "norm2.bias", "fc3.weight", "fc3.bias",
                           "norm3.weight", "fc4.weight"));
-  EXPECT_EQ(built.normalizer_fields.at("norm3"), "normalization_overrides[0].normalization");
+  EXPECT_EQ(built.normalizers.at("norm3").field, "normalization_overrides[0].normalization");
   // Only layers with a normalizer can be overridden.
   EXPECT_THAT(
       Refusal(kResidual, "normalization_overrides { layers: \"fc1\" normalization { batch {} } }")

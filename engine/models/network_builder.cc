@@ -72,13 +72,14 @@ NetworkBuilder::NetworkBuilder(const v1::JobSpec& resolved, const DatasetShape& 
 
 NormalizerChoice NetworkBuilder::Choose(const std::string& layer) {
   normalized_layers_.push_back(layer);
-  NormalizerChoice choice = {.normalizer = &spec_.normalization(), .field = "normalization"};
+  NormalizerChoice choice = {.normalizer = &spec_.normalization(),
+                             .origin = {.field = "normalization", .layer = layer}};
   for (int i = 0; i < spec_.normalization_overrides_size(); ++i) {
     const v1::NormalizationOverride& override = spec_.normalization_overrides(i);
     if (common::WildcardMatch(override.layers(), layer)) {
       used_overrides_[static_cast<size_t>(i)] = true;
       choice.normalizer = &override.normalization();
-      choice.field = absl::StrCat("normalization_overrides[", i, "].normalization");
+      choice.origin.field = absl::StrCat("normalization_overrides[", i, "].normalization");
     }
   }
   choice.traits = TraitsOf(*choice.normalizer);
@@ -146,8 +147,8 @@ void NetworkBuilder::AddNormalizer(const NormalizerChoice& choice,
   // Of a valid spec, only the number of groups can fail to fit.
   const char* kind =
       choice.normalizer->has_weight_standardization() ? "weight_standardization" : "group";
-  Add(absl::StrCat(choice.field, ".", kind, ".groups"), name, *node);
-  normalizer_fields_[name] = choice.field;
+  Add(absl::StrCat(choice.origin.field, ".", kind, ".groups"), name, *node);
+  normalizers_[name] = choice.origin;
 }
 
 void NetworkBuilder::AddActivation(const std::string& name, ActivationKind activation) {
@@ -253,7 +254,7 @@ BuiltGraph NetworkBuilder::Finish() {
   BuiltGraph built;
   if (ok()) {
     built.graph = std::move(graph_);
-    built.normalizer_fields = std::move(normalizer_fields_);
+    built.normalizers = std::move(normalizers_);
   }
   built.violations = std::move(violations_);
   return built;

@@ -22,7 +22,7 @@ int64_t ScaledChannels(int64_t channels, double multiplier);
 // The normalizer of one weight layer.
 struct NormalizerChoice {
   const v1::Normalizer* normalizer = nullptr;  // the spec's
-  std::string field;                           // where in the spec it stands
+  NormalizerOrigin origin;
   NormalizerTraits traits;
   bool after_activation = false;
 };
@@ -102,7 +102,7 @@ class NetworkBuilder {
   std::string current_ = kGraphInputName;
   std::vector<bool> used_overrides_;
   std::vector<std::string> normalized_layers_;
-  std::map<std::string, std::string> normalizer_fields_;
+  std::map<std::string, NormalizerOrigin> normalizers_;
   std::vector<Violation> violations_;
 };
 

@@ -83,11 +83,6 @@ Smallest FindSmallest(const Graph& graph, Scope scope) {
   return smallest;
 }
 
-// "bn1 (12x4x4)"
-std::string Named(const Smallest& smallest) {
-  return absl::StrCat(smallest.node->name, " (", DimsToString(smallest.node->in), ")");
-}
-
 // `where`: "batch 2".
 void Judge(const Smallest& smallest,
            int64_t values,
@@ -117,9 +112,13 @@ class Checking {
   }
 
  private:
-  std::string FieldOf(const Node& node) const {
-    const auto found = built_.normalizer_fields.find(node.name);
-    return found == built_.normalizer_fields.end() ? "normalization" : found->second;
+  const NormalizerOrigin& OriginOf(const Smallest& smallest) const {
+    return built_.normalizers.at(smallest.node->name);
+  }
+  // "bn1 of conv1 (12x4x4)"
+  std::string Named(const Smallest& smallest) const {
+    return absl::StrCat(smallest.node->name, " of ", OriginOf(smallest).layer, " (",
+                        DimsToString(smallest.node->in), ")");
   }
 
   void CheckBatch() {
@@ -152,7 +151,7 @@ class Checking {
       return;
     }
     const int64_t size = smallest.sets.ghost_size;
-    const std::string field = absl::StrCat(FieldOf(*smallest.node), ".ghost_batch.ghost_size");
+    const std::string field = absl::StrCat(OriginOf(smallest).field, ".ghost_batch.ghost_size");
     Judge(smallest, smallest.sets.values_per_example * size,
           {field, absl::StrCat("is ", size, ", so layer ", Named(smallest),
                                " would normalize one value, which is always 0; use at least 2")},
@@ -179,7 +178,7 @@ class Checking {
     const bool counts = std::holds_alternative<GroupNormNode>(smallest.node->kind);
     const bool standardizes = smallest.sets.standardizes;
     Judge(smallest, smallest.sets.values_per_example,
-          {FieldOf(*smallest.node),
+          {OriginOf(smallest).field,
            absl::StrCat("would normalize one value per set in layer ", Named(smallest),
                         ", which is always ", standardizes ? "0" : "+1 or -1",
                         "; use normalization_overrides to give this layer another normalizer",

@@ -35,7 +35,7 @@ TEST(NormalizedSetsTest, BatchKindsRefuseOneExampleAndWarnOfTwo) {
     const JobCheck one = Check(Mlp(kind) + "batch_size: 1");
     ASSERT_THAT(one.violations, SizeIs(1));
     EXPECT_EQ(one.violations[0].field, "batch_size");
-    EXPECT_THAT(one.violations[0].description, HasSubstr("bn1 (7)"));
+    EXPECT_THAT(one.violations[0].description, HasSubstr("bn1 of fc1 (7)"));
     const JobCheck two = Check(Mlp(kind) + "batch_size: 2");
     EXPECT_THAT(two.violations, IsEmpty());
     EXPECT_THAT(two.warnings, ElementsAre(AllOf(HasSubstr("bn1"), HasSubstr("batch 2"))));
@@ -89,7 +89,7 @@ TEST(NormalizedSetsTest, InstanceNormNeedsImages) {
       normalization_overrides { layers: "conv2" normalization { instance {} } })");
   ASSERT_THAT(check.violations, SizeIs(1));
   EXPECT_EQ(check.violations[0].field, "normalization_overrides[0].normalization");
-  EXPECT_THAT(check.violations[0].description, HasSubstr("in2 (4x1x1)"));
+  EXPECT_THAT(check.violations[0].description, HasSubstr("in2 of conv2 (4x1x1)"));
 }
 
 TEST(NormalizedSetsTest, SetsWithinAnExample) {

@@ -285,8 +285,9 @@ TEST(NormalizerChoiceTest, TheLastOverrideThatMatchesCounts) {
   EXPECT_NE(FindParameter(graph, "layer2.0.conv1.bias"), nullptr);
   EXPECT_EQ(FindParameter(graph, "layer3.0.conv1.bias"), nullptr);
   EXPECT_EQ(std::get<GroupNormNode>(graph.Find("layer2.0.shortcut.1")->kind).groups, 1);
-  EXPECT_EQ(built.normalizer_fields.at("bn1"), "normalization");
-  EXPECT_EQ(built.normalizer_fields.at("layer2.0.shortcut.1"),
+  EXPECT_EQ(built.normalizers.at("bn1").field, "normalization");
+  EXPECT_EQ(built.normalizers.at("bn1").layer, "conv1");
+  EXPECT_EQ(built.normalizers.at("layer2.0.shortcut.1").field,
             "normalization_overrides[2].normalization");
 }
 

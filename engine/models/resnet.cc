@@ -79,9 +79,10 @@ class ResNetBuilder {
     choice.after_activation = false;  // the activation comes after the sum
     AddConvolution(name, channels, /*stride=*/1, choice, fixup_ ? 0 : 1);
     if (model_.zero_init_last_gamma() && !choice.traits.has_gamma && builder_.ok()) {
-      builder_.Fail(absl::StrCat(kField, ".zero_init_last_gamma"),
-                    absl::StrCat("is true, but the normalizer of layer ", name, " (", choice.field,
-                                 ") has no gamma; use one that has, or leave this out"));
+      builder_.Fail(
+          absl::StrCat(kField, ".zero_init_last_gamma"),
+          absl::StrCat("is true, but the normalizer of layer ", name, " (", choice.origin.field,
+                       ") has no gamma; use one that has, or leave this out"));
     }
     if (choice.traits.prefix != nullptr) {
       builder_.AddNormalizer(choice, absl::StrCat(prefix, choice.traits.prefix, "2"),

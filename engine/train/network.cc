@@ -55,6 +55,7 @@ PlanOptions ToPlanOptions(const NetworkOptions& options) {
           .type = options.type,
           .convolution = options.convolution,
           .unfused = options.unfused,
+          .share_memory = options.share_memory,
           .classes = options.classes};
 }
 

@@ -36,6 +36,8 @@ struct NetworkOptions {
   // True: plans that keep every intermediate visible (no fused BN+ReLU, no shared memory). For
   // tests and probes.
   bool unfused = false;
+  // False: every buffer has memory of its own. For tests; it changes no number.
+  bool share_memory = true;
   // Examples have a class each; else real-valued targets.
   bool classes = true;
   // In which weight layers take activations and weights; parameters and their gradients are F32.

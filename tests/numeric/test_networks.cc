@@ -115,6 +115,9 @@ std::vector<TestNetwork> TestNetworks() {
                                         {"head", LinearNode{4, true}},
                                         {"loss", SoftmaxCrossEntropyNode{}}}),
                       4});
+  for (const auto& more : {ResidualNetworks(), NormalizerNetworks()}) {
+    networks.insert(networks.end(), more.begin(), more.end());
+  }
   return networks;
 }
 
@@ -126,7 +129,8 @@ void Initialize(const Graph& graph, ModelState& model) {
       double value = 0.3 * normal;
       if (spec.role == ParameterRole::kWeight) {
         value = normal / std::sqrt(static_cast<double>(spec.fan_in));
-      } else if (spec.role == ParameterRole::kGamma) {
+      } else if (spec.role == ParameterRole::kGamma || spec.role == ParameterRole::kGain ||
+                 spec.role == ParameterRole::kScale || spec.role == ParameterRole::kAlpha) {
         value = 1 + 0.3 * normal;
       }
       model.parameters.data()[spec.offset + i] = static_cast<float>(value);

@@ -17,8 +17,15 @@ struct TestNetwork {
   std::string name;
   Graph graph;
   int64_t batch;
+  // False: the gradient of training is meant to be something else (batch renormalization).
+  bool gradient_is_derivative = true;
 };
+// All of them: sequences, and the two kinds below.
 std::vector<TestNetwork> TestNetworks();
+// With edges: sums, several readers of one tensor, shortcuts, and the layers around them.
+std::vector<TestNetwork> ResidualNetworks();
+// One with each normalizer, on images and on features.
+std::vector<TestNetwork> NormalizerNetworks();
 
 // Multi-layer perceptron: [linear, batch norm, activation] * hidden, linear, loss.
 Graph MlpGraph(int64_t in,
@@ -26,8 +33,8 @@ Graph MlpGraph(int64_t in,
                ActivationKind kind,
                int64_t classes);
 
-// Random weights of size 1/sqrt(fan_in), gammas around 1, betas and biases around 0, running
-// statistics around (0, 1).
+// Random weights of size 1/sqrt(fan_in), gammas, gains and scales around 1, betas and biases
+// around 0, running statistics around (0, 1).
 void Initialize(const Graph& graph, ModelState& model);
 
 // Fills input and labels with the batch number `step`, the same for every network of the same

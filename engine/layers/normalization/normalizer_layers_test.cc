@@ -42,8 +42,9 @@ struct Shape {
 };
 // Odd areas, channels below, at and above a block of 16 and not multiples of it; narrow and wide
 // dense features.
-const Shape kShapes[] = {{{18, 5, 3}, 4}, {{6, 7, 7}, 2}, {{34, 3, 5}, 6}, {{32, 4, 4}, 2},
-                         {{12}, 6},       {{102}, 4},     {{258}, 8},      {{272}, 6}};
+const Shape kShapes[] = {{{18, 5, 3}, 4}, {{6, 7, 7}, 2}, {{34, 3, 5}, 6},
+                         {{32, 4, 4}, 2}, {{12}, 6},      {{102}, 4},
+                         {{258}, 8},      {{272}, 6},     {{18, 9, 8}, 2}};
 
 NormShape ShapeOf(const Shape& s) {
   return {s.batch, s.in[0], ElementCount(s.in) / s.in[0]};
@@ -330,15 +331,38 @@ std::string ForwardImplementation(const Shape& s, int64_t groups, const Layout& 
   return "";
 }
 
-TEST(NormalizerLayersTest, GroupNormTakesOneDnnWhereItFits) {
-  const Shape image = {{18, 5, 3}, 4}, narrow = {{12}, 6}, wide = {{272}, 6};
-  EXPECT_THAT(ForwardImplementation(image, 3, LayoutsOf(image)[0]), HasSubstr("bnorm"));
-  EXPECT_EQ(ForwardImplementation(image, 3, LayoutsOf(image)[2]), "normlab:channels");
-  EXPECT_EQ(ForwardImplementation(narrow, 1, LayoutsOf(narrow)[0]), "normlab:rows");
-  EXPECT_THAT(ForwardImplementation(wide, 4, LayoutsOf(wide)[0]), HasSubstr("bnorm"));
-  const std::string layer = ForwardImplementation(wide, 1, LayoutsOf(wide)[0]);
+TEST(NormalizerLayersTest, GroupNormTakesOneDnnWhereItIsFaster) {
+  const Shape small = {{18, 5, 3}, 4}, large = {{18, 9, 8}, 4}, dense = {{272}, 6};
+  EXPECT_THAT(ForwardImplementation(small, 3, LayoutsOf(small)[0]), HasSubstr("bnorm"));
+  EXPECT_EQ(ForwardImplementation(small, 3, LayoutsOf(small)[1]), "normlab:channels");
+  EXPECT_EQ(ForwardImplementation(large, 3, LayoutsOf(large)[0]), "normlab:channels");
+  EXPECT_EQ(ForwardImplementation(dense, 4, LayoutsOf(dense)[0]), "normlab:rows");
+  EXPECT_THAT(ForwardImplementation(dense, 8, LayoutsOf(dense)[0]), HasSubstr("bnorm"));
+  const std::string layer = ForwardImplementation(dense, 1, LayoutsOf(dense)[0]);
   EXPECT_FALSE(layer.empty());
   EXPECT_FALSE(absl::StartsWith(layer, "normlab")) << layer;
+}
+
+TEST(NormalizerLayersTest, TakesBf16AndComputesInFloat) {
+  const Shape s = kShapes[0];
+  Tensor x = Inputs(ShapeOf(s));
+  for (double& v : x) {
+    v = static_cast<double>(FromBf16(ToBf16(static_cast<float>(v))));
+  }
+  for (const Layout& layout : LayoutsOf(s)) {
+    LayerHarness from_bf16(s.in, GroupNormNode{.groups = 3}, s.batch,
+                           HarnessOptions{.x_layout = layout.WithType(DataType::kBf16)});
+    LayerHarness from_float(s.in, GroupNormNode{.groups = 3}, s.batch,
+                            HarnessOptions{.x_layout = layout});
+    ASSERT_TRUE(from_bf16.status().ok()) << from_bf16.status();
+    for (LayerHarness* harness : {&from_bf16, &from_float}) {
+      harness->Set("weight", Random("gamma", s.in[0]));
+    }
+    EXPECT_EQ(from_bf16.Forward(x), from_float.Forward(x)) << layout.ToString();
+    EXPECT_EQ(from_bf16.y_layout().type(), DataType::kF32);
+    const Tensor d_y = Random("d", from_float.y_count());
+    EXPECT_EQ(from_bf16.Backward(d_y), from_float.Backward(d_y)) << layout.ToString();
+  }
 }
 
 TEST(NormalizerLayersTest, WithoutGammaAndBeta) {
