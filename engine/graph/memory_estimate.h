@@ -14,6 +14,13 @@ struct MemoryEstimate {
   int64_t total() const;    // saturates
 };
 
+// Where convolutions may be computed by Winograd's algorithm, which needs much scratch memory.
+enum class WinogradUse {
+  kNever,
+  kWide,    // from 32 channels on: where it pays
+  kAlways,  // wherever it can be
+};
+
 struct MemoryInputs {
   int64_t batch_size = 0;
   int64_t evaluation_batch_size = 0;
@@ -24,6 +31,8 @@ struct MemoryInputs {
   int optimizer_slots = 0;  // floats of optimizer state per parameter
   int64_t data_bytes = 0;
   int threads = 1;
+  bool bf16 = false;  // activations, and the weights that layers compute with
+  WinogradUse winograd = WinogradUse::kWide;
 };
 
 // An upper estimate of the private memory of a training run, in bytes; saturates instead of

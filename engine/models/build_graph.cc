@@ -37,6 +37,22 @@ BuiltGraph BuildGraph(const v1::JobSpec& resolved, const DatasetShape& shape) {
   return builder.Finish();
 }
 
+namespace {
+
+WinogradUse ToWinogradUse(v1::ConvolutionAlgorithm::Kind algorithm) {
+  switch (algorithm) {
+    case v1::ConvolutionAlgorithm::DIRECT:
+      return WinogradUse::kNever;
+    case v1::ConvolutionAlgorithm::WINOGRAD:
+    case v1::ConvolutionAlgorithm::MEASURE:
+      return WinogradUse::kAlways;
+    default:  // AUTO; a valid, resolved spec has no other value
+      return WinogradUse::kWide;
+  }
+}
+
+}  // namespace
+
 MemoryEstimate EstimateJobMemory(const v1::JobSpec& resolved,
                                  const Graph& graph,
                                  const DatasetShape& shape) {
@@ -52,6 +68,8 @@ MemoryEstimate EstimateJobMemory(const v1::JobSpec& resolved,
   inputs.optimizer_slots = OptimizerSlotCount(resolved.optimizer());
   inputs.data_bytes = DecodedBytes(shape) + PlanLoading(resolved, shape).buffer_bytes;
   inputs.threads = resolved.threads();
+  inputs.bf16 = resolved.precision() == v1::Precision::BF16;
+  inputs.winograd = ToWinogradUse(resolved.convolution_algorithm());
   return EstimateMemory(graph, inputs);
 }
 
