@@ -7,8 +7,13 @@ CLASSES = 10
 NORMALIZERS = ('none', 'batch', 'layer', 'group', 'instance')
 # What a normalizer is called in the engine's mlp and resnet, where a number follows.
 PREFIX = {'none': None, 'batch': 'bn', 'layer': 'ln', 'group': 'gn', 'instance': 'in'}
-# The engine pads 28x28 images to 32x32 for these.
-PADDING = 2
+# The engine pads smaller images to this size for vgg and resnet.
+IMAGE_SIDE = 32
+
+
+def padded(x):
+    margin = (IMAGE_SIDE - x.shape[-1]) // 2
+    return functional.pad(x, (margin,) * 4) if margin > 0 else x
 
 
 def default_groups(channels, area):
@@ -78,7 +83,7 @@ class Vgg11(nn.Module):
         self.classifier = nn.Linear(channels, CLASSES)
 
     def forward(self, x):
-        return self.classifier(self.features(functional.pad(x, (PADDING,) * 4)).flatten(1))
+        return self.classifier(self.features(padded(x)).flatten(1))
 
 
 class Block(nn.Module):
@@ -125,7 +130,7 @@ class ResNet20(nn.Module):
         self.fc = nn.Linear(before, CLASSES)
 
     def forward(self, x):
-        x = self.conv1(functional.pad(x, (PADDING,) * 4))
+        x = self.conv1(padded(x))
         if self.kind != 'none':
             x = getattr(self, f'{PREFIX[self.kind]}1')(x)
         x = self.layer3(self.layer2(self.layer1(torch.relu(x))))
