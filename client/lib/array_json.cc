@@ -86,6 +86,10 @@ void AppendFloat(float value, std::string& out) {
     out.append(value > 0 ? "\"Infinity\"" : "\"-Infinity\"");
     return;
   }
+  if (value == 0 && std::signbit(value)) {
+    out.append("-0.0");  // "-0" reads back as the integer 0
+    return;
+  }
   std::array<char, 32> text;
   const auto end = std::to_chars(text.data(), text.data() + text.size(), value).ptr;
   out.append(text.data(), static_cast<size_t>(end - text.data()));

@@ -16,7 +16,7 @@ namespace normlab::engine {
 // is reordered. Each pass has its own algorithm, by PlanOptions::convolution:
 //   kAuto      ChooseConvolution, a fixed rule
 //   kDirect    direct
-//   kWinograd  Winograd wherever oneDNN has it, else direct
+//   kWinograd  Winograd wherever oneDNN has it for whole blocks of 16 channels, else direct
 //   kMeasure   the fastest candidate here and now, reorders included
 class Conv2dLayer final : public Layer {
  public:

@@ -17,10 +17,16 @@ constexpr int kMinimumRuns = 3;
 constexpr int kMaximumRuns = 10;
 constexpr double kEnoughSeconds = 0.005;
 
-// From here on, by tests/bench/convolution_table (oneDNN 2.6.3 on Sapphire Rapids, batches of 32 and
-// 128, 1 and 2 threads):
-// * Fewer channels than this leave Winograd's matrix products too thin: 16 -> 16 channels take 1.3
-//   to 2 times as long as directly, 3 -> 64 over 10 times. From 32 on it wins 1.4 to 2.5 times.
+// oneDNN's Winograd works on whole blocks of channels: 3 channels would be computed, and stored many
+// times over, as 16.
+constexpr int64_t kChannelBlock = 16;
+
+// By tests/bench/convolution_table (oneDNN 2.6.3 on Sapphire Rapids, batches of 32 and 128, 1 and 2
+// threads):
+// * Fewer channels than this, in or out, leave Winograd's matrix products too thin: 16 -> 16
+//   channels take 1.3 to 2 times as long as directly, 3 -> 64 over 10 times. From 32 on it wins 1.4
+//   to 4 times. The gradient of the weights, slow when computed directly, is faster from one whole
+//   block on.
 constexpr int64_t kWinogradChannels = 32;
 // * A tile has 4x4 outputs. On 2x2 images three quarters of it are thrown away, and direct wins
 //   twofold; but for the gradient of the weights, where the direct kernel is slower still.
@@ -116,7 +122,7 @@ std::vector<ConvolutionChoice> ConvolutionCandidates(const ConvolutionProblem& p
   std::vector<ConvolutionChoice> candidates = {{ConvAlgorithm::kDirect, problem.type}};
   const bool in_f32 = problem.type == DataType::kF32 || pass == ConvolutionPass::kBackwardWeights;
   if (winograd && in_f32 && !problem.grouped() && problem.w[2] == 3 && problem.w[3] == 3 &&
-      problem.geometry.stride == 1) {
+      problem.geometry.stride == 1 && std::min(problem.x[1], problem.y[1]) >= kChannelBlock) {
     candidates.push_back({ConvAlgorithm::kWinograd, DataType::kF32});
   }
   return candidates;
@@ -126,15 +132,16 @@ ConvolutionChoice ChooseConvolution(const ConvolutionProblem& problem,
                                     ConvolutionPass pass,
                                     bool winograd) {
   const std::vector<ConvolutionChoice> candidates = ConvolutionCandidates(problem, pass, winograd);
-  if (candidates.size() == 1 || std::min(problem.x[1], problem.y[1]) < kWinogradChannels) {
+  const bool of_weights = pass == ConvolutionPass::kBackwardWeights;
+  const int64_t least = of_weights ? kChannelBlock : kWinogradChannels;
+  if (candidates.size() == 1 || std::min(problem.x[1], problem.y[1]) < least) {
     return candidates[0];
   }
   const int64_t size = std::min(problem.y[2], problem.y[3]);
   if (problem.type == DataType::kBf16) {
     return candidates[size <= kWinogradTile ? 1 : 0];
   }
-  const bool wins = size >= kWinogradTile || pass == ConvolutionPass::kBackwardWeights;
-  return candidates[wins ? 1 : 0];
+  return candidates[size >= kWinogradTile || of_weights ? 1 : 0];
 }
 
 absl::StatusOr<Op> MakeConvolution(const Runtime& runtime,

@@ -42,7 +42,7 @@ struct ConvolutionChoice {
 };
 
 // Everything that may compute a pass, the direct algorithm in the problem's type first; `winograd`
-// is HasWinograd(). Of a bf16 problem only the gradient of the weights, an F32 number anyway, may be
+// is HasWinograd(), and needs at least 16 channels in and out. Of a bf16 problem only the gradient of the weights, an F32 number anyway, may be
 // computed in F32.
 std::vector<ConvolutionChoice> ConvolutionCandidates(const ConvolutionProblem& problem,
                                                      ConvolutionPass pass,

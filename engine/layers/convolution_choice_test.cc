@@ -40,7 +40,8 @@ TEST(ConvolutionChoiceTest, CountsOperations) {
 }
 
 TEST(ConvolutionChoiceTest, WhereThereIsNoChoice) {
-  const Shape shapes[] = {{64, 64, 8, 5}, {64, 64, 8, 1}, {64, 64, 8, 3, 2}, {64, 64, 8, 3, 1, 2}};
+  const Shape shapes[] = {{64, 64, 8, 5},       {64, 64, 8, 1}, {64, 64, 8, 3, 2},
+                          {64, 64, 8, 3, 1, 2}, {3, 64, 32},    {64, 15, 8}};
   for (const Shape& shape : shapes) {
     for (const ConvolutionPass pass : kPasses) {
       EXPECT_EQ(ChooseConvolution(ProblemOf(shape), pass, true), kDirectF32);
@@ -56,7 +57,9 @@ TEST(ConvolutionChoiceTest, WhereThereIsNoChoice) {
 TEST(ConvolutionChoiceTest, WinogradFromThirtyTwoChannelsAndWholeTilesOn) {
   for (const ConvolutionPass pass : kPasses) {
     EXPECT_EQ(ChooseConvolution(ProblemOf({3, 64, 32}), pass, true), kDirectF32);
-    EXPECT_EQ(ChooseConvolution(ProblemOf({16, 16, 32}), pass, true), kDirectF32);
+    EXPECT_EQ(ChooseConvolution(ProblemOf({16, 16, 32}), pass, true),
+              pass == ConvolutionPass::kBackwardWeights ? kWinograd : kDirectF32);
+    EXPECT_EQ(ChooseConvolution(ProblemOf({15, 64, 32}), pass, true), kDirectF32);
     EXPECT_EQ(ChooseConvolution(ProblemOf({32, 32, 16}), pass, true), kWinograd);
     EXPECT_EQ(ChooseConvolution(ProblemOf({512, 512, 4}), pass, true), kWinograd);
   }

@@ -8,9 +8,15 @@ constexpr double kDefaultStd = 0.01;
 constexpr int32_t kDefaultBatchSize = 64;
 constexpr int32_t kDefaultEvaluationBatchSize = 256;
 
-void ResolveInitializer(v1::Initializer& initializer) {
+// Without a normalizer to restore the scale, pytorch_default's weights (a third of He's variance)
+// let the signal fade from layer to layer; Fixup and SkipInit are defined with He's.
+void ResolveInitializer(const v1::Normalizer& normalization, v1::Initializer& initializer) {
   if (initializer.kind_case() == v1::Initializer::KIND_NOT_SET) {
-    initializer.mutable_pytorch_default();
+    if (normalization.has_fixup() || normalization.has_skip_init()) {
+      initializer.mutable_he_normal();
+    } else {
+      initializer.mutable_pytorch_default();
+    }
   }
   if (initializer.has_fan_in_normal() && !initializer.fan_in_normal().has_gain()) {
     initializer.mutable_fan_in_normal()->set_gain(kDefaultGain);
@@ -32,10 +38,21 @@ void ResolveEvaluation(v1::Evaluation& evaluation) {
   }
 }
 
+// The gains of weight norm multiply from layer to layer with nothing to hold them: deep networks
+// overflow within a few steps at SGD's usual rate.
+void ResolveLearningRate(const v1::Normalizer& normalization, v1::Optimizer& optimizer) {
+  constexpr double kForWeightNorm = 0.01;
+  const bool is_sgd = optimizer.has_sgd() || optimizer.kind_case() == v1::Optimizer::KIND_NOT_SET;
+  if (is_sgd && normalization.has_weight() && !optimizer.sgd().has_learning_rate()) {
+    optimizer.mutable_sgd()->set_learning_rate(kForWeightNorm);
+  }
+}
+
 }  // namespace
 
 void ResolveTraining(v1::JobSpec& spec) {
-  ResolveInitializer(*spec.mutable_initializer());
+  ResolveInitializer(spec.normalization(), *spec.mutable_initializer());
+  ResolveLearningRate(spec.normalization(), *spec.mutable_optimizer());
   ResolveOptimizer(*spec.mutable_optimizer());
   ResolveSchedule(*spec.mutable_schedule());
   if (!spec.has_batch_size()) {

@@ -65,6 +65,24 @@ TEST(ResolveTrainingTest, WritesOutTheDefaultsOfEveryKind) {
                  constant + "initializer { orthogonal {} scale: 1 }");
 }
 
+TEST(ResolveTrainingTest, DefaultsThatDependOnTheNormalizer) {
+  const std::string schedule = " schedule { constant {} }";
+  for (const char* kind : {"fixup", "skip_init"}) {
+    ExpectResolves(
+        std::string("normalization { ") + kind + " {} }",
+        "optimizer { sgd { learning_rate: 0.1 } } initializer { he_normal {} scale: 1 }" +
+            schedule);
+  }
+  ExpectResolves(
+      "normalization { fixup {} } initializer { orthogonal {} }",
+      "optimizer { sgd { learning_rate: 0.1 } } initializer { orthogonal {} scale: 1 }" + schedule);
+  const std::string plain = schedule + " initializer { pytorch_default {} scale: 1 }";
+  ExpectResolves("normalization { weight {} }",
+                 "optimizer { sgd { learning_rate: 0.01 } }" + plain);
+  ExpectResolves("normalization { weight {} } optimizer { sgd { learning_rate: 0.5 } }",
+                 "optimizer { sgd { learning_rate: 0.5 } }" + plain);
+}
+
 TEST(ResolveTrainingTest, KeepsWhatWasSetAlsoWhenItIsZero) {
   for (const std::string optimizer :
        {"adam { learning_rate: 0 beta1: 0 beta2: 0 epsilon: 1e-3 weight_decay: 1 }",

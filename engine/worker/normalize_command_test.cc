@@ -2,10 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <string>
 #include <vector>
 
 #include "gtest/gtest.h"
+#include <google/protobuf/descriptor.h>
+#include <google/protobuf/message.h>
 
 namespace normlab::engine {
 namespace {
@@ -235,6 +238,66 @@ TEST(NormalizeCommandTest, WeightStandardizationOfFilters) {
   }
   ExpectNear(result.response().input_gradient(), d_v, kTolerance);
   EXPECT_TRUE(result.response().parameter_gradients().empty());
+}
+
+// Every kind of the contract, with gradients in both modes; what the numbers are is checked by
+// tests/integration/normalize_test.py.
+TEST(NormalizeCommandTest, EveryKindIsComputedAndShowsItsStatistics) {
+  const std::map<std::string, Names> shown = {
+      {"none", {}},
+      {"batch", {"mean", "running_mean", "running_var", "var"}},
+      {"noisy_batch", {"mean", "running_mean", "running_var", "var"}},
+      {"layer", {"mean", "var"}},
+      {"group", {"mean", "var"}},
+      {"instance", {"mean", "var"}},
+      {"weight", {"norm"}},
+      {"rms", {"mean_square"}},
+      {"weight_standardization", {"mean", "std"}},
+      {"batch_renorm", {"mean", "running_mean", "running_var", "var"}},
+      {"ghost_batch", {"mean", "running_mean", "running_var", "var"}},
+      {"l1_batch", {"mean", "running_mean", "running_scale", "scale"}},
+      {"l2_batch", {"mean", "running_mean", "running_scale", "scale"}},
+      {"linf_batch", {"mean", "running_mean", "running_scale", "scale"}},
+      {"filter_response", {"mean_square"}},
+      {"dyt", {}},
+      {"mean_only_batch", {"mean", "running_mean"}},
+      {"frozen_batch", {"running_mean", "running_var"}}};
+  std::vector<double> x, d_y;
+  for (int i = 0; i < 4 * 6 * 3 * 5; ++i) {
+    x.push_back(std::sin(2.0 * i));
+    d_y.push_back(std::cos(3.0 * i));
+  }
+  const auto* kinds = v1::Normalizer::descriptor()->FindOneofByName("kind");
+  EXPECT_EQ(static_cast<int>(shown.size()), kinds->field_count() - 2) << "but fixup and skip_init";
+  for (const auto& [kind, statistics] : shown) {
+    v1::NormalizeRequest request;
+    v1::Normalizer& normalizer = *request.mutable_normalizer();
+    normalizer.GetReflection()->MutableMessage(&normalizer,
+                                               v1::Normalizer::descriptor()->FindFieldByName(kind));
+    *request.mutable_input() = MakeTensor({4, 6, 3, 5}, x);
+    *request.mutable_output_gradient() = MakeTensor({4, 6, 3, 5}, d_y);
+    for (const auto mode : {v1::Statistics::TRAINING, v1::Statistics::INFERENCE}) {
+      request.set_statistics(mode);
+      const v1::NormalizeResult result = Normalize(request);
+      ASSERT_EQ(Fields(result), Names{}) << kind;
+      ASSERT_EQ(result.failure(), "") << kind;
+      const v1::NormalizeResponse& response = result.response();
+      EXPECT_EQ(response.output().values_size(), static_cast<int>(x.size())) << kind;
+      EXPECT_EQ(response.input_gradient().values_size(), static_cast<int>(x.size())) << kind;
+      EXPECT_FALSE(response.implementation().empty()) << kind;
+      for (const float value : response.output().values()) {
+        ASSERT_TRUE(std::isfinite(value)) << kind;
+      }
+      if (mode == v1::Statistics::TRAINING) {
+        Names names;
+        for (const auto& [name, tensor] : response.statistics()) {
+          names.push_back(name);
+        }
+        std::sort(names.begin(), names.end());
+        EXPECT_EQ(names, statistics) << kind;
+      }
+    }
+  }
 }
 
 TEST(NormalizeCommandTest, SizesOfOneDoNotMatterInParameters) {

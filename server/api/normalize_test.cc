@@ -67,7 +67,6 @@ TEST_F(NormalizeTest, IsServedByAHelperOfItsOwn) {
   EXPECT_EQ(response.output().values_size(), 6);
   EXPECT_THAT(normalizer_.requests(), SizeIs(1));
   EXPECT_THAT(helper_.requests(), IsEmpty()) << "jobs wait for that one";
-  EXPECT_EQ(backend_->calls_in_flight.load(), 0);
 }
 
 TEST_F(NormalizeTest, BadSizesAreRefusedBeforeTheHelper) {
@@ -141,7 +140,6 @@ TEST_F(NormalizeTest, WhatHappensToTheHelperIsToldToTheCaller) {
   status = Normalize(Request());
   EXPECT_EQ(status.error_code(), grpc::StatusCode::INTERNAL);
   EXPECT_THAT(status.error_message(), HasSubstr("oneDNN refused"));
-  EXPECT_EQ(backend_->calls_in_flight.load(), 0);
 }
 
 TEST_F(NormalizeTest, TooManyCallsAreSentAway) {
@@ -162,6 +160,8 @@ TEST_F(NormalizeTest, TooManyCallsAreSentAway) {
     EXPECT_TRUE(answer.get().ok());
   }
   EXPECT_TRUE(Start(queue, Request()).get().ok());
+  pool_.reset();  // everything that was posted has run
+  EXPECT_EQ(backend_->calls_in_flight.load(), 0);
 }
 
 TEST(NormalizeQueueTest, BoundsBytesButLetsOneInAlways) {

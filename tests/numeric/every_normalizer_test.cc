@@ -1,12 +1,14 @@
 // Every normalizer trains from its defaults in every model, except where it normalizes sets of one
 // value: then the job is refused by the layer's name. Both lists are the contract's own (oneof
 // fields of Model and Normalizer), so a kind that is added is tested or fails here.
+//
+// The optimizer's and initializer's defaults train too, with the exceptions of OtherSettings: what
+// PyTorch cannot train from them either.
 #include <cmath>
 #include <iostream>
 #include <map>
 #include <set>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -23,36 +25,38 @@ namespace {
 
 using ::testing::HasSubstr;
 
-// Small enough for a whole run in a fraction of a second; classes far enough apart to be learned.
-constexpr char kImages[] =
-    "data { gaussian_classes { classes: 4 dims: [3, 8, 10] train_examples: 256 test_examples: 64 "
-    "separation: 12 } } ";
-constexpr int kSteps = 48;
-constexpr int kStepsPerEpoch = 8;
+// Small enough for a whole run in a fraction of a second. Real images: of independent pixels a
+// global average leaves nothing to learn from.
+constexpr char kImages[] = "data { fashion_mnist {} train_limit: 512 test_limit: 64 } ";
+constexpr int kMostSteps = 960;
+constexpr size_t kStepsPerEpoch = 16;
+// Of the mean loss over an epoch: well below that of guessing one of ten classes.
+const double kLearned = 0.95 * std::log(10.0);
 
 struct SmallModel {
   std::string spec;
-  // The first layer whose features are dense, one value a channel; empty: none.
-  std::string first_dense_layer;
+  // Its features are dense, one value a channel.
+  bool dense = false;
   bool residual = false;
 };
 
 // A model of each kind.
 std::map<std::string, SmallModel> SmallModels() {
   return {
-      {"mlp", {"mlp { hidden: [24, 16] }", "fc1"}},
-      {"cnn", {"cnn { blocks { channels: 8 pooling {} } blocks { channels: 12 } }", ""}},
-      {"deep_linear", {"deep_linear { depth: 4 width: 16 }", "fc1"}},
-      {"vgg", {"vgg { depth: 11 width_multiplier: 0.125 }", ""}},
-      {"resnet", {"resnet { depth: 20 width_multiplier: 0.5 }", "", true}},
+      {"mlp", {"mlp { hidden: [24, 16] }", /*dense=*/true}},
+      {"cnn", {"cnn { blocks { channels: 8 pooling {} } blocks { channels: 12 } }"}},
+      {"deep_linear", {"deep_linear { depth: 4 width: 16 }", /*dense=*/true}},
+      {"vgg", {"vgg { depth: 11 width_multiplier: 0.125 }"}},
+      {"resnet",
+       {"resnet { depth: 20 width_multiplier: 0.5 }", /*dense=*/false, /*residual=*/true}},
       {"custom",
        {"custom { layers { name: \"stem\" convolution { channels: 8 } } "
         "layers { normalizer {} } layers { name: \"a\" activation {} } "
         "layers { name: \"branch\" convolution { channels: 8 } } "
         "layers { name: \"branch_norm\" normalizer {} } "
         "layers { name: \"sum\" add {} inputs: [\"branch_norm\", \"a\"] } "
-        "layers { global_average_pooling {} } layers { name: \"head\" linear { outputs: 4 } } }",
-        ""}},
+        "layers { activation {} } layers { global_average_pooling {} } layers { name: \"head\" "
+        "linear { outputs: 10 } } }"}},
   };
 }
 
@@ -65,10 +69,35 @@ std::vector<std::string> KindsOf(const google::protobuf::Descriptor& message) {
   return names;
 }
 
-std::string Spec(const std::string& model, const std::string& normalizer) {
-  return absl::StrCat(kImages, "model { ", model, " } normalization { ", normalizer,
-                      " {} } batch_size: 32 steps: ", kSteps,
-                      " evaluation { every_epochs: 0 } seed: 1");
+// What the default optimizer (SGD at 0.1) or initializer (PyTorch's) does not train.
+std::string OtherSettings(const std::string& model, const std::string& normalizer) {
+  static const std::set<std::string> leave_the_scale_to_the_weights = {
+      "none", "frozen_batch", "mean_only_batch", "dyt", "skip_init", "fixup"};
+  static const std::set<std::string> sums_of_branches_grow = {"none", "frozen_batch",
+                                                              "mean_only_batch"};
+  std::string settings;
+  if ((model == "vgg" || model == "resnet") &&
+      leave_the_scale_to_the_weights.contains(normalizer)) {
+    // PyTorch's weights shrink the signal by 0.4 a ReLU layer: 10^-4 is left behind VGG-11.
+    settings = "initializer { he_normal {} } ";
+  }
+  if (normalizer == "weight" || (model == "resnet" && sums_of_branches_grow.contains(normalizer))) {
+    // Directions of length 0.05 sqrt(fan_in) turn 1/|v|^2 as fast: deep nets diverge at 0.1, with
+    // PyTorch's arithmetic too.
+    settings += "optimizer { sgd { learning_rate: 0.01 } }";
+  }
+  return settings;
+}
+
+std::string Spec(const std::string& kind, const SmallModel& model, const std::string& normalizer) {
+  return absl::StrCat(kImages, "model { ", model.spec, " } normalization { ", normalizer,
+                      " {} } batch_size: 32 steps: ", kMostSteps,
+                      " evaluation { every_epochs: 0 } seed: 1 ", OtherSettings(kind, normalizer));
+}
+
+// Those that normalize each channel of an example by itself, and the layer they are refused by.
+std::map<std::string, std::string> DegenerateWhenDense() {
+  return {{"instance", "in1"}, {"filter_response", "frn1"}};
 }
 
 enum class Expectation { kTrains, kDegenerate, kOnlyResidual };
@@ -77,22 +106,26 @@ Expectation Expected(const SmallModel& model, const std::string& normalizer) {
   if ((normalizer == "fixup" || normalizer == "skip_init") && !model.residual) {
     return Expectation::kOnlyResidual;
   }
-  if ((normalizer == "instance" || normalizer == "filter_response") &&
-      !model.first_dense_layer.empty()) {
+  if (model.dense && DegenerateWhenDense().contains(normalizer)) {
     return Expectation::kDegenerate;
   }
   return Expectation::kTrains;
 }
 
-void ExpectTrains(const std::string& what, const TrainingResult& result) {
-  EXPECT_EQ(result.outcome.state(), v1::Job::SUCCEEDED)
-      << what << ": " << result.outcome.ShortDebugString();
-  const std::vector<double>& losses = result.curves.train_loss;
-  ASSERT_EQ(losses.size(), static_cast<size_t>(kSteps)) << what;
-  const double last = result.curves.RecentLoss(kStepsPerEpoch);
-  std::cout << "  " << what << ": loss " << losses[0] << " -> " << last << "\n";
-  // Of the mean over an epoch: single batches differ more than a shy start improves.
-  EXPECT_LT(last, losses[0]) << what;
+bool HasLearned(const TrainingCurves& curves) {
+  return curves.RecentLoss(kStepsPerEpoch) < kLearned;
+}
+
+void ExpectTrained(const std::string& what, const TrainingResult& result) {
+  // CANCELLED: it had learned before the end.
+  EXPECT_TRUE(result.outcome.state() == v1::Job::SUCCEEDED ||
+              result.outcome.state() == v1::Job::CANCELLED)
+      << what << ": " << result.outcome.ShortDebugString().substr(0, 500);
+  ASSERT_GE(result.curves.train_loss.size(), kStepsPerEpoch) << what;
+  std::cout << "  " << what << ": loss " << result.curves.train_loss[0] << " -> "
+            << result.curves.RecentLoss(kStepsPerEpoch) << " in " << result.curves.train_loss.size()
+            << " steps\n";
+  EXPECT_TRUE(HasLearned(result.curves)) << what;
 }
 
 class EveryNormalizerTest : public ::testing::TestWithParam<std::string> {};
@@ -104,17 +137,19 @@ TEST_P(EveryNormalizerTest, TrainsFromDefaultsOrIsRefusedByTheLayersName) {
   const SmallModel& model = found->second;
   for (const std::string& normalizer : KindsOf(*v1::Normalizer::descriptor())) {
     const std::string what = absl::StrCat(GetParam(), " with ", normalizer);
-    const auto result = RunTraining(Spec(model.spec, normalizer));
+    const auto result =
+        RunTraining(Spec(GetParam(), model, normalizer), {"/usr/share/datasets"}, HasLearned);
     switch (Expected(model, normalizer)) {
       case Expectation::kTrains:
         EXPECT_TRUE(result.ok()) << what << ": " << result.status();
         if (result.ok()) {
-          ExpectTrains(what, *result);
+          ExpectTrained(what, *result);
         }
         break;
       case Expectation::kDegenerate:
         ASSERT_FALSE(result.ok()) << what;
-        EXPECT_THAT(std::string(result.status().message()), HasSubstr(model.first_dense_layer))
+        EXPECT_THAT(std::string(result.status().message()),
+                    HasSubstr(absl::StrCat("layer ", DegenerateWhenDense()[normalizer])))
             << what;
         break;
       case Expectation::kOnlyResidual:

@@ -63,8 +63,10 @@ NORMLAB_VECTORIZE void DeviationSums(const ChannelTile& tile,
   }
 }
 
+// sum = sum of (x - shift), and the sum of |x|, which is not shifted.
 NORMLAB_VECTORIZE void AbsoluteSums(const ChannelTile& tile,
                                     const float* __restrict x,
+                                    const float* __restrict shift,
                                     double* __restrict sum,
                                     double* __restrict absolutes) {
   float partial[kTileWidth];
@@ -79,13 +81,42 @@ NORMLAB_VECTORIZE void AbsoluteSums(const ChannelTile& tile,
       const float* __restrict x_row = x + row * tile.stride;
       const int64_t width = tile.width_of(row);
       for (int64_t c = 0; c < width; ++c) {
-        partial[c] += x_row[c];
+        partial[c] += x_row[c] - shift[c];
         partial_absolutes[c] += __builtin_fabsf(x_row[c]);
       }
     }
     for (int64_t c = 0; c < tile.width; ++c) {
       sum[c] += static_cast<double>(partial[c]);
       absolutes[c] += static_cast<double>(partial_absolutes[c]);
+    }
+  }
+}
+
+// The same with the sum of x^2.
+NORMLAB_VECTORIZE void SquareSums(const ChannelTile& tile,
+                                  const float* __restrict x,
+                                  const float* __restrict shift,
+                                  double* __restrict sum,
+                                  double* __restrict squares) {
+  float partial[kTileWidth];
+  float partial_squares[kTileWidth];
+  std::fill_n(sum, tile.width, 0.0);
+  std::fill_n(squares, tile.width, 0.0);
+  for (int64_t begin = 0; begin < tile.rows; begin += kFloatRun) {
+    const int64_t end = std::min(begin + kFloatRun, tile.rows);
+    std::fill_n(partial, tile.width, 0.0F);
+    std::fill_n(partial_squares, tile.width, 0.0F);
+    for (int64_t row = begin; row < end; ++row) {
+      const float* __restrict x_row = x + row * tile.stride;
+      const int64_t width = tile.width_of(row);
+      for (int64_t c = 0; c < width; ++c) {
+        partial[c] += x_row[c] - shift[c];
+        partial_squares[c] += x_row[c] * x_row[c];
+      }
+    }
+    for (int64_t c = 0; c < tile.width; ++c) {
+      sum[c] += static_cast<double>(partial[c]);
+      squares[c] += static_cast<double>(partial_squares[c]);
     }
   }
 }
@@ -112,15 +143,20 @@ double CountPerChannel(const ChannelTile& tile, int64_t rows) {
   return static_cast<double>(floats / tile.period);
 }
 
+// The first value of every channel.
+void FirstValues(const ChannelTile& tile, const float* x, float* shift) {
+  std::copy_n(x, tile.channels, shift);
+  std::fill(shift + tile.channels, shift + tile.period, 0.0F);
+  RepeatPeriod(tile, shift);
+}
+
 // A number near the mean of every column's channel: the mean of the first eighth of the rows (of all
 // when they are few), taken about the channel's first value, so that a constant channel gets exactly
 // its value.
 void ChooseShift(const ChannelTile& tile, const float* x, float* shift) {
   constexpr int64_t kFewRows = 8;
   const int64_t rows = tile.rows < kFewRows ? tile.rows : (tile.rows + 7) / 8;
-  std::copy_n(x, tile.channels, shift);
-  std::fill(shift + tile.channels, shift + tile.period, 0.0F);
-  RepeatPeriod(tile, shift);
+  FirstValues(tile, x, shift);
   double sum[kTileWidth];
   ColumnSums(tile, rows, x, shift, sum);
   SumPeriods(tile, sum);
@@ -150,12 +186,24 @@ void CentredMoments(const ChannelTile& tile, const float* x, double* mean, doubl
   }
 }
 
+// Means from sums about the channels' first values: even far from 0 their errors are small against
+// the deviations.
+void MeansFromSums(const ChannelTile& tile, const float* shift, double* sum, double* mean) {
+  FoldColumns(tile, sum, mean);
+  const double count = CountPerChannel(tile, tile.rows);
+  for (int64_t c = 0; c < tile.channels; ++c) {
+    double& channel_mean = mean[tile.first_channel + c];
+    channel_mean = static_cast<double>(shift[c]) + channel_mean / count;
+  }
+}
+
 void MaximumMoments(const ChannelTile& tile, const float* x, double* mean, double* second) {
-  constexpr float kZeros[kTileWidth] = {};
+  float shift[kTileWidth] = {};
   double sum[kTileWidth];
   uint32_t largest[kTileWidth];
-  ColumnSums(tile, tile.rows, x, kZeros, sum);
-  FoldColumns(tile, sum, mean);
+  FirstValues(tile, x, shift);
+  ColumnSums(tile, tile.rows, x, shift, sum);
+  MeansFromSums(tile, shift, sum, mean);
   ColumnMaxima(tile, x, largest);
   for (int64_t c = 0; c < tile.channels; ++c) {
     uint32_t bits = 0;
@@ -171,15 +219,16 @@ void UncentredMoments(const ChannelTile& tile,
                       const float* x,
                       double* mean,
                       double* second) {
-  constexpr float kZeros[kTileWidth] = {};
+  float shift[kTileWidth] = {};
   double sum[kTileWidth];
   double sum_second[kTileWidth];
+  FirstValues(tile, x, shift);
   if (statistic == ChannelStatistic::kSquares) {
-    DeviationSums(tile, x, kZeros, sum, sum_second);
+    SquareSums(tile, x, shift, sum, sum_second);
   } else {
-    AbsoluteSums(tile, x, sum, sum_second);
+    AbsoluteSums(tile, x, shift, sum, sum_second);
   }
-  FoldColumns(tile, sum, mean);
+  MeansFromSums(tile, shift, sum, mean);
   FoldColumns(tile, sum_second, second);
 }
 
@@ -190,7 +239,6 @@ void ComputeMoments(const ChannelBlocking& shape,
                     const float* x,
                     double* mean,
                     double* second) {
-  const auto area = static_cast<double>(shape.area);
   ForEachTile(shape, [&](const ChannelTile& tile) {
     const float* x_tile = x + tile.offset;
     double* tile_mean = mean + tile.example * shape.channels;
@@ -200,14 +248,9 @@ void ComputeMoments(const ChannelBlocking& shape,
         return CentredMoments(tile, x_tile, tile_mean, tile_second);
       case ChannelStatistic::kSquares:
       case ChannelStatistic::kAbsolutes:
-        UncentredMoments(tile, statistic, x_tile, tile_mean, tile_second);
-        break;
+        return UncentredMoments(tile, statistic, x_tile, tile_mean, tile_second);
       case ChannelStatistic::kMaximum:
-        MaximumMoments(tile, x_tile, tile_mean, tile_second);
-        break;
-    }
-    for (int64_t c = tile.first_channel; c < tile.first_channel + tile.channels; ++c) {
-      tile_mean[c] /= area;
+        return MaximumMoments(tile, x_tile, tile_mean, tile_second);
     }
   });
 }

@@ -17,6 +17,9 @@
 namespace normlab::engine {
 
 inline constexpr int64_t kTileWidth = 128;
+// Of tiles with fewer floats than this.
+inline constexpr int64_t kShortTile = 1024;
+inline constexpr int64_t kShortTileWidth = 32;
 // Rows whose terms are added up in float before the sum goes on in double: bounds rounding errors to
 // a few units in the last place.
 inline constexpr int64_t kFloatRun = 32;
@@ -57,8 +60,10 @@ inline ChannelTile TileAt(const ChannelBlocking& x, int64_t index) {
   tile.first_channel = block * x.block + part * kTileWidth;
   if (per_block == 1) {
     const int64_t floats = x.area * x.block;
+    // Accumulators are cleared and folded once a tile: as many as there are columns.
+    const int64_t widest = floats < kShortTile ? kShortTileWidth : kTileWidth;
     tile.period = x.block;
-    tile.width = std::min(kTileWidth / x.block * x.block, floats);
+    tile.width = std::min(std::max(widest / x.block, int64_t{1}) * x.block, floats);
     tile.stride = tile.width;
     tile.rows = (floats + tile.width - 1) / tile.width;
     tile.last_width = floats - (tile.rows - 1) * tile.width;

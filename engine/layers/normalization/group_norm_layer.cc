@@ -14,15 +14,19 @@
 namespace normlab::engine {
 namespace {
 
-// A property of the layer alone, not of the batch size: so all plans of a model compute alike.
-constexpr int64_t kNarrow = 256;
+// By measurements, forward and backward on one core of a Sapphire Rapids: 128x512 in 4 groups takes
+// 0.18 ms by our rows, 0.28 by oneDNN's batch norm, 60x100 in 4 groups 0.09 and 0.04; images of
+// 128x64x32x32 in plain layout 40 ms by our channels, 115 by oneDNN's batch norm, 128x512x2x2 24 and
+// 18 (in blocks of channels ours takes 2).
+constexpr int64_t kLargeGroup = 64;
+constexpr int64_t kLargeImage = 64;
 
 GroupNormNode WithPositiveEpsilon(GroupNormNode norm) {
   norm.epsilon = std::max(norm.epsilon, static_cast<double>(std::numeric_limits<float>::min()));
   return norm;
 }
 
-bool IsPlainImage(const Layout& layout) {
+bool IsPlain(const Layout& layout) {
   const auto blocking = layout.channel_blocking();
   return !blocking.has_value() || blocking->block == 1;
 }
@@ -42,14 +46,14 @@ GroupNormLayer::GroupNormLayer(const Node& node,
 std::unique_ptr<Layer> GroupNormLayer::Choose(const Layout& x) const {
   const bool dense = node_.in.size() == 1;
   const NormalizerFormula formula = {.epsilon = norm_.epsilon};
-  if (dense && node_.in[0] < kNarrow) {
-    return std::make_unique<RowNormalizerLayer>(node_, formula, norm_.groups, fusible_,
-                                                parameters_);
-  }
   if (dense && norm_.groups == 1) {
     return std::make_unique<DnnlLayerNorm>(node_, norm_, parameters_);
   }
-  if (dense || IsPlainImage(x)) {
+  if (dense && node_.in[0] / norm_.groups >= kLargeGroup) {
+    return std::make_unique<RowNormalizerLayer>(node_, formula, norm_.groups, fusible_,
+                                                parameters_);
+  }
+  if (dense || (IsPlain(x) && node_.in[1] * node_.in[2] < kLargeImage)) {
     return std::make_unique<DnnlGroupNorm>(node_, norm_, parameters_);
   }
   ChannelNormalization channels;

@@ -13,11 +13,13 @@ namespace normlab::engine {
 // norm (Ulyanov et al. 2016). mean and biased var of the group, with gradient through them, in
 // training and evaluation alike. An epsilon of 0 counts as 1.2e-38.
 //
-// The implementations, by layer and layout, the first that fits:
-//   normlab:rows      dense features, narrow: a parallel region would cost more than the work
-//   oneDNN layer norm dense features, one group
-//   oneDNN batch norm dense features, or images in plain layout: the tensor seen as [1, N G, ...]
-//   normlab:channels  images in blocks of channels or with the channels last: without a reorder
+// The implementations, by layer and layout (never by batch size: so all plans of a model compute
+// alike):
+//   oneDNN layer norm  dense features, one group
+//   oneDNN batch norm  dense features in small groups, and small images in plain layout: the tensor
+//                      seen as [1, N G, ...]
+//   normlab:rows       dense features in larger groups
+//   normlab:channels   other images: in the layout in which they come
 class GroupNormLayer final : public Layer {
  public:
   // `fusible`: the activation that follows, when it may be fused.

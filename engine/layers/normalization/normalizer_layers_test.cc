@@ -6,12 +6,11 @@
 #include <functional>
 #include <string>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
-#include "engine/dnnl/primitives.h"
+#include "engine/layers/normalization/layer_cases.h"
 #include "engine/layers/normalization/testing.h"
 #include "engine/layers/reference_normalizers.h"
 #include "engine/layers/testing.h"
@@ -24,57 +23,44 @@ using reference::NormShape;
 using reference::SetNormalizer;
 using reference::Tensor;
 using testing::HarnessOptions;
-using ::testing::HasSubstr;
 using testing::Inputs;
 using testing::kFloatTolerance;
+using testing::kGradientTolerance;
+using testing::kLayerBatchNorm;
+using testing::kLayerEpsilon;
+using testing::kLayerRate;
+using testing::kLayerShapes;
 using testing::LayerHarness;
+using testing::LayerShape;
+using testing::LayoutsOf;
 using testing::Random;
 using testing::RelativeError;
-
-// d_x is what is left of d_y after its mean and its projection on xh are taken away.
-constexpr double kGradientTolerance = 3e-5;
-constexpr double kEpsilon = 1e-3;
-constexpr double kRate = 0.3;
-
-struct Shape {
-  Dims in;
-  int64_t batch;
-};
-// Odd areas, channels below, at and above a block of 16 and not multiples of it; narrow and wide
-// dense features.
-const Shape kShapes[] = {{{18, 5, 3}, 4}, {{6, 7, 7}, 2}, {{34, 3, 5}, 6}, {{32, 4, 4}, 2},
-                         {{12}, 6},       {{102}, 4},     {{258}, 8},      {{272}, 6}};
-
-NormShape ShapeOf(const Shape& s) {
-  return {s.batch, s.in[0], ElementCount(s.in) / s.in[0]};
-}
+using testing::ShapeOf;
 
 // One normalizer: its node, its reference, and whether it has running statistics.
 struct Kind {
   std::string name;
-  std::function<NodeKind(const Shape&)> node;
+  std::function<NodeKind(const LayerShape&)> node;
   std::function<SetNormalizer(const NormShape&)> reference;
   bool over_batch = false;
 };
 
 SetNormalizer Over(const NormShape& s, std::vector<reference::Set> sets) {
-  return {s, std::move(sets), true, Divisor::kDeviation, kEpsilon};
+  return {s, std::move(sets), true, Divisor::kDeviation, kLayerEpsilon};
 }
-
-const BatchNormNode kBatch = {.epsilon = kEpsilon, .running_update_rate = kRate};
 
 Kind Group(const char* name, const std::function<int64_t(int64_t channels)>& groups) {
   return {name,
-          [=](const Shape& s) -> NodeKind {
-            return GroupNormNode{.groups = groups(s.in[0]), .epsilon = kEpsilon};
+          [=](const LayerShape& s) -> NodeKind {
+            return GroupNormNode{.groups = groups(s.in[0]), .epsilon = kLayerEpsilon};
           },
           [=](const NormShape& s) { return Over(s, reference::GroupSets(s, groups(s.channels))); }};
 }
 
 Kind Lp(const char* name, LpBatchNormNode::Power power, Divisor divisor) {
   return {name,
-          [=](const Shape&) -> NodeKind {
-            return LpBatchNormNode{power, kBatch};
+          [=](const LayerShape&) -> NodeKind {
+            return LpBatchNormNode{power, kLayerBatchNorm};
           },
           [=](const NormShape& s) {
             SetNormalizer norm = Over(s, reference::BatchSets(s, s.batch));
@@ -92,7 +78,7 @@ std::vector<Kind> Kinds() {
       Group("layer", [](int64_t) { return 1; }),
       Group("two groups", [](int64_t) { return 2; }),
       Group("groups of two", [](int64_t channels) { return channels / 2; }),
-      {"rms", [](const Shape&) -> NodeKind { return RmsNormNode{.epsilon = kEpsilon}; },
+      {"rms", [](const LayerShape&) -> NodeKind { return RmsNormNode{.epsilon = kLayerEpsilon}; },
        [](const NormShape& s) {
          SetNormalizer norm = Over(s, reference::GroupSets(s, 1));
          norm.centred = false;
@@ -100,7 +86,7 @@ std::vector<Kind> Kinds() {
          return norm;
        }},
       {"filter response",
-       [](const Shape&) -> NodeKind { return FilterResponseNode{.epsilon = kEpsilon}; },
+       [](const LayerShape&) -> NodeKind { return FilterResponseNode{.epsilon = kLayerEpsilon}; },
        [](const NormShape& s) {
          SetNormalizer norm = Over(s, reference::GroupSets(s, s.channels));
          norm.centred = false;
@@ -109,47 +95,33 @@ std::vector<Kind> Kinds() {
          return norm;
        }},
       {"ghost batch",
-       [](const Shape& s) -> NodeKind {
-         return GhostBatchNormNode{kBatch, s.batch / 2};
+       [](const LayerShape& s) -> NodeKind {
+         return GhostBatchNormNode{kLayerBatchNorm, s.batch / 2};
        },
        [](const NormShape& s) { return Over(s, reference::BatchSets(s, s.batch / 2)); }, true},
-      {"batch", [](const Shape&) -> NodeKind { return kBatch; }, batch_sets, true},
+      {"batch", [](const LayerShape&) -> NodeKind { return kLayerBatchNorm; }, batch_sets, true},
       {"batch renorm",
-       [](const Shape&) -> NodeKind {
-         return BatchRenormNode{kBatch, 1.5, 0.7};
+       [](const LayerShape&) -> NodeKind {
+         return BatchRenormNode{kLayerBatchNorm, 1.5, 0.7};
        },
        batch_sets, true},
       Lp("l1 batch", LpBatchNormNode::Power::kOne, Divisor::kMeanAbsolute),
       Lp("l2 batch", LpBatchNormNode::Power::kTwo, Divisor::kRootMeanSquare),
       Lp("linf batch", LpBatchNormNode::Power::kInfinity, Divisor::kMaximumAbsolute),
       {"mean-only batch",
-       [](const Shape&) -> NodeKind { return MeanOnlyBatchNormNode{.running_update_rate = kRate}; },
+       [](const LayerShape&) -> NodeKind {
+         return MeanOnlyBatchNormNode{.running_update_rate = kLayerRate};
+       },
        [](const NormShape& s) {
          SetNormalizer norm = Over(s, reference::BatchSets(s, s.batch));
          norm.divisor = Divisor::kOne;
          return norm;
        },
        true},
-      {"frozen batch", [](const Shape&) -> NodeKind { return FrozenBatchNormNode{kBatch}; },
+      {"frozen batch",
+       [](const LayerShape&) -> NodeKind { return FrozenBatchNormNode{kLayerBatchNorm}; },
        batch_sets, true},
   };
-}
-
-// Plain, channels last, and what a convolution would like best here.
-std::vector<Layout> LayoutsOf(const Shape& s) {
-  Dims dims = {s.batch};
-  dims.insert(dims.end(), s.in.begin(), s.in.end());
-  std::vector<Layout> layouts = {Layout::RowMajor(dims)};
-  if (s.in.size() == 3) {
-    layouts.push_back(Layout::ChannelsLast(dims));
-    const auto runtime = Runtime::Create();
-    const auto convolution =
-        MakeConvolutionForward(*runtime, {}, Layout::Any({s.batch, 32, s.in[1], s.in[2]}),
-                               Layout::Any({s.in[0], 32, 1, 1}), Layout::Any(dims), false, true);
-    EXPECT_TRUE(convolution.ok()) << convolution.status();
-    layouts.push_back(convolution->layout(Arg::kDestination));
-  }
-  return layouts;
 }
 
 struct Tensors {
@@ -193,7 +165,7 @@ Tensors Prepare(const Kind& kind, LayerHarness& harness, SetNormalizer& expected
   return tensors;
 }
 
-void CheckTraining(const Kind& kind, const Shape& s, const HarnessOptions& options) {
+void CheckTraining(const Kind& kind, const LayerShape& s, const HarnessOptions& options) {
   SetNormalizer expected = kind.reference(ShapeOf(s));
   const Tensor x = Inputs(expected.shape);
   LayerHarness harness(s.in, kind.node(s), s.batch, options);
@@ -229,7 +201,7 @@ void CheckTraining(const Kind& kind, const Shape& s, const HarnessOptions& optio
 TEST(NormalizerLayersTest, TrainingMatchesTheReferenceInEveryLayout) {
   bool blocked = false;
   for (const Kind& kind : Kinds()) {
-    for (const Shape& s : kShapes) {
+    for (const LayerShape& s : kLayerShapes) {
       for (const Layout& layout : LayoutsOf(s)) {
         const auto blocking = layout.channel_blocking();
         ASSERT_TRUE(blocking.has_value());
@@ -250,7 +222,7 @@ TEST(NormalizerLayersTest, TrainingMatchesTheReferenceInEveryLayout) {
 
 TEST(NormalizerLayersTest, EvaluationUsesRunningStatisticsOrTheExamplesOwn) {
   for (const Kind& kind : Kinds()) {
-    for (const Shape& s : kShapes) {
+    for (const LayerShape& s : kLayerShapes) {
       for (const Layout& layout : LayoutsOf(s)) {
         SCOPED_TRACE(absl::StrCat(kind.name, " ", layout.ToString()));
         SetNormalizer expected = kind.reference(ShapeOf(s));
@@ -273,7 +245,7 @@ TEST(NormalizerLayersTest, EvaluationUsesRunningStatisticsOrTheExamplesOwn) {
 }
 
 TEST(NormalizerLayersTest, RunningStatisticsMoveInTrainingUnlessTheRunSaysNo) {
-  const Shape s = kShapes[0];
+  const LayerShape s = kLayerShapes[0];
   for (const Kind& kind : Kinds()) {
     if (!kind.over_batch) {
       continue;
@@ -289,7 +261,8 @@ TEST(NormalizerLayersTest, RunningStatisticsMoveInTrainingUnlessTheRunSaysNo) {
       harness.Forward(x);
       const bool moves = update && kind.name != "frozen batch";
       const reference::Statistics running =
-          moves ? reference::UpdatedRunning(expected, x, kRate, tensors.running) : tensors.running;
+          moves ? reference::UpdatedRunning(expected, x, kLayerRate, tensors.running)
+                : tensors.running;
       EXPECT_LT(RelativeError(harness.Get("running_mean"), running.mean), kFloatTolerance);
       if (kind.name != "mean-only batch") {
         const bool is_lp = kind.name[0] == 'l';
@@ -302,7 +275,7 @@ TEST(NormalizerLayersTest, RunningStatisticsMoveInTrainingUnlessTheRunSaysNo) {
 
 TEST(NormalizerLayersTest, ImagesInBlocksAreNotReordered) {
   for (const Kind& kind : Kinds()) {
-    const Shape s = kShapes[0];
+    const LayerShape s = kLayerShapes[0];
     for (const Layout& layout : LayoutsOf(s)) {
       if (layout.is_row_major()) {
         continue;
@@ -318,34 +291,12 @@ TEST(NormalizerLayersTest, ImagesInBlocksAreNotReordered) {
   }
 }
 
-std::string ForwardImplementation(const Shape& s, int64_t groups, const Layout& layout) {
-  LayerHarness harness(s.in, GroupNormNode{.groups = groups}, s.batch,
-                       HarnessOptions{.x_layout = layout});
-  EXPECT_TRUE(harness.status().ok()) << harness.status();
-  for (const ImplementationChoice& choice : harness.choices()) {
-    if (choice.layer == "layer" && choice.pass == "forward") {
-      return choice.implementation;
-    }
-  }
-  return "";
-}
-
-TEST(NormalizerLayersTest, GroupNormTakesOneDnnWhereItFits) {
-  const Shape image = {{18, 5, 3}, 4}, narrow = {{12}, 6}, wide = {{272}, 6};
-  EXPECT_THAT(ForwardImplementation(image, 3, LayoutsOf(image)[0]), HasSubstr("bnorm"));
-  EXPECT_EQ(ForwardImplementation(image, 3, LayoutsOf(image)[2]), "normlab:channels");
-  EXPECT_EQ(ForwardImplementation(narrow, 1, LayoutsOf(narrow)[0]), "normlab:rows");
-  EXPECT_THAT(ForwardImplementation(wide, 4, LayoutsOf(wide)[0]), HasSubstr("bnorm"));
-  const std::string layer = ForwardImplementation(wide, 1, LayoutsOf(wide)[0]);
-  EXPECT_FALSE(layer.empty());
-  EXPECT_FALSE(absl::StartsWith(layer, "normlab")) << layer;
-}
-
 TEST(NormalizerLayersTest, WithoutGammaAndBeta) {
-  const Shape s = kShapes[0];
+  const LayerShape s = kLayerShapes[0];
   for (const Layout& layout : LayoutsOf(s)) {
     SetNormalizer expected = Over(ShapeOf(s), reference::GroupSets(ShapeOf(s), 2));
-    LayerHarness harness(s.in, GroupNormNode{.groups = 2, .epsilon = kEpsilon, .affine = false},
+    LayerHarness harness(s.in,
+                         GroupNormNode{.groups = 2, .epsilon = kLayerEpsilon, .affine = false},
                          s.batch, HarnessOptions{.x_layout = layout});
     ASSERT_TRUE(harness.status().ok()) << harness.status();
     const Tensor x = Inputs(expected.shape), d_y = Random("d", harness.y_count());
@@ -355,98 +306,13 @@ TEST(NormalizerLayersTest, WithoutGammaAndBeta) {
   }
 }
 
-TEST(NormalizerLayersTest, DynamicTanhMatchesItsReference) {
-  for (const Shape& s : kShapes) {
-    for (const Layout& layout : LayoutsOf(s)) {
-      SCOPED_TRACE(layout.ToString());
-      const NormShape shape = ShapeOf(s);
-      LayerHarness harness(s.in, DynamicTanhNode{}, s.batch, HarnessOptions{.x_layout = layout});
-      ASSERT_TRUE(harness.status().ok()) << harness.status();
-      const Tensor gamma = Random("gamma", s.in[0]), beta = Random("beta", s.in[0]);
-      harness.Set("weight", gamma);
-      harness.Set("bias", beta);
-      harness.Set("alpha", {0.75});
-      const Tensor x = Inputs(shape), d_y = Random("d", harness.y_count());
-      EXPECT_LT(RelativeError(harness.Forward(x),
-                              reference::DynamicTanhForward(shape, 0.75, gamma, beta, x)),
-                kFloatTolerance);
-      const auto d = reference::DynamicTanhBackward(shape, 0.75, gamma, x, d_y);
-      EXPECT_LT(RelativeError(harness.Backward(d_y), d.d_x), kFloatTolerance);
-      EXPECT_LT(RelativeError(harness.Gradient("weight"), d.d_gamma), kFloatTolerance);
-      EXPECT_LT(RelativeError(harness.Gradient("bias"), d.d_beta), kFloatTolerance);
-      EXPECT_LT(RelativeError(harness.Gradient("alpha"), {d.d_alpha}), kFloatTolerance);
-    }
-  }
-}
-
-TEST(NormalizerLayersTest, NoisyBatchNormIsBatchNormAndThenAlgorithm1) {
-  constexpr uint32_t kSeed = 17;
-  for (const Shape& s : kShapes) {
-    for (const Layout& layout : LayoutsOf(s)) {
-      for (const bool normalize : {true, false}) {
-        SCOPED_TRACE(absl::StrCat(layout.ToString(), " normalize ", normalize));
-        const NormShape shape = ShapeOf(s);
-        LayerHarness harness(
-            s.in, NoisyBatchNormNode{.batch = kBatch, .normalize = normalize}, s.batch,
-            HarnessOptions{.next = ActivationKind::kRelu, .x_layout = layout, .seed = kSeed});
-        ASSERT_TRUE(harness.status().ok()) << harness.status();
-        EXPECT_FALSE(harness.fused()) << "the noise comes before the activation";
-        SetNormalizer expected = Over(shape, reference::BatchSets(shape, s.batch));
-        expected.gamma = Random("gamma", s.in[0]);
-        expected.beta = Random("beta", s.in[0]);
-        if (normalize) {
-          harness.Set("weight", expected.gamma);
-          harness.Set("bias", expected.beta);
-        }
-        const Tensor x = Inputs(shape), d_y = Random("d", harness.y_count());
-        for (const int64_t step : {5, 6}) {
-          harness.run().step = step;
-          const reference::Noise noise = reference::DrawNoise(
-              kSeed, "layer", static_cast<uint64_t>(step), shape, {0.5, 1.25, 0.1, 0.1});
-          Tensor y = normalize ? reference::Forward(expected, x) : x;
-          Tensor d_quiet = d_y;
-          for (size_t i = 0; i < y.size(); ++i) {
-            y[i] = noise.scale[i] * y[i] + noise.shift[i];
-            d_quiet[i] *= noise.scale[i];
-          }
-          EXPECT_LT(RelativeError(harness.Forward(x), y), kFloatTolerance);
-          const Tensor d_x = harness.Backward(d_y);
-          if (!normalize) {
-            EXPECT_LT(RelativeError(d_x, d_quiet), kFloatTolerance);
-            continue;
-          }
-          const auto d = reference::Backward(expected, x, d_quiet);
-          EXPECT_LT(RelativeError(d_x, d.d_x), kGradientTolerance);
-          EXPECT_LT(RelativeError(harness.Gradient("weight"), d.d_gamma), kGradientTolerance);
-          EXPECT_LT(RelativeError(harness.Gradient("bias"), d.d_beta), kFloatTolerance);
-        }
-      }
-    }
-  }
-}
-
-TEST(NormalizerLayersTest, EvaluationHasNoNoise) {
-  const Shape s = kShapes[0];
-  LayerHarness noisy(s.in, NoisyBatchNormNode{.batch = kBatch}, s.batch, Mode::kEvaluation);
-  LayerHarness quiet(s.in, kBatch, s.batch, Mode::kEvaluation);
-  LayerHarness nothing(s.in, NoisyBatchNormNode{.normalize = false}, s.batch, Mode::kEvaluation);
-  for (LayerHarness* harness : {&noisy, &quiet}) {
-    ASSERT_TRUE(harness->status().ok()) << harness->status();
-    harness->Set("weight", Random("gamma", 18));
-    harness->Set("running_var", Tensor(18, 2.0));
-  }
-  const Tensor x = Inputs(ShapeOf(s));
-  EXPECT_EQ(noisy.Forward(x), quiet.Forward(x));
-  EXPECT_EQ(nothing.Forward(x), x);
-}
-
 // A run that overflowed must not go on at a plausible loss.
 TEST(NormalizerLayersTest, WhatIsNotFiniteIsReportedOrPassedOn) {
   for (const Kind& kind : Kinds()) {
     if (kind.name == "frozen batch") {
       continue;  // takes no statistics; what is not finite stays so by the formula
     }
-    for (const Shape& s : {kShapes[0], kShapes[4], kShapes[7]}) {
+    for (const LayerShape& s : {kLayerShapes[0], kLayerShapes[4], kLayerShapes[7]}) {
       for (const Layout& layout : LayoutsOf(s)) {
         for (const double bad : {std::nan(""), HUGE_VAL}) {
           SCOPED_TRACE(absl::StrCat(kind.name, " ", layout.ToString(), " ", bad));
@@ -462,30 +328,6 @@ TEST(NormalizerLayersTest, WhatIsNotFiniteIsReportedOrPassedOn) {
       }
     }
   }
-}
-
-TEST(NormalizerLayersTest, SetsOfOneValueAreRefusedWithTheLayersName) {
-  const auto message = [](const Dims& in, NodeKind kind, int64_t batch, Mode mode) {
-    const LayerHarness harness(in, std::move(kind), batch, mode);
-    EXPECT_EQ(harness.status().code(), absl::StatusCode::kInvalidArgument);
-    return std::string(harness.status().message());
-  };
-  for (const Mode mode : {Mode::kTraining, Mode::kEvaluation}) {
-    EXPECT_THAT(message({6}, GroupNormNode{.groups = 6}, 4, mode),
-                HasSubstr("layer layer: instance norm cannot normalize one value"));
-    EXPECT_THAT(message({6, 1, 1}, GroupNormNode{.groups = 6}, 4, mode), HasSubstr("layer norm"));
-    EXPECT_THAT(message({1}, GroupNormNode{}, 4, mode), HasSubstr("layer layer"));
-  }
-  const NodeKind over_batch[] = {GhostBatchNormNode{kBatch, 1}, BatchRenormNode{kBatch},
-                                 LpBatchNormNode{}, MeanOnlyBatchNormNode{}};
-  for (const NodeKind& kind : over_batch) {
-    EXPECT_THAT(message({6}, kind, 1, Mode::kTraining), HasSubstr("one value per channel"));
-    EXPECT_TRUE(LayerHarness({6}, kind, 1, Mode::kEvaluation).status().ok());
-  }
-  EXPECT_THAT(message({6}, GhostBatchNormNode{kBatch, 4}, 6, Mode::kTraining),
-              HasSubstr("ghost batches of 4 examples do not divide a batch of 6"));
-  EXPECT_TRUE(LayerHarness({6}, GhostBatchNormNode{kBatch, 4}, 6, Mode::kEvaluation).status().ok());
-  EXPECT_TRUE(LayerHarness({6, 1, 2}, LpBatchNormNode{}, 1).status().ok());
 }
 
 }  // namespace
