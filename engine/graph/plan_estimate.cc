@@ -297,7 +297,9 @@ class Walk {
     } else if (size_.training) {
       weights_ += weights * 2 * element;  // for the forward pass and for the gradient of the input
     } else {
-      weights_ += weights * element * (MayUseWinograd(node) ? kTransformed / 9 : 1);
+      const Saturating copy = weights * element * (MayUseWinograd(node) ? kTransformed / 9 : 1);
+      weights_ += copy;
+      Reserve(copy, time);  // making it may take as much again
     }
     weights_ += plain_copy ? weights * kFloat : Saturating(0);
     Reserve(Scratch(node, /*weights=*/false), time);
@@ -353,11 +355,13 @@ class Walk {
       return Saturating(size_.batch) * (Saturating(node.in[0]) + node.out[0]) * kFloat +
              Saturating(size_.threads) * kBytesPerThread;
     }
-    // Partial gradients of the weights of every thread, or the unfolded image of each.
+    // The unfolded image of every thread; partial gradients of the weights, of which oneDNN's matrix
+    // products keep four where it has no better kernel (2x2 images on AVX2).
+    constexpr int64_t kPartialGradients = 4;
     const Saturating unfolded =
         Saturating(node.in[0]) * conv->kernel * conv->kernel * node.out[1] * node.out[2];
-    Saturating scratch =
-        Saturating(size_.threads) * kFloat * (weights ? unfolded + WeightElements(node) : unfolded);
+    Saturating scratch = Saturating(size_.threads) * kFloat *
+                         (weights ? unfolded + WeightElements(node) * kPartialGradients : unfolded);
     if (MayUseWinograd(node)) {
       scratch = Larger(scratch, WinogradScratch(node, weights));
     }
