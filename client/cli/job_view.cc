@@ -10,6 +10,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 
+#include "client/cli/net_view.h"
 #include "client/cli/spec_view.h"
 #include "client/lib/number_format.h"
 #include "client/lib/record_decoder.h"
@@ -159,7 +160,7 @@ std::string DescribeJob(const Output& out, const Job& job) {
   AppendField("labels", Printable(absl::StrJoin(labels, ", ", absl::PairFormatter("="))), &text);
   AppendField("model", FormatModel(job.spec().model()), &text);
   AppendField("data", FormatData(job.spec().data()), &text);
-  AppendField("normalization", FormatNormalization(job.spec().normalization()), &text);
+  AppendField("normalization", FormatNormalizations(job.spec()), &text);
   AppendField("optimizer", FormatOptimizer(job.spec().optimizer()), &text);
   if (job.spec().has_schedule()) {
     AppendField("schedule", FormatSchedule(job.spec().schedule()), &text);
@@ -246,6 +247,7 @@ std::string JobTable(const Output& out, const std::vector<Job>& jobs, bool with_
   constexpr size_t kColumns = 9;
   constexpr size_t kStateColumn = 1;
   constexpr int kWidestNet = 20;
+  constexpr int kWidestNormalization = 20;
   constexpr int kWidestDisplayName = 24;
   std::vector<std::vector<std::string>> rows = {
       {"NAME", "STATE", "NET", "NORM", "STEP", "LOSS", "TEST ACC", "CREATED", "DISPLAY NAME"}};
@@ -258,7 +260,7 @@ std::string JobTable(const Output& out, const std::vector<Job>& jobs, bool with_
     };
     rows.push_back({job.name(), Job::State_Name(job.state()),
                     Shorten(FormatNet(job.spec().model()), kWidestNet),
-                    FormatNormalization(job.spec().normalization()),
+                    Shorten(FormatNormalization(job.spec().normalization()), kWidestNormalization),
                     job.progress().total_steps() == 0
                         ? "-"
                         : absl::StrCat(job.progress().step(), "/", job.progress().total_steps()),

@@ -1,9 +1,5 @@
 #include "client/cli/spec_view.h"
 
-#include <algorithm>
-#include <cstdint>
-
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include <google/protobuf/descriptor.h>
@@ -14,13 +10,9 @@
 namespace normlab::client {
 namespace {
 
-using normlab::v1::Activation;
 using normlab::v1::Augmentation;
 using normlab::v1::Data;
 using normlab::v1::GradientClipping;
-using normlab::v1::Mlp;
-using normlab::v1::Model;
-using normlab::v1::Normalizer;
 using normlab::v1::Optimizer;
 using normlab::v1::RmsProp;
 using normlab::v1::Schedule;
@@ -28,26 +20,11 @@ using normlab::v1::Sgd;
 using normlab::v1::StepSchedule;
 
 constexpr char kUnknown[] = "-";
-constexpr int kDefaultDepth = 3;
-constexpr int kDefaultWidth = 100;
 constexpr double kDefaultSgdRate = 0.1;
 constexpr double kDefaultAdamRate = 1e-3;
 constexpr double kDefaultRmsPropRate = 0.01;
 constexpr double kDefaultAdamWDecay = 0.01;
 constexpr double kDefaultFactor = 0.1;
-
-std::string FormatMlp(const Mlp& mlp) {
-  if (mlp.hidden().empty()) {
-    const int depth = mlp.has_depth() ? mlp.depth() : kDefaultDepth;
-    const int width = mlp.has_width() ? mlp.width() : kDefaultWidth;
-    return depth == 0 ? "mlp linear" : absl::StrCat("mlp ", width, "x", depth);
-  }
-  const int32_t first = mlp.hidden(0);
-  const bool all_equal = std::all_of(mlp.hidden().begin(), mlp.hidden().end(),
-                                     [first](int32_t width) { return width == first; });
-  return all_equal ? absl::StrCat("mlp ", first, "x", mlp.hidden_size())
-                   : absl::StrCat("mlp ", absl::StrJoin(mlp.hidden(), "-"));
-}
 
 std::string Rate(absl::string_view name, double learning_rate) {
   return absl::StrCat(name, ", learning rate ", FormatDouble(learning_rate));
@@ -96,37 +73,7 @@ std::string FormatRmsProp(const RmsProp& rmsprop, absl::string_view decay) {
   return text;
 }
 
-std::string FormatActivation(Activation::Kind kind) {
-  const std::string& name =
-      Activation::Kind_Name(kind == Activation::ACTIVATION_UNSPECIFIED ? Activation::RELU : kind);
-  return name.empty() ? kUnknown : absl::AsciiStrToLower(name);
-}
-
 }  // namespace
-
-std::string FormatNet(const Model& model) {
-  switch (model.kind_case()) {
-    case Model::kMlp:
-      return FormatMlp(model.mlp());
-    case Model::kCnn:
-      return "cnn";
-    default:
-      break;
-  }
-  return kUnknown;
-}
-
-std::string FormatModel(const Model& model) {
-  switch (model.kind_case()) {
-    case Model::kMlp:
-      return absl::StrCat(FormatNet(model), ", ", FormatActivation(model.mlp().activation()));
-    case Model::kCnn:
-      return absl::StrCat(FormatNet(model), ", ", FormatActivation(model.cnn().activation()));
-    default:
-      break;
-  }
-  return kUnknown;
-}
 
 std::string FormatData(const Data& data) {
   const google::protobuf::FieldDescriptor* source = data.GetReflection()->GetOneofFieldDescriptor(
@@ -157,17 +104,6 @@ std::string FormatData(const Data& data) {
     absl::StrAppend(&text, ", cutout ", augmentation.cutout());
   }
   return text;
-}
-
-std::string FormatNormalization(const Normalizer& normalization) {
-  switch (normalization.kind_case()) {
-    case Normalizer::kBatch:
-      return "batch";
-    case Normalizer::kNone:
-    default:
-      break;
-  }
-  return "none";
 }
 
 std::string FormatOptimizer(const Optimizer& optimizer) {
