@@ -17,7 +17,7 @@ struct MemoryEstimate {
 // Where convolutions may be computed by Winograd's algorithm, which needs much scratch memory.
 enum class WinogradUse {
   kNever,
-  kWide,    // from 32 channels on: where it pays
+  kWide,    // from 16 channels on: where it may pay, in one pass at least
   kAlways,  // wherever it can be
 };
 

@@ -45,7 +45,7 @@ constexpr int64_t kTransformed = 36;
 // than kWideChannels.
 constexpr int64_t kWinogradPage = int64_t{2} << 20;
 constexpr int64_t kSmallWeights = int64_t{128} * 128;
-constexpr int64_t kWideChannels = 32;
+constexpr int64_t kWideChannels = 16;
 
 bool IsNormalizerOfExamples(const NodeKind& kind) {
   return std::holds_alternative<GroupNormNode>(kind) || std::holds_alternative<RmsNormNode>(kind) ||

@@ -254,7 +254,11 @@ TEST(NetworkTest, PlansNeedNoMoreMemoryThanEstimated) {
                                    .evaluation_last_batch_size = 0,
                                    .optimizer_slots = 0,
                                    .data_bytes = 0,
-                                   .threads = threads});
+                                   .threads = threads,
+                                   .bf16 = way.type == DataType::kBf16,
+                                   .winograd = way.convolution == ConvolutionPolicy::kWinograd
+                                                   ? WinogradUse::kAlways
+                                                   : WinogradUse::kWide});
         const int64_t planned = (*training)->planned_bytes() + (*evaluation)->planned_bytes();
         EXPECT_LE(planned, estimate.activations + estimate.parameters)
             << size.image << " " << size.channels << " " << size.batch << " threads " << threads

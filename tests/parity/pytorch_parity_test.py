@@ -8,6 +8,7 @@ batch reversed. Prints the worst values and the time of each net; NORMLAB_LONG_R
 
 Needs Debian's python3-torch; run by /usr/bin/python3. Options of unittest choose tests: -k resnet20, -k batch, ...
 """
+import copy
 import gzip
 import math
 import os
@@ -37,8 +38,12 @@ LOSS_BOUND = 1e-5
 GRADIENT_BOUND = 1e-4
 WEIGHTS_BOUND = 1e-5
 STATISTICS_BOUND = 1e-5
-# A ReLU whose input rounds to the other side of 0, or another maximum of a pool, is no error of either side.
+# A ReLU whose input rounds to the other side of 0, or another maximum of a pool, is no error of either side. Where
+# normalizers keep millions of inputs close to 0 it happens in many steps: PyTorch misses the bound against itself when its
+# convolutions take its other memory layout. That is the control: more misses than one step in 100 are allowed only as
+# often as PyTorch has them, with two standard errors of the two rates.
 ALLOWED_GRADIENT_MISSES = 1
+CONTROL_STEPS = 30
 # Of an update from the same gradient: elementwise arithmetic, rounded at other places.
 UPDATE_BOUND = 1e-6
 # Free-running: our distance from PyTorch over PyTorch's from itself.
@@ -171,23 +176,38 @@ def start(net, kind, optimizer, **changes):
 
 
 class Worst:
-    """The worst value of each comparison, and how many steps missed the gradient's bound."""
+    """The worst value of each comparison, and how many steps missed the gradient's bound. What follows from a gradient
+    that missed, the update, is not counted again."""
 
     def __init__(self):
         self.values = {name: 0.0 for name in ('loss', 'gradient', 'weights', 'statistics', 'momentum')}
-        self.misses = 0
+        self.steps = self.misses = self.control_steps = self.control_misses = 0
 
     def add(self, **values):
+        self.steps += 1
         if values['gradient'] > GRADIENT_BOUND:
             self.misses += 1
+            del values['weights'], values['momentum']
         for name, value in values.items():
             self.values[name] = max(self.values[name], value) if math.isfinite(value) else math.inf
 
+    def add_control(self, gradient):
+        self.control_steps += 1
+        self.control_misses += gradient > GRADIENT_BOUND
+
+    def allowed_misses(self):
+        if self.control_steps == 0:
+            return ALLOWED_GRADIENT_MISSES
+        rate = self.control_misses / self.control_steps
+        error = math.sqrt(rate * (1 - rate) * (1 / self.control_steps + 1 / self.steps))
+        return max(ALLOWED_GRADIENT_MISSES, math.floor((rate + 2 * error) * self.steps))
+
     def __str__(self):
-        return ' '.join(f'{name} {value:.1e}' for name, value in self.values.items()) + f' missed {self.misses}'
+        text = ' '.join(f'{name} {value:.1e}' for name, value in self.values.items()) + f' missed {self.misses}'
+        return text + (f', PyTorch itself {self.control_misses} of {self.control_steps}' if self.control_steps else '')
 
 
-def teacher_forced(net, kind, data, steps=STEPS, engine_sgd=SGD, **changes):
+def teacher_forced(net, kind, data, steps=STEPS, engine_sgd=SGD, control_steps=0, **changes):
     worst = Worst()
     model, engine = start(net, kind, {'sgd': engine_sgd}, **changes)
     optimizer = sgd_of(model)
@@ -197,8 +217,13 @@ def teacher_forced(net, kind, data, steps=STEPS, engine_sgd=SGD, **changes):
             ours = engine.step(x.numpy(), labels.numpy(), SGD['learning_rate'], step,
                                {**parameters_of(model), **statistics_of(model),
                                 **optimizer_state_of(model, optimizer, engine.slots)})
+            other = copy.deepcopy(model) if step < control_steps else None
             loss = backward(model, x, labels)
             gradient = {f'gradient.{name}': p.grad.numpy() for name, p in model.named_parameters()}
+            if other is not None:
+                backward(other.to(memory_format=torch.channels_last), x.contiguous(memory_format=torch.channels_last), labels)
+                worst.add_control(distance({f'gradient.{name}': p.grad.numpy() for name, p in other.named_parameters()},
+                                           gradient))
             optimizer.step()
             momentum = optimizer_state_of(model, optimizer, engine.slots)
             worst.add(loss=abs(float(ours['loss'][0]) - loss) / loss, gradient=distance(ours, gradient),
@@ -216,11 +241,12 @@ class TeacherForcedTest(unittest.TestCase):
 
     def check(self, net, kind):
         begin = time.monotonic()
-        worst = teacher_forced(net, kind, self.data[net.name])
+        controlled = net is not MLP and kind != 'none'
+        worst = teacher_forced(net, kind, self.data[net.name], control_steps=CONTROL_STEPS if controlled else 0)
         print(f'{net.name:9} {kind:9} batch {net.batch:3} {STEPS} steps, worst: {worst}'
               f' ({time.monotonic() - begin:.1f} s)', flush=True)
         self.assertLessEqual(worst.values['loss'], LOSS_BOUND)
-        self.assertLessEqual(worst.misses, ALLOWED_GRADIENT_MISSES)
+        self.assertLessEqual(worst.misses, worst.allowed_misses())
         self.assertLessEqual(worst.values['weights'], WEIGHTS_BOUND)
         self.assertLessEqual(worst.values['statistics'], STATISTICS_BOUND)
 
