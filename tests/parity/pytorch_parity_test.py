@@ -389,8 +389,8 @@ if __name__ == '__main__':
     if not os.path.isdir(DATA):
         sys.exit(f'{DATA} is missing: install the package dataset-fashion-mnist')
     torch.set_num_threads(THREADS)
-    print(f'PyTorch {torch.__version__}, {THREADS} threads; data: Fashion-MNIST, 28x28, padded to 32x32 for '
-          'convolutional nets; layer norm on images is GroupNorm(1, C).\n'
+    print(f'PyTorch {torch.__version__}, {THREADS} threads; data: Fashion-MNIST for the mlp, random colour '
+          'images for the others; layer norm on images is GroupNorm(1, C).\n'
           'Left out: ' + ', '.join(f'{net} with {kind}' for net, kind in sorted(DEGENERATE)) +
           ' (a set of one value)', flush=True)
     unittest.main(verbosity=1)
