@@ -21,8 +21,7 @@ constexpr double kEnoughSeconds = 0.005;
 // times over, as 16.
 constexpr int64_t kChannelBlock = 16;
 
-// By tests/bench/convolution_table (oneDNN 2.6.3 on Sapphire Rapids, batches of 32 and 128, 1 and 2
-// threads):
+// By tests/bench/convolution_table (oneDNN 2.6.3 on Sapphire Rapids, batches of 128, 1 and 2 threads):
 // * Fewer channels than this, in or out, leave Winograd's matrix products too thin: 16 -> 16
 //   channels take 1.3 to 2 times as long as directly, 3 -> 64 over 10 times. From 32 on it wins 1.4
 //   to 4 times. The gradient of the weights, slow when computed directly, is faster from one whole
@@ -31,7 +30,7 @@ constexpr int64_t kWinogradChannels = 32;
 // * A tile has 4x4 outputs. On 2x2 images three quarters of it are thrown away, and direct wins
 //   twofold; but for the gradient of the weights, where the direct kernel is slower still.
 //   The gradient of the weights on such small images is also where the bf16 kernels lose: it takes
-//   2 to 2.5 times as long as converting the data to F32 and Winograd, on AMX and without.
+//   at least twice as long as converting the data to F32 and Winograd, on AMX and without.
 constexpr int64_t kWinogradTile = 4;
 
 // Ops over memory of their own, for a measurement.
