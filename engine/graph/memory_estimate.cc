@@ -28,9 +28,11 @@ MemoryEstimate EstimateMemory(const Graph& graph, const MemoryInputs& inputs) {
   Saturating weights = 0;
   for (const auto& [batch, training] : plans) {
     if (batch > 0) {
-      const PlanEstimate plan = EstimatePlan(
-          graph,
-          {.batch = batch, .training = training, .bf16 = inputs.bf16, .threads = inputs.threads});
+      const PlanEstimate plan = EstimatePlan(graph, {.batch = batch,
+                                                     .training = training,
+                                                     .bf16 = inputs.bf16,
+                                                     .winograd = inputs.winograd,
+                                                     .threads = inputs.threads});
       activations += plan.activations;
       weights += plan.weights;
     }
