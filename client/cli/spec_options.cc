@@ -26,15 +26,18 @@ void SpecOptions::AddTo(CLI::App& command) {
                   "Spec file: JSON or YAML, text proto when it ends in .textproto, .txtpb or "
                   ".pbtxt; - reads JSON or YAML from standard input")
       ->type_name("");
-  command.add_option("--model", model, "Model with its defaults: mlp or cnn")->type_name("KIND");
+  command
+      .add_option("--model", model, "Model with its defaults: mlp, cnn, deep_linear, vgg, resnet")
+      ->type_name("KIND");
   command
       .add_option("--data", data,
                   "Data set with its defaults: fashion_mnist, mnist, cifar10, cifar100, "
                   "gaussian_classes or linear_regression")
       ->type_name("KIND");
   command
-      .add_option("--normalization", normalization,
-                  "Normalization with its defaults: batch or none")
+      .add_option(
+          "--normalization", normalization,
+          "Normalization with its defaults: none, batch, layer, group, instance, weight, ...")
       ->type_name("KIND");
   command.add_option("--name", display_name, "Display name, for people");
   command.add_option("--label", labels, "A label; may be given several times")

@@ -66,8 +66,10 @@ int Submit(const SubmitOptions& options, CommandContext& context) {
                                       : DescribeJob(context.out(), *job));
     context.out().Flush();
   }
+  const WatchOutput quiet_or_records =
+      options.quiet ? WatchOutput::kNothing : WatchOutput::kRecords;
   return WatchToEnd(context, client, *interrupt, job->name(), 0,
-                    context.json() ? WatchOutput::kFinalJob : WatchOutput::kRecords);
+                    context.json() ? WatchOutput::kFinalJob : quiet_or_records);
 }
 
 }  // namespace

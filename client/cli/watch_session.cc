@@ -35,7 +35,7 @@ class SilentDisplay : public WatchDisplay {
 std::unique_ptr<WatchDisplay> MakeDisplay(CommandContext& context,
                                           const Job& job,
                                           WatchOutput output) {
-  if (output == WatchOutput::kFinalJob) {
+  if (output != WatchOutput::kRecords) {
     return std::make_unique<SilentDisplay>();
   }
   if (context.json()) {
@@ -105,7 +105,7 @@ int WatchToEnd(CommandContext& context,
     }
     return exit_code;
   }
-  if (context.json() && output == WatchOutput::kRecords) {
+  if (output == WatchOutput::kNothing || (context.json() && output == WatchOutput::kRecords)) {
     return ExitCodeForState(result.state);
   }
   const absl::StatusOr<Job> ended = client.GetJob(name);

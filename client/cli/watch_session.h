@@ -12,6 +12,7 @@ namespace normlab::client {
 enum class WatchOutput {
   kRecords,   // what watch prints: live, lines or JSON, as the options and the terminal say
   kFinalJob,  // nothing but the job at its end, as one JSON document
+  kNothing,   // only the exit code says how it ended
 };
 
 // Watches a job to its end, prints it, and returns the exit code: how the job ended, why the watch

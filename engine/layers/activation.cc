@@ -9,7 +9,6 @@ namespace normlab::engine {
 namespace {
 
 constexpr char kOwnLoop[] = "normlab:loop";
-constexpr float kLeakySlope = 0.01F;
 constexpr float kEluAlpha = 1.0F;
 
 struct Eltwise {

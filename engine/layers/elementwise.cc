@@ -63,7 +63,6 @@ NORMLAB_VECTORIZE void ExpForward(int64_t count, const float* x, float* y) {
   }
 }
 
-constexpr float kLeakySlope = 0.01F;
 // Klambauer et al. 2017.
 constexpr float kSeluAlpha = 1.6732632423543772F;
 constexpr float kSeluScale = 1.0507009873554805F;

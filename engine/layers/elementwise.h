@@ -9,6 +9,9 @@ namespace normlab::engine {
 // Plain loops for tensors so small that entering a parallel region would cost more than the work;
 // one thread unless said otherwise.
 
+// Of leaky ReLU below 0.
+inline constexpr float kLeakySlope = 0.01F;
+
 // Up to this many elements the loops here beat oneDNN's primitives on two threads.
 inline constexpr int64_t kSmallTensorElements = 32768;
 

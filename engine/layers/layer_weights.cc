@@ -78,7 +78,8 @@ absl::StatusOr<View> LayerWeights::For(Planner& planner, const Layout& wanted) {
     return weight_;
   }
   const View copy = planner.ReserveKept(wanted);
-  NORMLAB_RETURN_IF_ERROR(planner.ConvertInto(name_, weight_, copy, refresh_, "reorder_weights"));
+  NORMLAB_RETURN_IF_ERROR(
+      planner.ConvertInto(name_, weight_, copy, refresh_, "reorder_weights", When::kAnyTime));
   return copy;
 }
 

@@ -30,15 +30,17 @@ bool SameMemory(const Layout& a, const Layout& b) {
 
 absl::StatusOr<Op*> Planner::Adopt(absl::string_view layer,
                                    absl::string_view pass,
-                                   absl::StatusOr<Op> op) {
+                                   absl::StatusOr<Op> op,
+                                   When when) {
   if (!op.ok()) {
     return absl::Status(op.status().code(),
                         absl::StrCat("layer ", layer, " (", pass, "): ", op.status().message()));
   }
   Op* adopted = &ops_.emplace_back(*std::move(op));
   if (adopted->has(Arg::kScratchpad)) {
-    NORMLAB_RETURN_IF_ERROR(
-        Bind(*adopted, Arg::kScratchpad, Reserve(adopted->layout(Arg::kScratchpad).bytes())));
+    const int64_t bytes = adopted->layout(Arg::kScratchpad).bytes();
+    NORMLAB_RETURN_IF_ERROR(Bind(*adopted, Arg::kScratchpad,
+                                 when == When::kThisTick ? Reserve(bytes) : ReserveKept(bytes)));
   }
   Record(layer, pass, adopted->implementation());
   return adopted;
@@ -70,9 +72,10 @@ absl::Status Planner::ConvertInto(absl::string_view layer,
                                   const View& from,
                                   const View& to,
                                   OpList& ops,
-                                  absl::string_view pass) {
+                                  absl::string_view pass,
+                                  When when) {
   NORMLAB_ASSIGN_OR_RETURN(Op * reorder,
-                           Adopt(layer, pass, MakeReorder(runtime_, from.layout, to.layout)));
+                           Adopt(layer, pass, MakeReorder(runtime_, from.layout, to.layout), when));
   NORMLAB_RETURN_IF_ERROR(Bind(*reorder, Arg::kSource, from.buffer));
   NORMLAB_RETURN_IF_ERROR(Bind(*reorder, Arg::kDestination, to.buffer));
   ops.push_back(reorder);

@@ -78,6 +78,10 @@ inline void RunAll(const OpList& ops) {
   }
 }
 
+// When an op runs: in the pass that is planned, or also between passes and in the middle of others,
+// as the refresh of weights does; then its scratchpad shares memory with nobody.
+enum class When { kThisTick, kAnyTime };
+
 // What layers plan with: collects ops, buffers and choices, then gives everything its memory at
 // once.
 //
@@ -131,7 +135,10 @@ class Planner {
 
   // Takes over an op, gives it a scratchpad and records its implementation; the pointer stays
   // valid. Passes errors on, naming the layer.
-  absl::StatusOr<Op*> Adopt(absl::string_view layer, absl::string_view pass, absl::StatusOr<Op> op);
+  absl::StatusOr<Op*> Adopt(absl::string_view layer,
+                            absl::string_view pass,
+                            absl::StatusOr<Op> op,
+                            When when = When::kThisTick);
   // Records a choice that is not an op.
   void Record(absl::string_view layer, absl::string_view pass, absl::string_view implementation);
 
@@ -146,7 +153,8 @@ class Planner {
                            const View& from,
                            const View& to,
                            OpList& ops,
-                           absl::string_view pass = "reorder");
+                           absl::string_view pass = "reorder",
+                           When when = When::kThisTick);
 
   // Allocates the buffers and connects the ops. Call once, last. RESOURCE_EXHAUSTED: out of memory.
   absl::Status Finish();

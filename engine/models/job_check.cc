@@ -18,6 +18,13 @@ JobCheck CheckJob(const v1::JobSpec& resolved, const DatasetShape& shape) {
   if (built.graph.has_value()) {
     CheckNormalizedSets(resolved, built, check);
   }
+  if (resolved.convolution_algorithm() == v1::ConvolutionAlgorithm::MEASURE) {
+    check.warnings.push_back(
+        "convolution_algorithm is MEASURE: every start measures anew, so a repeated, retried or "
+        "resumed "
+        "run may compute with other kernels and differ in the last digits; use AUTO for runs that "
+        "repeat bit for bit");
+  }
   for (std::string& warning : ScheduleWarnings(resolved, check.length)) {
     check.warnings.push_back(std::move(warning));
   }

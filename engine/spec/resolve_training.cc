@@ -40,10 +40,22 @@ void ResolveEvaluation(v1::Evaluation& evaluation) {
 
 // The gains of weight norm multiply from layer to layer with nothing to hold them: deep networks
 // overflow within a few steps at SGD's usual rate.
-void ResolveLearningRate(const v1::Normalizer& normalization, v1::Optimizer& optimizer) {
+// A summed loss has gradients as many times larger as it sums numbers; its rate is that of Santurkar
+// et al. 2018, who train deep linear networks with it.
+void ResolveLearningRate(v1::JobSpec& spec) {
   constexpr double kForWeightNorm = 0.01;
+  constexpr double kForSummedLoss = 1e-6;
+  v1::Optimizer& optimizer = *spec.mutable_optimizer();
   const bool is_sgd = optimizer.has_sgd() || optimizer.kind_case() == v1::Optimizer::KIND_NOT_SET;
-  if (is_sgd && normalization.has_weight() && !optimizer.sgd().has_learning_rate()) {
+  if (!is_sgd || optimizer.sgd().has_learning_rate()) {
+    return;
+  }
+  const bool deep_linear_regression = spec.loss() == v1::Loss::KIND_UNSPECIFIED &&
+                                      spec.model().has_deep_linear() &&
+                                      spec.data().has_linear_regression();
+  if (spec.loss() == v1::Loss::SUM_SQUARED_ERROR || deep_linear_regression) {
+    optimizer.mutable_sgd()->set_learning_rate(kForSummedLoss);
+  } else if (spec.normalization().has_weight()) {
     optimizer.mutable_sgd()->set_learning_rate(kForWeightNorm);
   }
 }
@@ -52,7 +64,7 @@ void ResolveLearningRate(const v1::Normalizer& normalization, v1::Optimizer& opt
 
 void ResolveTraining(v1::JobSpec& spec) {
   ResolveInitializer(spec.normalization(), *spec.mutable_initializer());
-  ResolveLearningRate(spec.normalization(), *spec.mutable_optimizer());
+  ResolveLearningRate(spec);
   ResolveOptimizer(*spec.mutable_optimizer());
   ResolveSchedule(*spec.mutable_schedule());
   if (!spec.has_batch_size()) {

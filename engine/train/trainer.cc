@@ -221,6 +221,10 @@ absl::Status Trainer::RunToTheEnd(MetricSink& sink,
     return absl::OkStatus();
   }
   Report(plan_.total_steps(), std::chrono::steady_clock::now(), /*examples=*/0, sink);
+  if (!std::isfinite(*latest_[kTestLoss])) {
+    Diverged(plan_.total_steps(), "the test loss", sink, outcome);
+    return absl::OkStatus();
+  }
   NORMLAB_RETURN_IF_ERROR(WriteFinal(sink));
   outcome.set_state(v1::Job::SUCCEEDED);
   return absl::OkStatus();

@@ -46,7 +46,7 @@ struct TrainerOptions {
 //
 // A loss, parameter or running statistic that is not finite ends the run as DIVERGED at once: at
 // step t when the loss of step t is not, at step t + 1 when the update of step t made one of the
-// others.
+// others; so does, at its end, a test loss that is not finite though all weights are.
 //
 // The step path allocates nothing, creates no primitive, takes no lock and does no I/O.
 //

@@ -141,6 +141,19 @@ TEST_F(TrainerTest, ARunningStatisticThatOverflowsIsDivergenceAfterThatStep) {
   EXPECT_THAT(sink.logs_, ElementsAre(HasSubstr("running statistic is not finite at step 1")));
 }
 
+// Weights of 1e20 and more are finite, what a second layer makes of a first is not.
+TEST_F(TrainerTest, AnEvaluationThatOverflowsAtTheEndIsDivergence) {
+  RecordingSink sink;
+  const v1::Outcome outcome =
+      Run("model { mlp { hidden: [13, 11] } } batch_size: 30 steps: 1 "
+          "optimizer { sgd { learning_rate: 1e22 } }",
+          sink);
+  EXPECT_EQ(outcome.state(), v1::Job::DIVERGED) << outcome.ShortDebugString();
+  EXPECT_EQ(outcome.result().steps(), 1);
+  EXPECT_TRUE(std::isfinite(outcome.result().final_metrics().at("test/loss")));
+  EXPECT_THAT(sink.logs_, ElementsAre(HasSubstr("test loss is not finite at step 1")));
+}
+
 TEST_F(TrainerTest, AWeightThatOverflowsInTheLastUpdateIsDivergence) {
   RecordingSink sink;
   const v1::Outcome outcome =

@@ -7,11 +7,15 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 
+#include "engine/spec/limits.h"
 #include "engine/spec/validate_normalize.h"
 
 namespace normlab::engine {
 
 void Fail(v1::NormalizeResult& result, std::string field, std::string description) {
+  if (result.violations_size() >= kMaxViolations) {
+    return;  // the answer must fit into an error
+  }
   v1::SpecViolation& violation = *result.add_violations();
   violation.set_field(std::move(field));
   violation.set_description(std::move(description));

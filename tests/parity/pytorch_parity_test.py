@@ -44,6 +44,8 @@ STATISTICS_BOUND = 1e-5
 # often as PyTorch has them, with two standard errors of the two rates.
 ALLOWED_GRADIENT_MISSES = 1
 CONTROL_STEPS = 30
+# Of the gradient in a step that missed: a flip moves it by less, a wrong formula in any layer by more.
+LARGEST_FLIP = 2e-2
 # Of an update from the same gradient: elementwise arithmetic, rounded at other places.
 UPDATE_BOUND = 1e-6
 # Free-running: our distance from PyTorch over PyTorch's from itself.
@@ -247,6 +249,8 @@ class TeacherForcedTest(unittest.TestCase):
               f' ({time.monotonic() - begin:.1f} s)', flush=True)
         self.assertLessEqual(worst.values['loss'], LOSS_BOUND)
         self.assertLessEqual(worst.misses, worst.allowed_misses())
+        self.assertLessEqual(worst.values['gradient'], LARGEST_FLIP)
+        self.assertLessEqual(worst.values['momentum'], GRADIENT_BOUND)
         self.assertLessEqual(worst.values['weights'], WEIGHTS_BOUND)
         self.assertLessEqual(worst.values['statistics'], STATISTICS_BOUND)
 
