@@ -17,7 +17,7 @@ struct MemoryEstimate {
 // Where convolutions may be computed by Winograd's algorithm, which needs much scratch memory.
 enum class WinogradUse {
   kNever,
-  kWide,    // from 16 channels on: where it may pay, in one pass at least
+  kWide,    // where it pays: from 32 channels on, for the gradient of weights from 16
   kAlways,  // wherever it can be
 };
 

@@ -61,6 +61,25 @@ TEST(MemoryEstimateTest, AnIncompleteLastBatchIsAPlanOfItsOwn) {
   EXPECT_GT(EstimateMemory(Mlp(100), Inputs(6400)).activations, with) << "unknown counts as full";
 }
 
+TEST(MemoryEstimateTest, KnowsPrecisionAndAlgorithm) {
+  Graph graph({16, 32, 32});
+  ASSERT_TRUE(graph.Add("conv1", ConvNode{.out_channels = 16}).ok());
+  ASSERT_TRUE(graph.Add("conv2", ConvNode{.out_channels = 64}).ok());
+  ASSERT_TRUE(graph.Add("pool", GlobalAveragePoolNode{}).ok());
+  ASSERT_TRUE(graph.Add("loss", SoftmaxCrossEntropyNode{}).ok());
+  MemoryInputs inputs = Inputs(128);
+  const int64_t usual = EstimateMemory(graph, inputs).activations;
+  inputs.winograd = WinogradUse::kNever;
+  const int64_t direct = EstimateMemory(graph, inputs).activations;
+  inputs.winograd = WinogradUse::kAlways;
+  EXPECT_GT(EstimateMemory(graph, inputs).activations, usual) << "also for 16 channels";
+  EXPECT_LT(direct, usual);
+  inputs.winograd = WinogradUse::kNever;
+  inputs.bf16 = true;
+  // The outputs of both layers, and their gradients, in half the bytes.
+  EXPECT_LT(EstimateMemory(graph, inputs).activations, direct - 128 * 80 * 1024 * 2);
+}
+
 TEST(MemoryEstimateTest, SmallJobsAreNotAskedForMuch) {
   // A laptop must be able to run several small jobs at once.
   EXPECT_LT(EstimateMemory(Mlp(100), Inputs(64)).total(), int64_t{160} << 20);

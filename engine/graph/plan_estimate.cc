@@ -9,7 +9,7 @@
 
 #include "absl/strings/match.h"
 
-#include "engine/graph/infer.h"
+#include "engine/graph/kernel_memory.h"
 #include "engine/graph/saturating.h"
 
 namespace normlab::engine {
@@ -17,16 +17,10 @@ namespace {
 
 constexpr int64_t kFloat = sizeof(float);
 constexpr int64_t kBf16 = 2;
-// Channels lie in blocks of at most so many.
-constexpr int64_t kBlock = 16;
 // Buffers of different sizes and lifetimes leave gaps between each other: an eighth.
 constexpr int64_t kGaps = 8;
 // One buffer's rounding up to cache lines, and the small vectors of a layer (statistics).
 constexpr int64_t kBytesPerNode = int64_t{4} << 10;
-
-int64_t PadChannels(int64_t channels) {
-  return channels > kMaxElements ? channels : (channels + kBlock - 1) / kBlock * kBlock;
-}
 
 // Of one example, its channels in whole blocks.
 Saturating PaddedElements(const Dims& dims) {
@@ -35,17 +29,6 @@ Saturating PaddedElements(const Dims& dims) {
   }
   return Saturating(PadChannels(dims[0])) * dims[1] * dims[2];
 }
-
-// Winograd's F(4x4, 3x3) makes of every tile of 4x4 outputs 36 transformed values of each channel.
-constexpr int64_t kTile = 4;
-constexpr int64_t kTransformed = 36;
-// How oneDNN 2.6's Winograd lays its scratch memory out: each of its arrays begins at such a page;
-// while the transformed weights are small, every thread works on a few tiles at a time that fill a
-// part of its cache, else all tiles are transformed at once. AUTO does not use it for fewer channels
-// than kWideChannels.
-constexpr int64_t kWinogradPage = int64_t{2} << 20;
-constexpr int64_t kSmallWeights = int64_t{128} * 128;
-constexpr int64_t kWideChannels = 16;
 
 bool IsNormalizerOfExamples(const NodeKind& kind) {
   return std::holds_alternative<GroupNormNode>(kind) || std::holds_alternative<RmsNormNode>(kind) ||
@@ -291,81 +274,20 @@ class Walk {
       Use(x.buffer, later);
     }
     const Saturating weights = WeightElements(node);
-    const bool plain_copy = Transform(node) != WeightTransform::kNone;
+    const bool plain_copy = TransformOf(node) != WeightTransform::kNone;
     if (conv == nullptr && size_.training && !size_.bf16) {
       // Linear layers train on the weights as they are.
     } else if (size_.training) {
       weights_ += weights * 2 * element;  // for the forward pass and for the gradient of the input
     } else {
-      const Saturating copy = weights * element * (MayUseWinograd(node) ? kTransformed / 9 : 1);
+      const Saturating copy =
+          weights * element *
+          (MayUseWinograd(node, size_, WeightPass::kOther) ? kWinogradGrowth : 1);
       weights_ += copy;
       Reserve(copy, time);  // making it may take as much again
     }
     weights_ += plain_copy ? weights * kFloat : Saturating(0);
-    Reserve(Scratch(node, /*weights=*/false), time);
-  }
-
-  static WeightTransform Transform(const Node& node) {
-    const auto* conv = std::get_if<ConvNode>(&node.kind);
-    return conv != nullptr ? conv->weights.transform
-                           : std::get<LinearNode>(node.kind).weights.transform;
-  }
-
-  static Saturating WeightElements(const Node& node) {
-    const auto* conv = std::get_if<ConvNode>(&node.kind);
-    if (conv == nullptr) {
-      return Saturating(PadChannels(node.in[0])) * PadChannels(node.out[0]);
-    }
-    // Each group's channels may be padded.
-    return Saturating(conv->groups) * PadChannels(node.in[0] / conv->groups) *
-           PadChannels(node.out[0] / conv->groups) * conv->kernel * conv->kernel;
-  }
-
-  bool MayUseWinograd(const Node& node) const {
-    const auto* conv = std::get_if<ConvNode>(&node.kind);
-    return conv != nullptr && size_.winograd != WinogradUse::kNever && conv->kernel == 3 &&
-           conv->stride == 1 && conv->groups == 1 &&
-           (size_.winograd == WinogradUse::kAlways ||
-            std::min(node.in[0], node.out[0]) >= kWideChannels);
-  }
-
-  // Bytes; `weights`: of the gradient of the weights.
-  Saturating WinogradScratch(const Node& node, bool weights) const {
-    const Saturating in = PadChannels(node.in[0]);
-    const Saturating out = PadChannels(node.out[0]);
-    const Saturating tiles = Saturating(size_.batch) * ((node.out[1] + kTile - 1) / kTile) *
-                             ((node.out[2] + kTile - 1) / kTile);
-    Saturating transformed = (in + out) * tiles * kTransformed * kFloat;
-    if ((in * out).value() <= kSmallWeights && std::min(node.in[0], node.out[0]) >= kWideChannels &&
-        !weights) {
-      transformed = Smaller(transformed, Saturating(size_.threads) * kWinogradPage);
-    }
-    const int64_t copies = weights ? size_.threads + 1 : 1;
-    return transformed + in * out * kTransformed * kFloat * copies +
-           Saturating(weights ? 4 : 3) * kWinogradPage;
-  }
-
-  // Bytes that the kernels of a pass need for themselves; `weights`: the one that gives the gradient
-  // of the weights.
-  Saturating Scratch(const Node& node, bool weights) const {
-    const auto* conv = std::get_if<ConvNode>(&node.kind);
-    if (conv == nullptr) {
-      // Copies of what is multiplied, in blocks.
-      constexpr int64_t kBytesPerThread = int64_t{64} << 10;
-      return Saturating(size_.batch) * (Saturating(node.in[0]) + node.out[0]) * kFloat +
-             Saturating(size_.threads) * kBytesPerThread;
-    }
-    // The unfolded image of every thread; partial gradients of the weights, of which oneDNN's matrix
-    // products keep four where it has no better kernel (2x2 images on AVX2).
-    constexpr int64_t kPartialGradients = 4;
-    const Saturating unfolded =
-        Saturating(node.in[0]) * conv->kernel * conv->kernel * node.out[1] * node.out[2];
-    Saturating scratch = Saturating(size_.threads) * kFloat *
-                         (weights ? unfolded + WeightElements(node) * kPartialGradients : unfolded);
-    if (MayUseWinograd(node)) {
-      scratch = Larger(scratch, WinogradScratch(node, weights));
-    }
-    return scratch;
+    Reserve(KernelScratch(node, size_, WeightPass::kOther), time);
   }
 
   void Backward(size_t i) {
@@ -382,8 +304,10 @@ class Walk {
     if (weights) {
       // Their gradient in another order than the model's, and before a transformation's.
       const bool conv = std::holds_alternative<ConvNode>(node.kind);
-      const int64_t copies = (conv ? 1 : 0) + (Transform(node) != WeightTransform::kNone ? 1 : 0);
-      Reserve(Scratch(node, /*weights=*/true) + WeightElements(node) * copies * kFloat, time);
+      const int64_t copies = (conv ? 1 : 0) + (TransformOf(node) != WeightTransform::kNone ? 1 : 0);
+      Reserve(KernelScratch(node, size_, WeightPass::kGradientOfWeights) +
+                  WeightElements(node) * copies * kFloat,
+              time);
       // It may be computed from other copies than the forward pass made.
       if (conv) {
         Reserve(Bytes(node.in, true, kFloat), time);
@@ -401,7 +325,7 @@ class Walk {
                            (std::holds_alternative<ActivationNode>(node.kind) &&
                             outputs_[i].buffer >= 0 && outputs_[i].buffer == InputOf(node).buffer);
     if (weights) {
-      Reserve(Scratch(node, /*weights=*/false), time);
+      Reserve(KernelScratch(node, size_, WeightPass::kOther), time);
     }
     int d_x = -1;
     if (passes_on && d_y.has_value()) {

@@ -168,6 +168,20 @@ TEST(EstimateJobMemoryTest, CountsThePlansThatThereWillBeAndNoOthers) {
             activations("evaluation { batch_size: 11 } data { test_limit: 22 }"));
 }
 
+TEST(EstimateJobMemoryTest, KnowsPrecisionAndAlgorithmOfTheJob) {
+  const auto activations = [](const std::string& text) {
+    const v1::JobSpec spec =
+        Spec("model { resnet { width_multiplier: 2 } } batch_size: 100 " + text);
+    return EstimateJobMemory(spec, *BuildGraph(spec, kShape).graph, kShape).activations;
+  };
+  EXPECT_LT(activations("convolution_algorithm: DIRECT"), activations(""));
+  EXPECT_GT(activations("convolution_algorithm: WINOGRAD"), activations(""));
+  EXPECT_EQ(activations("convolution_algorithm: MEASURE"),
+            activations("convolution_algorithm: WINOGRAD"));
+  EXPECT_LT(activations("precision: BF16 convolution_algorithm: DIRECT"),
+            activations("convolution_algorithm: DIRECT"));
+}
+
 TEST(EstimateJobMemoryTest, GrowsWithBatchMomentumAndDataAndStaysPositiveAtTheLimits) {
   const auto estimate = [](const std::string& text, const DatasetShape& shape = kShape) {
     const v1::JobSpec spec = Spec("model { mlp { hidden: [64] } } " + text);
