@@ -78,10 +78,15 @@ std::string OtherSettings(const std::string& model, const std::string& normalize
   std::string settings;
   if ((model == "vgg" || model == "resnet") &&
       leave_the_scale_to_the_weights.contains(normalizer)) {
-    // PyTorch's weights shrink the signal by 0.4 a ReLU layer: 10^-4 is left behind VGG-11.
-    settings = "initializer { he_normal {} } ";
+    // PyTorch's weights shrink the signal by 0.4 a ReLU layer: 10^-4 is left behind VGG-11. He's
+    // double it with every branch of a residual net.
+    settings = absl::StrCat("initializer { ",
+                            model == "resnet" && sums_of_branches_grow.contains(normalizer)
+                                ? "lecun_normal"
+                                : "he_normal",
+                            " {} } ");
   }
-  if (normalizer == "weight" || (model == "resnet" && sums_of_branches_grow.contains(normalizer))) {
+  if (normalizer == "weight") {
     // Directions of length 0.05 sqrt(fan_in) turn 1/|v|^2 as fast: deep nets diverge at 0.1, with
     // PyTorch's arithmetic too.
     settings += "optimizer { sgd { learning_rate: 0.01 } }";
