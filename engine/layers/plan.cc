@@ -1,5 +1,6 @@
 #include "engine/layers/plan.h"
 
+#include <algorithm>
 #include <optional>
 
 #include "absl/strings/str_cat.h"
@@ -40,10 +41,20 @@ absl::StatusOr<Op*> Planner::Adopt(absl::string_view layer,
   if (adopted->has(Arg::kScratchpad)) {
     const int64_t bytes = adopted->layout(Arg::kScratchpad).bytes();
     NORMLAB_RETURN_IF_ERROR(Bind(*adopted, Arg::kScratchpad,
-                                 when == When::kThisTick ? Reserve(bytes) : ReserveKept(bytes)));
+                                 when == When::kThisTick ? Reserve(bytes) : AnyTimeScratch(bytes)));
   }
   Record(layer, pass, adopted->implementation());
   return adopted;
+}
+
+Buffer* Planner::AnyTimeScratch(int64_t bytes) {
+  if (any_time_scratch_ == nullptr) {
+    any_time_scratch_ = ReserveKept(bytes);
+  }
+  any_time_scratch_->bytes =
+      std::max(any_time_scratch_->bytes,
+               (bytes + kTensorAlignment - 1) / kTensorAlignment * kTensorAlignment);
+  return any_time_scratch_;
 }
 
 void Planner::Record(absl::string_view layer,

@@ -79,7 +79,7 @@ inline void RunAll(const OpList& ops) {
 }
 
 // When an op runs: in the pass that is planned, or also between passes and in the middle of others,
-// as the refresh of weights does; then its scratchpad shares memory with nobody.
+// as the refresh of weights does; then its scratchpad shares memory only with such ops.
 enum class When { kThisTick, kAnyTime };
 
 // What layers plan with: collects ops, buffers and choices, then gives everything its memory at
@@ -163,9 +163,13 @@ class Planner {
   int64_t bytes() const { return buffers_.bytes(); }
 
  private:
+  // One piece for all of them, as large as the largest needs: they run one after the other.
+  Buffer* AnyTimeScratch(int64_t bytes);
+
   Runtime runtime_;
   PlanOptions options_;
   int tick_ = 0;
+  Buffer* any_time_scratch_ = nullptr;
   std::unique_ptr<RunState> run_;
   BufferPool buffers_;
   std::deque<Op> ops_;
