@@ -95,6 +95,10 @@ class Net:
         self.name, self.make, self.model, self.shape = name, make, model, shape
         self.batch = long_batch if LONG else batch
 
+    def with_batch(self, batch):
+        """The same network with other batches."""
+        return Net(self.name, self.make, self.model, self.shape, batch, batch)
+
     def spec(self, kind, optimizer, **changes):
         return {'model': self.model, 'normalization': {kind: {}}, 'data': {'gaussian_classes': {'dims': self.shape}},
                 'threads': THREADS, 'convolution_algorithm': 'DIRECT', 'batch_size': self.batch, 'optimizer': optimizer,
@@ -386,7 +390,8 @@ class FreeRunningTest(unittest.TestCase):
         self.check(MLP)
 
     def test_resnet20(self):
-        self.check(RESNET20)
+        # Of 4 examples batch norm learns nothing at this learning rate, in either library.
+        self.check(RESNET20.with_batch(32))
 
 
 if __name__ == '__main__':
