@@ -24,8 +24,8 @@ bool PoolLayer::ChooseOwnLoops(const Layout& y) {
   const std::optional<ChannelBlocking> in = x_.layout.channel_blocking();
   const std::optional<ChannelBlocking> out = y.channel_blocking();
   if (!max_ || geometry_.kernel != 2 || geometry_.stride != 2 || !in.has_value() ||
-      !out.has_value() || in->block < kLeastMaxPoolBlock || in->blocks() != out->blocks() ||
-      in->block != out->block) {
+      !out.has_value() || in->block < kLeastMaxPoolBlock || in->area > kLargestMaxPoolArea ||
+      in->blocks() != out->blocks() || in->block != out->block) {
     return false;
   }
   own_ = {.x = *in, .height = in_[1], .width = in_[2]};

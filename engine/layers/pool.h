@@ -13,7 +13,7 @@ namespace normlab::engine {
 // Maximum or mean over square windows of x [N,C,H,W]; windows that do not fit are dropped. Of equal
 // maxima the first (row by row) gets the gradient; the forward pass keeps which one it was in a
 // workspace. Works in x's layout. Maxima over windows of 2x2 with stride 2 are found by loops of our
-// own (max_pool_kernels.h) where channels lie in blocks, everything else by oneDNN.
+// own (max_pool_kernels.h) where channels lie in blocks and images are small, everything else by oneDNN.
 class PoolLayer final : public Layer {
  public:
   PoolLayer(const Node& node, const PoolNode& pool);

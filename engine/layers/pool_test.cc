@@ -3,11 +3,14 @@
 #include <cstdint>
 #include <limits>
 #include <tuple>
+#include <utility>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
+#include "engine/dnnl/runtime.h"
 #include "engine/layers/reference.h"
 #include "engine/layers/testing.h"
 
@@ -106,6 +109,25 @@ TEST(PoolTest, OwnLoopsMatchReferenceInEveryOrderOfMemory) {
   }
 }
 
+TEST(PoolTest, OwnLoopsTakeBf16) {
+  constexpr int64_t kBatch = 3;
+  constexpr int64_t kChannels = 32;
+  testing::HarnessOptions options;
+  options.plan.type = DataType::kBf16;
+  options.x_layout = Layout::ChannelsLast({kBatch, kChannels, 7, 6}, DataType::kBf16);
+  LayerHarness harness({kChannels, 7, 6}, PoolNode{PoolKind::kMax, 2, 2}, kBatch, options);
+  if (!HasBf16Kernels() && absl::IsUnimplemented(harness.status())) {
+    GTEST_SKIP() << "no bf16 kernels here";
+  }
+  ASSERT_TRUE(harness.status().ok()) << harness.status();
+  EXPECT_TRUE(UsesOwnLoops(harness));
+  const reference::PoolShape shape = {{kBatch, kChannels, 7, 6}, PoolKind::kMax, 2, 2};
+  const Tensor x = testing::RandomBf16("x", shape.in.count());
+  const Tensor d_y = testing::RandomBf16("d", shape.out().count());
+  EXPECT_EQ(harness.Forward(x), reference::PoolForward(shape, x));
+  EXPECT_EQ(harness.Backward(d_y), reference::PoolBackward(shape, x, d_y));
+}
+
 TEST(PoolTest, OwnLoopsLetNanWinAndGiveItTheGradient) {
   constexpr int64_t kChannels = 16;
   for (const size_t place : {size_t{0}, size_t{1}, size_t{2}, size_t{3}}) {
@@ -123,6 +145,19 @@ TEST(PoolTest, OwnLoopsLetNanWinAndGiveItTheGradient) {
     for (size_t i = 0; i < 4; ++i) {
       EXPECT_EQ(d_x[4 * 5 + i], i == place ? 2.0 : 0.0) << "pixel " << i;
     }
+  }
+}
+
+TEST(PoolTest, OwnLoopsAreForSmallImagesAndWindowsSideBySide) {
+  for (const auto& [size, pool] : {std::pair<int64_t, PoolNode>{16, {PoolKind::kMax, 2, 2}},
+                                   {8, {PoolKind::kMax, 2, 1}},
+                                   {8, {PoolKind::kMax, 3, 2}},
+                                   {8, {PoolKind::kAverage, 2, 2}}}) {
+    testing::HarnessOptions options;
+    options.x_layout = Layout::ChannelsLast({2, 16, size, size});
+    LayerHarness harness({16, size, size}, pool, 2, options);
+    ASSERT_TRUE(harness.status().ok()) << harness.status();
+    EXPECT_FALSE(UsesOwnLoops(harness)) << size << " window " << pool.window;
   }
 }
 

@@ -137,9 +137,13 @@ absl::Status SmallImageConvolution::PlanBackwardWeights(
 }
 
 absl::StatusOr<View> SmallImageConvolution::PlanBackwardData(Planner& planner, const View& d_y) {
-  NORMLAB_ASSIGN_OR_RETURN(data_.d_y, Given(planner, d_y));
   data_.d_x = Made(planner, forward_.x.view.layout);
-  data_.d_y_planes = Planes(planner, outputs_);
+  if (weights_.products == nullptr) {
+    NORMLAB_ASSIGN_OR_RETURN(data_.d_y, Given(planner, d_y));
+    data_.d_y_planes = Planes(planner, outputs_);
+  } else {  // which has just made them
+    data_.d_y_planes = weights_.d_y_planes;
+  }
   data_.d_x_planes = Planes(planner, inputs_);
   NORMLAB_ASSIGN_OR_RETURN(
       data_.products,
@@ -180,9 +184,11 @@ void SmallImageConvolution::BackwardWeights() const {
 
 void SmallImageConvolution::BackwardData() const {
   const DataPass& pass = data_;
-  RunAll(pass.d_y.convert);
-  SplitImages(pass.d_y.shape, ImageSide::kOutput, pass.d_y.view.floats(),
-              pass.d_y_planes->floats());
+  if (pass.d_y_planes != weights_.d_y_planes) {
+    RunAll(pass.d_y.convert);
+    SplitImages(pass.d_y.shape, ImageSide::kOutput, pass.d_y.view.floats(),
+                pass.d_y_planes->floats());
+  }
   pass.products->Run();
   JoinImages(pass.d_x.shape, ImageSide::kInput, pass.d_x_planes->floats(), nullptr,
              pass.d_x.view.floats());

@@ -34,7 +34,8 @@ class SmallImageConvolution {
   // Into the plain `d_w` and, unless null, `d_bias`. x and d_y may lie in any order and type.
   absl::Status PlanBackwardWeights(
       Planner& planner, const View& x, const View& d_y, const View& d_w, float* d_bias);
-  // After PlanForward, whose w it uses. Returns d_x.
+  // After PlanForward, whose w it uses, and PlanBackwardWeights of the same d_y, if that is planned;
+  // runs after it, too. Returns d_x.
   absl::StatusOr<View> PlanBackwardData(Planner& planner, const View& d_y);
 
   // After w changed.
