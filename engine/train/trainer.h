@@ -1,6 +1,5 @@
 #pragma once
 
-#include <array>
 #include <chrono>
 #include <cstdint>
 #include <memory>
@@ -17,6 +16,7 @@
 #include "engine/data/prefetching_source.h"
 #include "engine/graph/graph.h"
 #include "engine/optim/optimizer.h"
+#include "engine/probes/probe_set.h"
 #include "engine/train/evaluator.h"
 #include "engine/train/metric_sink.h"
 #include "engine/train/network.h"
@@ -64,8 +64,8 @@ class Trainer {
   // What the plan says: steps and epochs of the whole budget, and the step that comes first.
   const v1::WorkerPlan& plan() const { return plan_; }
   const RunLength& length() const { return source_.length(); }
-  // Names of the series that SeriesValue::series counts in.
-  static const std::vector<std::string>& series();
+  // Names of the series that SeriesValue::series counts in: training and evaluation, then the probes'.
+  const std::vector<std::string>& series() const { return series_; }
   // Bytes of all plans' buffers.
   int64_t planned_bytes() const;
   // What computes each pass of each layer in training.
@@ -94,6 +94,9 @@ class Trainer {
   Trainer(v1::JobSpec resolved, const MappedDataset& data, TrainerOptions options, Graph graph);
 
   absl::Status PlanNetworks();
+  absl::Status PlanProbes(const MappedDataset& data);
+  // What a resumed run needs besides the model, but for counters.
+  std::vector<MutableTensor> TrainingStateTensors();
   absl::Status Resume();
   // Weights of a file in place of the initializer's.
   absl::Status TakeInitialWeights();
@@ -106,8 +109,10 @@ class Trainer {
   void InitializeFromData();
   // Else targets are real-valued, and there is no accuracy.
   bool has_classes() const { return source_.source().shape().targets == 0; }
-  // Without an update when the loss is not finite; sets model_is_finite_.
+  // Without an update when the loss is not finite; sets model_is_finite_. Runs the probes that are due around the update.
   BatchResult TrainStep(int64_t step, double learning_rate);
+  // What computed forward and backward passes cost, from those measured. [seconds]
+  double MedianPassSeconds() const;
   bool EvaluationDue(int64_t step) const;
   bool CheckpointDue(int64_t step) const;
   // False when stopped.
@@ -117,7 +122,7 @@ class Trainer {
   CheckpointContents Contents(int64_t step);
 
   // Collects values of the current record; Report sends them.
-  void Add(Series series, double value);
+  void Add(uint32_t series, double value);
   void Report(int64_t step, TimePoint step_start, int64_t examples, MetricSink& sink);
   void Diverged(int64_t step, absl::string_view what, MetricSink& sink, v1::Outcome& outcome);
   void FillResult(v1::Outcome& outcome);
@@ -135,15 +140,19 @@ class Trainer {
   std::unique_ptr<Network> full_;       // null when the training set is smaller than a batch
   std::unique_ptr<Network> rest_;       // null without a kept incomplete batch
   std::optional<Evaluator> evaluator_;
+  std::unique_ptr<ProbeSet> probes_;  // null without probes
+  std::vector<std::string> series_;
 
   // Of the run.
   TimePoint start_;
   int64_t steps_done_ = 0;
   bool model_is_finite_ = true;
-  std::array<SeriesValue, kSeriesCount> record_;
-  size_t record_size_ = 0;
-  std::array<std::optional<double>, kSeriesCount> latest_;         // reported last
-  std::array<std::optional<double>, kSeriesCount> latest_finite_;  // the last finite one
+  std::vector<SeriesValue> record_;  // room for all series
+  std::vector<SeriesValue>
+      probe_values_;  // of the step that is trained; room for all of the probes'
+  std::vector<std::optional<double>> latest_;         // reported last, by series
+  std::vector<std::optional<double>> latest_finite_;  // the last finite one
+  std::vector<float> pass_seconds_;                   // of the first steps: forward and backward
 };
 
 }  // namespace normlab::engine

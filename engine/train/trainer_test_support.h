@@ -34,6 +34,7 @@ using Bits = uint64_t;
 // Keeps everything; can ask for a stop after a step.
 class RecordingSink : public MetricSink {
  public:
+  void OnSeries(const std::vector<std::string>& names) override { series_ = names; }
   void OnStep(const StepRecord& record) override {
     EXPECT_GT(record.step, last_step_);
     EXPECT_GE(record.elapsed_us, last_elapsed_us_);
@@ -41,7 +42,7 @@ class RecordingSink : public MetricSink {
     last_elapsed_us_ = record.elapsed_us;
     examples_ += record.examples;
     for (const SeriesValue& value : record.values) {
-      metrics_[Trainer::series()[value.series]][record.step] = value.value;
+      metrics_[series_[value.series]][record.step] = value.value;
     }
     if (record.step == stop_after_) {
       stop_.request_stop();
@@ -84,6 +85,7 @@ class RecordingSink : public MetricSink {
   std::stop_source stop_;
 
  private:
+  std::vector<std::string> series_;
   int64_t last_step_ = -1;
   int64_t last_elapsed_us_ = 0;
 };

@@ -103,7 +103,8 @@ int AttemptRunner::Run() {
     // a single core. What only sends reports goes wherever there is room.
     const AffinityScope all_cores(cores_);
     channel.emplace(ChannelOptions());
-    reporter.emplace(outbox, ReportBuilder(Trainer::series(), Sizes(), assignment_.attempt()),
+    reporter.emplace(outbox, ReportBuilder(trainer_ != nullptr ? trainer_->series() : std::vector<std::string>(),
+                                   Sizes(), assignment_.attempt()),
                      *channel, MakeReporterOptions(outbox));
   }
   v1::Outcome outcome;
