@@ -21,7 +21,7 @@ v1::JobSpec Resolve(const v1::JobSpec& spec) {
   for (v1::NormalizationOverride& override : *resolved.mutable_normalization_overrides()) {
     ResolveNormalizer(*override.mutable_normalization(), resolved.batch_size());
   }
-  resolved.mutable_checkpoint();
+  ResolveCheckpoint(*resolved.mutable_checkpoint());
   if (!resolved.has_threads()) {
     resolved.set_threads(1);
   }
