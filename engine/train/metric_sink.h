@@ -3,9 +3,12 @@
 #include <cstdint>
 #include <limits>
 #include <string>
+#include <vector>
 
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+
+#include "engine/checkpoint/checkpoint.h"
 
 #include "normlab/v1/records.pb.h"
 
@@ -38,6 +41,7 @@ struct CheckpointRecord {
   std::string manifest_sha256;
   int64_t bytes = 0;
   double seconds = 0;  // that writing it took
+  std::vector<WrittenFile> files;
 };
 
 // Where a run's results go. All calls come from the thread that runs the trainer, in the order of

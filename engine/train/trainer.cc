@@ -241,7 +241,7 @@ absl::Status Trainer::RunToTheEnd(MetricSink& sink,
     Diverged(plan_.total_steps(), "the test loss", sink, outcome);
     return absl::OkStatus();
   }
-  NORMLAB_RETURN_IF_ERROR(WriteFinal(sink));
+  NORMLAB_RETURN_IF_ERROR(WriteFinal(sink, outcome));
   outcome.set_state(v1::Job::SUCCEEDED);
   return absl::OkStatus();
 }
@@ -313,7 +313,8 @@ absl::Status Trainer::WriteCheckpointOf(int64_t step, MetricSink& sink) {
                      .folder = written->folder,
                      .manifest_sha256 = written->manifest_sha256,
                      .bytes = written->bytes,
-                     .seconds = Seconds(std::chrono::steady_clock::now() - begin)});
+                     .seconds = Seconds(std::chrono::steady_clock::now() - begin),
+                     .files = written->files});
   last_checkpoint_step_ = step;
   // After the writing: a slow disk must not take all the time there is.
   last_checkpoint_time_ = options_.clock->Monotonic();
@@ -322,7 +323,7 @@ absl::Status Trainer::WriteCheckpointOf(int64_t step, MetricSink& sink) {
   return absl::OkStatus();
 }
 
-absl::Status Trainer::WriteFinal(MetricSink& sink) {
+absl::Status Trainer::WriteFinal(MetricSink& sink, v1::Outcome& outcome) {
   const auto written =
       WriteCheckpoint(options_.attempt_folder, "final", Contents(plan_.total_steps()));
   if (!written.ok()) {
@@ -330,6 +331,13 @@ absl::Status Trainer::WriteFinal(MetricSink& sink) {
   }
   sink.OnLog(v1::LogLine::INFO, absl::StrCat("final weights written to ", written->folder, " (",
                                              written->bytes, " bytes)"));
+  for (const WrittenFile& file : written->files) {
+    v1::ArtifactFile& announced = *outcome.add_files();
+    announced.set_path(absl::StrCat(written->folder, "/", file.name));
+    announced.set_file_name(DownloadName("final", file.name));
+    announced.set_bytes(file.bytes);
+    announced.set_sha256(file.sha256);
+  }
   return absl::OkStatus();
 }
 

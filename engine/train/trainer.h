@@ -129,7 +129,7 @@ class Trainer {
   // False when stopped.
   bool Evaluate(const std::stop_token& stop);
   absl::Status WriteCheckpointOf(int64_t step, MetricSink& sink);
-  absl::Status WriteFinal(MetricSink& sink);
+  absl::Status WriteFinal(MetricSink& sink, v1::Outcome& outcome);
   CheckpointContents Contents(int64_t step);
 
   // Collects values of the current record; Report sends them.

@@ -135,6 +135,9 @@ int AttemptRunner::Run() {
   }
   spdlog::info("the attempt ends as {}{}", v1::Job::State_Name(outcome.state()),
                outcome.has_failure() ? ": " + outcome.failure().message() : "");
+  for (v1::ArtifactFile& file : *outcome.mutable_files()) {
+    file.set_path(CheckpointFolderForServer(assignment_.attempt_folder(), file.path()));
+  }
   outbox.Finish(std::move(outcome));
   while (!reporter->WaitUntilDelivered(kDeliveryCheckInterval)) {
     if (terminating_()) {
