@@ -24,7 +24,7 @@ v1::JobSpec Resolve(const v1::JobSpec& spec) {
   for (v1::Probe& probe : *resolved.mutable_probes()) {
     ResolveProbe(probe, resolved.batch_size());
   }
-  resolved.mutable_checkpoint();
+  ResolveCheckpoint(*resolved.mutable_checkpoint());
   if (!resolved.has_threads()) {
     resolved.set_threads(1);
   }

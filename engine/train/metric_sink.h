@@ -9,6 +9,8 @@
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 
+#include "engine/checkpoint/checkpoint.h"
+
 #include "normlab/v1/records.pb.h"
 
 namespace normlab::engine {
@@ -45,6 +47,7 @@ struct CheckpointRecord {
   std::string manifest_sha256;
   int64_t bytes = 0;
   double seconds = 0;  // that writing it took
+  std::vector<WrittenFile> files;
 };
 
 // Where a run's results go. All calls come from the thread that runs the trainer, in the order of

@@ -32,6 +32,12 @@ double Seconds(std::chrono::steady_clock::duration duration) {
   return std::chrono::duration<double>(duration).count();
 }
 
+absl::Duration CheckpointInterval(const v1::CheckpointPolicy& policy) {
+  const google::protobuf::Duration& time = policy.every_time();
+  const absl::Duration interval = absl::Seconds(time.seconds()) + absl::Nanoseconds(time.nanos());
+  return interval > absl::ZeroDuration() ? interval : absl::InfiniteDuration();
+}
+
 }  // namespace
 
 Trainer::Trainer(v1::JobSpec resolved,
@@ -41,6 +47,7 @@ Trainer::Trainer(v1::JobSpec resolved,
     : resolved_(std::move(resolved)),
       options_(std::move(options)),
       spec_sha256_(TrainingSpecSha256(resolved_)),
+      checkpoint_interval_(CheckpointInterval(resolved_.checkpoint())),
       graph_(std::move(graph)),
       source_(resolved_, data, PlanLoading(resolved_, data.shape()).prefetch_thread),
       // In the order of the enum Series.
@@ -176,24 +183,35 @@ bool Trainer::EvaluationDue(int64_t step) const {
 }
 
 bool Trainer::CheckpointDue(int64_t step) const {
-  const int64_t interval = resolved_.checkpoint().every_steps();
   // The state a run starts from is there already.
-  return interval > 0 && step % interval == 0 && step > plan_.start_step();
+  if (step <= last_checkpoint_step_) {
+    return false;
+  }
+  const int64_t interval = resolved_.checkpoint().every_steps();
+  return (interval > 0 && step % interval == 0) ||
+         options_.clock->Monotonic() - last_checkpoint_time_ >= checkpoint_interval_;
 }
 
-v1::Outcome Trainer::Run(MetricSink& sink, const std::stop_token& stop) {
+v1::Outcome Trainer::Run(MetricSink& sink,
+                         const std::stop_token& stop,
+                         const std::stop_token& checkpoint) {
   omp_set_num_threads(resolved_.threads());
   start_ = std::chrono::steady_clock::now();
   steps_done_ = plan_.start_step();
   sink.OnSeries(series_);
+  last_checkpoint_step_ = plan_.start_step();
+  last_checkpoint_time_ = options_.clock->Monotonic();
   if (!initial_weights_note_.empty()) {
     sink.OnLog(v1::LogLine::INFO, initial_weights_note_);
   }
   v1::Outcome outcome;
-  const absl::Status status = RunToTheEnd(sink, stop, outcome);
+  const absl::Status status = RunToTheEnd(sink, stop, checkpoint, outcome);
   if (!status.ok()) {
     outcome.set_state(v1::Job::FAILED);
     *outcome.mutable_failure() = ToFailure(status);
+    return outcome;
+  }
+  if (outcome.state() == v1::Job::PAUSED) {
     return outcome;
   }
   FillResult(outcome);
@@ -202,21 +220,20 @@ v1::Outcome Trainer::Run(MetricSink& sink, const std::stop_token& stop) {
 
 absl::Status Trainer::RunToTheEnd(MetricSink& sink,
                                   const std::stop_token& stop,
+                                  const std::stop_token& checkpoint,
                                   v1::Outcome& outcome) {
   if (plan_.start_step() == 0 && !resolved_.has_initial_weights()) {
     InitializeFromData();
   }
   for (int64_t step = plan_.start_step(); step < plan_.total_steps(); ++step) {
     if (stop.stop_requested()) {
-      outcome.set_state(v1::Job::CANCELLED);
-      return absl::OkStatus();
+      return EndStopped(step, checkpoint, sink, outcome);
     }
     if (CheckpointDue(step)) {
       NORMLAB_RETURN_IF_ERROR(WriteCheckpointOf(step, sink));
     }
     if (EvaluationDue(step) && !Evaluate(stop)) {
-      outcome.set_state(v1::Job::CANCELLED);
-      return absl::OkStatus();
+      return EndStopped(step, checkpoint, sink, outcome);
     }
     const TimePoint step_start = std::chrono::steady_clock::now();
     const double learning_rate = LearningRateAt(resolved_, step, length());
@@ -243,8 +260,7 @@ absl::Status Trainer::RunToTheEnd(MetricSink& sink,
     }
   }
   if (!Evaluate(stop)) {
-    outcome.set_state(v1::Job::CANCELLED);
-    return absl::OkStatus();
+    return EndStopped(plan_.total_steps(), checkpoint, sink, outcome);
   }
   if (probes_ != nullptr && std::isfinite(*latest_[kTestLoss])) {
     probe_values_.clear();
@@ -258,8 +274,23 @@ absl::Status Trainer::RunToTheEnd(MetricSink& sink,
     Diverged(plan_.total_steps(), "the test loss", sink, outcome);
     return absl::OkStatus();
   }
-  NORMLAB_RETURN_IF_ERROR(WriteFinal(sink));
+  NORMLAB_RETURN_IF_ERROR(WriteFinal(sink, outcome));
   outcome.set_state(v1::Job::SUCCEEDED);
+  return absl::OkStatus();
+}
+
+absl::Status Trainer::EndStopped(int64_t step,
+                                 const std::stop_token& checkpoint,
+                                 MetricSink& sink,
+                                 v1::Outcome& outcome) {
+  if (!checkpoint.stop_requested()) {
+    outcome.set_state(v1::Job::CANCELLED);
+    return absl::OkStatus();
+  }
+  if (step > last_checkpoint_step_) {
+    NORMLAB_RETURN_IF_ERROR(WriteCheckpointOf(step, sink));
+  }
+  outcome.set_state(v1::Job::PAUSED);
   return absl::OkStatus();
 }
 
@@ -343,13 +374,17 @@ absl::Status Trainer::WriteCheckpointOf(int64_t step, MetricSink& sink) {
                      .folder = written->folder,
                      .manifest_sha256 = written->manifest_sha256,
                      .bytes = written->bytes,
-                     .seconds = Seconds(std::chrono::steady_clock::now() - begin)});
+                     .seconds = Seconds(std::chrono::steady_clock::now() - begin),
+                     .files = written->files});
+  last_checkpoint_step_ = step;
+  // After the writing: a slow disk must not take all the time there is.
+  last_checkpoint_time_ = options_.clock->Monotonic();
   // One that is announced but not known to be committed may become the one to start from.
   PruneCheckpoints(parent, kKeptCheckpoints, sink.CommittedCheckpointStep());
   return absl::OkStatus();
 }
 
-absl::Status Trainer::WriteFinal(MetricSink& sink) {
+absl::Status Trainer::WriteFinal(MetricSink& sink, v1::Outcome& outcome) {
   const auto written =
       WriteCheckpoint(options_.attempt_folder, "final", Contents(plan_.total_steps()));
   if (!written.ok()) {
@@ -357,6 +392,13 @@ absl::Status Trainer::WriteFinal(MetricSink& sink) {
   }
   sink.OnLog(v1::LogLine::INFO, absl::StrCat("final weights written to ", written->folder, " (",
                                              written->bytes, " bytes)"));
+  for (const WrittenFile& file : written->files) {
+    v1::ArtifactFile& announced = *outcome.add_files();
+    announced.set_path(absl::StrCat(written->folder, "/", file.name));
+    announced.set_file_name(DownloadName("final", file.name));
+    announced.set_bytes(file.bytes);
+    announced.set_sha256(file.sha256);
+  }
   return absl::OkStatus();
 }
 

@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
+#include "common/clock.h"
 #include "engine/checkpoint/checkpoint.h"
 #include "engine/data/mapped_dataset.h"
 #include "engine/data/prefetching_source.h"
@@ -34,6 +35,8 @@ struct TrainerOptions {
   std::string resume_folder;
   // Where initial weights may lie.
   std::vector<std::string> data_roots;
+  // By which checkpoint.every_time is measured.
+  const common::Clock* clock = &common::Clock::Real();
 };
 
 // One training run: plans everything, then steps.
@@ -42,7 +45,8 @@ struct TrainerOptions {
 // The test set is evaluated before update t when t is a multiple of the evaluation interval (t = 0
 // included), in the record of step t, and once after the last update, in a last record with step =
 // total_steps. A checkpoint of step n is the state before update n. A run resumed from it repeats
-// step n's evaluation and equals the uninterrupted run bit for bit.
+// step n's evaluation and equals the uninterrupted run bit for bit. Checkpoints are due every
+// checkpoint.every_steps steps and, between steps, checkpoint.every_time after the last one.
 //
 // A loss, parameter or running statistic that is not finite ends the run as DIVERGED at once: at
 // step t when the loss of step t is not, at step t + 1 when the update of step t made one of the
@@ -71,10 +75,14 @@ class Trainer {
   // What computes each pass of each layer in training.
   const std::vector<ImplementationChoice>& implementations() const;
 
-  // Trains from plan().start_step() to the end of the budget, a divergence, a stop request
-  // (CANCELLED, after the current step) or a failure. Call once. The outcome's result is set unless
-  // it failed.
-  v1::Outcome Run(MetricSink& sink, const std::stop_token& stop);
+  // Trains from plan().start_step() to the end of the budget, a divergence, a stop request or a
+  // failure. A stop takes effect after the current step, within an evaluation after its current
+  // batch: CANCELLED; or, when `checkpoint` is requested too, PAUSED with a checkpoint of that very
+  // state (none when the run has made no step since the last one: that is where a new attempt
+  // starts). Call once. The outcome's result is set unless it is FAILED or PAUSED.
+  v1::Outcome Run(MetricSink& sink,
+                  const std::stop_token& stop,
+                  const std::stop_token& checkpoint = {});
 
   // For tests and tools: the model as it is.
   const Graph& graph() const { return graph_; }
@@ -102,7 +110,15 @@ class Trainer {
   absl::Status TakeInitialWeights();
 
   // Runs to the end; sets the outcome's state, or returns the error that ends it.
-  absl::Status RunToTheEnd(MetricSink& sink, const std::stop_token& stop, v1::Outcome& outcome);
+  absl::Status RunToTheEnd(MetricSink& sink,
+                           const std::stop_token& stop,
+                           const std::stop_token& checkpoint,
+                           v1::Outcome& outcome);
+  // Ends a stopped run whose state is that before update `step`.
+  absl::Status EndStopped(int64_t step,
+                          const std::stop_token& checkpoint,
+                          MetricSink& sink,
+                          v1::Outcome& outcome);
   // The plan for the batch size of step `step`.
   Network& NetworkOf(int64_t step);
   // Sets the parameters whose initial values depend on the first batch.
@@ -118,7 +134,7 @@ class Trainer {
   // False when stopped.
   bool Evaluate(const std::stop_token& stop);
   absl::Status WriteCheckpointOf(int64_t step, MetricSink& sink);
-  absl::Status WriteFinal(MetricSink& sink);
+  absl::Status WriteFinal(MetricSink& sink, v1::Outcome& outcome);
   CheckpointContents Contents(int64_t step);
 
   // Collects values of the current record; Report sends them.
@@ -130,6 +146,7 @@ class Trainer {
   const v1::JobSpec resolved_;
   const TrainerOptions options_;
   const std::string spec_sha256_;
+  const absl::Duration checkpoint_interval_;  // infinite: by steps only
   const Graph graph_;
   PrefetchingSource source_;
   v1::WorkerPlan plan_;
@@ -146,6 +163,8 @@ class Trainer {
   // Of the run.
   TimePoint start_;
   int64_t steps_done_ = 0;
+  int64_t last_checkpoint_step_ = 0;  // of this run, or what it started from
+  absl::Duration last_checkpoint_time_;
   bool model_is_finite_ = true;
   std::vector<SeriesValue> record_;  // room for all series
   std::vector<SeriesValue>

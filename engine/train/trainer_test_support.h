@@ -47,10 +47,16 @@ class RecordingSink : public MetricSink {
     if (record.step == stop_after_) {
       stop_.request_stop();
     }
+    if (clock_ != nullptr) {
+      clock_->Advance(step_takes_);
+    }
   }
   void OnCheckpoint(const CheckpointRecord& checkpoint) override {
     EXPECT_EQ(checkpoint.step, last_step_ + 1);
     checkpoints_.push_back(checkpoint);
+    if (checkpoint.step == stop_at_checkpoint_) {
+      stop_.request_stop();
+    }
   }
   void OnLog(v1::LogLine::Severity, absl::string_view text) override { logs_.emplace_back(text); }
   int64_t CommittedCheckpointStep() const override {
@@ -81,6 +87,9 @@ class RecordingSink : public MetricSink {
   std::vector<std::string> logs_;
   int64_t examples_ = 0;
   int64_t stop_after_ = -1;
+  int64_t stop_at_checkpoint_ = -1;
+  common::FakeClock* clock_ = nullptr;  // goes on by so much with every step
+  absl::Duration step_takes_;
   bool commits_ = true;
   std::stop_source stop_;
 

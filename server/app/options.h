@@ -23,6 +23,7 @@ struct RawOptions {
   std::string worker_binary;
   bool pin = true;
   absl::Duration orphan_timeout = absl::Hours(24);
+  double retention_days = 0;  // 0: for ever
   std::string auth = "none";
   absl::Duration stream_write_timeout = absl::Seconds(60);
   absl::Duration drain_timeout = absl::Seconds(10);
@@ -41,6 +42,7 @@ struct ServerOptions {
   std::string worker_binary;
   bool pin = true;
   absl::Duration orphan_timeout = absl::Hours(24);
+  absl::Duration retention = absl::InfiniteDuration();
   absl::Duration stream_write_timeout = absl::Seconds(60);
   absl::Duration drain_timeout = absl::Seconds(10);
   absl::Duration heartbeat_interval = absl::Seconds(5);
