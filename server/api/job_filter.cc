@@ -208,10 +208,13 @@ class Parser {
                           size_t position) {
     absl::Time time;
     std::string error;
-    if (!absl::ParseTime(absl::RFC3339_full, value, &time, &error)) {
+    // A day alone is its first moment, in UTC.
+    if (!absl::ParseTime(absl::RFC3339_full, value, &time, &error) &&
+        !absl::ParseTime("%Y-%m-%d", value, &time, &error)) {
       return Fail(position,
                   absl::StrCat(QuotedForMessage(value),
-                               " is not a time; write it as 2026-01-31T00:00:00Z (RFC 3339)"));
+                               " is not a time; write it as 2026-01-31T00:00:00Z (RFC 3339), or "
+                               "2026-01-31 for the beginning of a day in UTC"));
     }
     // In whole units, so that each comparison becomes one of the two that the store has.
     const absl::Time below = absl::FromUnixMicros(absl::ToUnixMicros(time));

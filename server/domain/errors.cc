@@ -234,24 +234,6 @@ FieldViolation DoesNotFitViolation(absl::string_view field,
                                            limit, " for jobs, so it could never start; ", remedy)};
 }
 
-absl::Status DoesNotFit(absl::string_view field,
-                        absl::string_view what,
-                        absl::string_view needed,
-                        absl::string_view limit,
-                        absl::string_view remedy) {
-  const FieldViolation violation = DoesNotFitViolation(field, what, needed, limit, remedy);
-  google::rpc::BadRequest bad_request;
-  bad_request.add_field_violations()->set_field(violation.field);
-  bad_request.mutable_field_violations(0)->set_description(violation.description);
-  absl::Status status = Make(absl::StatusCode::kInvalidArgument, reason::kDoesNotFit,
-                             absl::StrCat(violation.field, ": ", violation.description),
-                             {{"resource", std::string(what)},
-                              {"needed", std::string(needed)},
-                              {"limit", std::string(limit)}});
-  AddDetail(status, bad_request);
-  return status;
-}
-
 absl::Status Overloaded(absl::Duration retry_after) {
   absl::Status status = Make(absl::StatusCode::kResourceExhausted, reason::kOverloaded,
                              absl::StrCat("the server has too many requests waiting; try again in ",
@@ -380,10 +362,27 @@ absl::Status HelperTimeout(absl::Duration limit) {
                            "server is less busy"));
 }
 
+absl::Status DataNotReadInTime(absl::Duration limit) {
+  return Make(absl::StatusCode::kDeadlineExceeded, reason::kHelperTimeout,
+              absl::StrCat("the job's data files could not be looked at within ",
+                           absl::FormatDuration(limit),
+                           "; try again, and if it happens again look at the disk they lie on"));
+}
+
 absl::Status InternalError(absl::string_view detail) {
   return Make(
       absl::StatusCode::kInternal, reason::kInternal,
       absl::StrCat("a bug in the server: ", detail, "; please report it with the server's log"));
+}
+
+absl::Status WithReason(absl::Status status) {
+  if (!status.ok() && ReasonOf(status).empty()) {
+    google::rpc::ErrorInfo info;
+    info.set_reason(std::string(reason::kUnspecified));
+    info.set_domain(std::string(kErrorDomain));
+    AddDetail(status, info);
+  }
+  return status;
 }
 
 std::string ReasonOf(const absl::Status& status) {
