@@ -14,7 +14,7 @@
 #include "client/cli/context.h"
 #include "client/cli/exit_code.h"
 #include "client/cli/help_formatter.h"
-#include "client/lib/name_hint.h"
+#include "common/name_hint.h"
 
 #include "CLI/App.hpp"
 #include "CLI/Config.hpp"
@@ -124,7 +124,8 @@ std::string UnknownCommand(const CLI::App& app) {
        app.get_subcommands([](const CLI::App* /*any*/) { return true; })) {
     names.push_back(command->get_name());
   }
-  return absl::StrCat("unknown command \"", Printable(*word), "\"; ", NameHint(*word, names));
+  return absl::StrCat("unknown command \"", Printable(*word), "\"; ",
+                      common::NameHint(*word, names));
 }
 
 // Ends the output and turns what went wrong with it into the exit code.

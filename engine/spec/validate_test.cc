@@ -191,6 +191,23 @@ TEST(ValidateTest, TimeLimits) {
   }
 }
 
+TEST(ValidateTest, TimesBetweenCheckpoints) {
+  for (const char* good : {"", "seconds: 1", "seconds: 1 nanos: 1", "seconds: 604800"}) {
+    EXPECT_THAT(Validate(Parse(std::string(kMinimal) + "checkpoint { every_time { " +
+                               std::string(good) + " } }")),
+                IsEmpty())
+        << good;
+  }
+  for (const char* bad :
+       {"nanos: 999999999", "seconds: -1", "seconds: 5 nanos: -1", "seconds: 5 nanos: 1000000000",
+        "seconds: 604800 nanos: 1", "seconds: 9223372036854775807"}) {
+    EXPECT_THAT(Fields(Parse(std::string(kMinimal) + "checkpoint { every_time { " +
+                             std::string(bad) + " } }")),
+                ElementsAre("checkpoint.every_time"))
+        << bad;
+  }
+}
+
 TEST(ValidateTest, ManyViolationsAreCutWithTheirNumber) {
   v1::JobSpec spec = Parse(kMinimal);
   for (int i = 0; i < 2000; ++i) {

@@ -3,15 +3,19 @@
 #include <cstdint>
 #include <limits>
 #include <string>
+#include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+
+#include "engine/checkpoint/checkpoint.h"
 
 #include "normlab/v1/records.pb.h"
 
 namespace normlab::engine {
 
-// One value of a step; `series` is an index into Trainer::series().
+// One value of a step; `series` is a position in the trainer's series().
 struct SeriesValue {
   uint32_t series = 0;
   double value = 0;
@@ -31,6 +35,11 @@ struct StepRecord {
   int64_t examples = 0;
 };
 
+// A series of one layer or of one point of a surface, of which there may be thousands: left out of summaries.
+inline bool IsDetailSeries(absl::string_view series) {
+  return absl::StartsWith(series, "layers/") || absl::StartsWith(series, "loss_surface/");
+}
+
 // A complete checkpoint on disk.
 struct CheckpointRecord {
   int64_t step = 0;
@@ -38,6 +47,7 @@ struct CheckpointRecord {
   std::string manifest_sha256;
   int64_t bytes = 0;
   double seconds = 0;  // that writing it took
+  std::vector<WrittenFile> files;
 };
 
 // Where a run's results go. All calls come from the thread that runs the trainer, in the order of
@@ -49,6 +59,8 @@ class MetricSink {
  public:
   virtual ~MetricSink() = default;
 
+  // Names of the series that records count in; before anything else.
+  virtual void OnSeries(const std::vector<std::string>& /*names*/) {}
   virtual void OnStep(const StepRecord& record) = 0;
   virtual void OnCheckpoint(const CheckpointRecord& checkpoint) = 0;
   virtual void OnLog(v1::LogLine::Severity severity, absl::string_view text) = 0;

@@ -88,7 +88,9 @@ void ReportBuilder::AddStep(const StepEntry& entry) {
     block->mutable_values()->Add(entry.values.begin(), entry.values.end());
     block->add_elapsed_us(entry.info.elapsed_us);
     for (size_t i = 0; i < entry.series.size(); ++i) {
-      latest_[entry.series[i]] = entry.values[i];
+      if (!IsDetailSeries(series_[entry.series[i]])) {
+        latest_[entry.series[i]] = entry.values[i];
+      }
     }
   }
   if (entry.info.step_seconds > 0) {

@@ -23,7 +23,7 @@ constexpr size_t kMaxTerms = 64;
 // Creation times are stored in whole microseconds.
 constexpr absl::Duration kTimeUnit = absl::Microseconds(1);
 
-constexpr absl::string_view kFields = "state, owner, labels.KEY and create_time";
+constexpr absl::string_view kFields = "state, owner, experiment, labels.KEY and create_time";
 
 bool IsFieldCharacter(char c) {
   return absl::ascii_isalnum(c) || c == '_' || c == '-' || c == '.';
@@ -107,7 +107,7 @@ class Parser {
       return CreateTime(op, operator_start, value, value_start);
     }
     const bool is_label = absl::StartsWith(field, "labels.");
-    if (field != "state" && field != "owner" && !is_label) {
+    if (field != "state" && field != "owner" && field != "experiment" && !is_label) {
       return Fail(field_start, absl::StrCat("there is no field ", QuotedForMessage(field),
                                             " to filter by; use one of ", kFields));
     }
@@ -117,6 +117,9 @@ class Parser {
     }
     if (is_label) {
       return Label(field.substr(7), field_start, value);
+    }
+    if (field == "experiment") {
+      return Experiment(value, value_start);
     }
     return field == "state" ? State(value, value_start) : Owner(value, value_start);
   }
@@ -176,6 +179,18 @@ class Parser {
       return Fail(position, "a job has only one owner; ask for one at a time");
     }
     filter_.owner = value;
+    return absl::OkStatus();
+  }
+
+  absl::Status Experiment(const std::string& value, size_t position) {
+    if (!absl::StartsWith(value, "experiments/") || value.size() <= 12) {
+      return Fail(position,
+                  absl::StrCat(QuotedForMessage(value), " is no experiment; write experiments/ID"));
+    }
+    if (filter_.experiment.has_value() && *filter_.experiment != value) {
+      return Fail(position, "a job has only one experiment; ask for one at a time");
+    }
+    filter_.experiment = value;
     return absl::OkStatus();
   }
 

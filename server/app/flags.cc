@@ -110,6 +110,10 @@ ABSL_FLAG(
     absl::Seconds(10),
     "How long SIGTERM waits for calls in progress, for example 10s; a second SIGTERM ends the "
     "waiting.");
+ABSL_FLAG(double,
+          retention_days,
+          0,
+          "Jobs go away, with their records and files, so many days after their end. 0: never.");
 ABSL_FLAG(std::string,
           log_level,
           "info",
@@ -125,7 +129,7 @@ struct Group {
 
 const std::vector<Group>& Groups() {
   static const auto& groups = *new std::vector<Group>{
-      {"Where things are kept", {"data_dir", "work_dir", "data_roots"}},
+      {"Where things are kept", {"data_dir", "work_dir", "data_roots", "retention_days"}},
       {"Where it listens", {"listen", "http_listen", "port_file"}},
       {"Who may call",
        {"auth", "tokens_file", "tls_cert", "tls_key", "tls_client_ca", "allow_plaintext",
@@ -208,6 +212,7 @@ absl::StatusOr<CommandLine> ParseFlags(int argc, char** argv) {
   options.pin = absl::GetFlag(FLAGS_pin);
   options.worker_binary = absl::GetFlag(FLAGS_worker_binary);
   options.orphan_timeout = absl::GetFlag(FLAGS_orphan_timeout);
+  options.retention_days = absl::GetFlag(FLAGS_retention_days);
   options.stream_write_timeout = absl::GetFlag(FLAGS_stream_write_timeout);
   options.drain_timeout = absl::GetFlag(FLAGS_drain_timeout);
   line.log_level = absl::GetFlag(FLAGS_log_level);

@@ -184,6 +184,15 @@ absl::StatusOr<ServerOptions> ResolveOptions(const RawOptions& raw) {
   NORMLAB_RETURN_IF_ERROR(CheckPositive("orphan_timeout", raw.orphan_timeout));
   NORMLAB_RETURN_IF_ERROR(CheckPositive("stream_write_timeout", raw.stream_write_timeout));
   NORMLAB_RETURN_IF_ERROR(CheckPositive("drain_timeout", raw.drain_timeout));
+  // Not: not a number.
+  if (!(raw.retention_days >= 0)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--retention_days=", raw.retention_days,
+                     ": give a number of days, for example 90, or 0 to keep every job"));
+  }
+  if (raw.retention_days > 0) {
+    options.retention = absl::Hours(24) * raw.retention_days;
+  }
   options.orphan_timeout = raw.orphan_timeout;
   options.stream_write_timeout = raw.stream_write_timeout;
   options.drain_timeout = raw.drain_timeout;

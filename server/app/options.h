@@ -25,6 +25,7 @@ struct RawOptions {
   std::string worker_binary;
   bool pin = true;
   absl::Duration orphan_timeout = absl::Hours(24);
+  double retention_days = 0;  // 0: for ever
   std::string auth = "none";
   std::string tokens_file;
   TlsFiles tls;
@@ -51,6 +52,7 @@ struct ServerOptions {
   TlsFiles tls;
   AccessLimits limits;  // with tokens
   absl::Duration orphan_timeout = absl::Hours(24);
+  absl::Duration retention = absl::InfiniteDuration();
   absl::Duration stream_write_timeout = absl::Seconds(60);
   absl::Duration drain_timeout = absl::Seconds(10);
   absl::Duration heartbeat_interval = absl::Seconds(5);

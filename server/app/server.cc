@@ -90,7 +90,9 @@ absl::Status Server::StartParts(ServerParts parts) {
   http_address_ = http.ToString();
 
   hub_ = std::make_unique<Hub>();
-  NORMLAB_ASSIGN_OR_RETURN(store_, Store::Open({.data_dir = options_.data_dir}));
+  NORMLAB_ASSIGN_OR_RETURN(store_, Store::Open({.data_dir = options_.data_dir,
+                                                .work_dir = options_.work_dir,
+                                                .retention = options_.retention}));
   store_->SetCommitListener(
       [this](const std::string& job_id, int64_t last_sequence, bool terminal) {
         hub_->Published(job_id, last_sequence, terminal);

@@ -241,6 +241,7 @@ TEST_F(OptionsTest, RefusesWhatCannotWork) {
   refused("--auth=tokens", [](RawOptions& raw) { raw.auth = "tokens"; });
   refused("--cores=-1", [](RawOptions& raw) { raw.cores = -1; });
   refused("--cores=100000", [](RawOptions& raw) { raw.cores = 100000; });
+  refused("--retention_days", [](RawOptions& raw) { raw.retention_days = -1; });
   refused("--orphan_timeout", [](RawOptions& raw) { raw.orphan_timeout = absl::ZeroDuration(); });
   refused("no worker program", [](RawOptions& raw) { raw.worker_binary = "/no/such/file"; });
   // Without pinning cores are only places.

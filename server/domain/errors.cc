@@ -48,6 +48,7 @@ void AddResource(absl::Status& status, absl::string_view type, absl::string_view
 }
 
 constexpr absl::string_view kJobType = "normlab.v1.Job";
+constexpr absl::string_view kArtifactType = "normlab.v1.Artifact";
 constexpr absl::Duration kStorageRetry = absl::Seconds(1);
 
 absl::Status WithViolations(absl::string_view error_reason,
@@ -147,6 +148,50 @@ absl::Status RequestIdReused(absl::string_view request_id, absl::string_view job
                              {{"job", std::string(job_name)}});
   AddResource(status, kJobType, job_name);
   return status;
+}
+
+absl::Status RequestedJobDeleted(absl::string_view request_id) {
+  return Make(absl::StatusCode::kNotFound, reason::kJobDeleted,
+              absl::StrCat("request_id ", QuotedForMessage(request_id),
+                           " made a job that has been deleted since; use a new request_id for a "
+                           "new job"));
+}
+
+absl::Status JobNotDeletable(const v1::Job& job) {
+  absl::Status status = Make(absl::StatusCode::kFailedPrecondition, reason::kIllegalTransition,
+                             absl::StrCat(job.name(), " is ", StateName(job.state()),
+                                          "; only a job that has ended or is paused can be "
+                                          "deleted: cancel it first, or delete it with force"),
+                             {{"state", StateName(job.state())}});
+  AddResource(status, kJobType, job.name());
+  return status;
+}
+
+absl::Status ArtifactNotFound(absl::string_view name) {
+  absl::Status status = Make(
+      absl::StatusCode::kNotFound, reason::kArtifactNotFound,
+      absl::StrCat("there is no artifact ", QuotedForMessage(name),
+                   " (a running job keeps its newest checkpoints only); list those that there are "
+                   "with ListArtifacts (normlab artifacts)"));
+  AddResource(status, kArtifactType, name);
+  return status;
+}
+
+absl::Status ArtifactDamaged(absl::string_view name, absl::string_view detail) {
+  absl::Status status =
+      Make(absl::StatusCode::kDataLoss, reason::kArtifactDamaged,
+           absl::StrCat("the file of ", name, " is not there as it was written (", detail,
+                        "); somebody changed the server's work folder: restore it from a backup, "
+                        "or run the job again, which gives the same weights"));
+  AddResource(status, kArtifactType, name);
+  return status;
+}
+
+absl::Status OffsetOutOfRange(int64_t offset, int64_t bytes) {
+  return Make(absl::StatusCode::kOutOfRange, reason::kOffsetOutOfRange,
+              absl::StrCat("offset ", offset, " is beyond the end of the file, which has ", bytes,
+                           " bytes; start again from 0"),
+              {{"bytes", absl::StrCat(bytes)}});
 }
 
 absl::Status JobIdTaken(absl::string_view job_name) {

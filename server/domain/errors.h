@@ -30,6 +30,10 @@ inline constexpr absl::string_view kInvalidPageToken = "INVALID_PAGE_TOKEN";
 inline constexpr absl::string_view kJobNotFound = "JOB_NOT_FOUND";
 inline constexpr absl::string_view kSeriesNotFound = "SERIES_NOT_FOUND";
 inline constexpr absl::string_view kRequestIdReused = "REQUEST_ID_REUSED";
+inline constexpr absl::string_view kJobDeleted = "JOB_DELETED";
+inline constexpr absl::string_view kArtifactNotFound = "ARTIFACT_NOT_FOUND";
+inline constexpr absl::string_view kArtifactDamaged = "ARTIFACT_DAMAGED";
+inline constexpr absl::string_view kOffsetOutOfRange = "OFFSET_OUT_OF_RANGE";
 inline constexpr absl::string_view kJobIdTaken = "JOB_ID_TAKEN";
 inline constexpr absl::string_view kJobTerminal = "JOB_TERMINAL";
 inline constexpr absl::string_view kIllegalTransition = "ILLEGAL_TRANSITION";
@@ -74,6 +78,16 @@ absl::Status SeriesNotFound(absl::string_view job_name,
                             const std::vector<std::string>& existing);
 // ALREADY_EXISTS: the request_id was used for another body; names the job it made.
 absl::Status RequestIdReused(absl::string_view request_id, absl::string_view job_name);
+// NOT_FOUND: the job that this request_id made was deleted since.
+absl::Status RequestedJobDeleted(absl::string_view request_id);
+// FAILED_PRECONDITION: only a terminal or paused job can be deleted.
+absl::Status JobNotDeletable(const v1::Job& job);
+// NOT_FOUND: no artifact of this name, or one whose file the worker has replaced since.
+absl::Status ArtifactNotFound(absl::string_view name);
+// DATA_LOSS: the file of an artifact is gone or is not what was written.
+absl::Status ArtifactDamaged(absl::string_view name, absl::string_view detail);
+// OUT_OF_RANGE: a position beyond the end of a file.
+absl::Status OffsetOutOfRange(int64_t offset, int64_t bytes);
 // ALREADY_EXISTS.
 absl::Status JobIdTaken(absl::string_view job_name);
 // FAILED_PRECONDITION: the job has ended.
