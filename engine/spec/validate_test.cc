@@ -291,7 +291,7 @@ TEST(ValidateTest, ArraysAreOneFileOrFour) {
   v1::JobSpec spec =
       Parse(WithData("arrays { x_train: 'a' y_train: 'b' x_test: 'c' y_test: 'd' }"));
   spec.mutable_data()->mutable_arrays()->set_y_test(std::string("d\0", 2));
-  EXPECT_THAT(Validate(spec), ElementsAre(Says("data.arrays.y_test", "zero byte")));
+  EXPECT_THAT(Validate(spec), ElementsAre(Says("data.arrays.y_test", "control characters")));
   EXPECT_THAT(Validate(Parse(WithData("cifar10 { path: '" + std::string(4097, 'x') + "' }"))),
               ElementsAre(Says("data.cifar10.path", "4097 bytes")));
 }

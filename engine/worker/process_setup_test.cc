@@ -109,7 +109,9 @@ TEST(ProcessSetupDeathTest, AFileThatGrowsBeyondTheLimitIsAnErrorNotADeath) {
   EXPECT_EXIT(
       {
         SetUpProcess("setup-test");
-        const rlimit small{100, 100};
+        rlimit small;
+        small.rlim_cur = 100;
+        small.rlim_max = 100;
         setrlimit(RLIMIT_FSIZE, &small);
         std::FILE* file = std::tmpfile();
         const char text[200] = {};

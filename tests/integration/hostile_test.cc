@@ -279,7 +279,8 @@ TEST_F(HostileTest, NumbersThatAreNoneAreRefusedInEveryField) {
       const grpc::Status status = Validate(spec);
       EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT) << path << " " << value;
       bool named = false;
-      for (const auto& violation : DetailOf<google::rpc::BadRequest>(status).field_violations()) {
+      const auto bad_request = DetailOf<google::rpc::BadRequest>(status);
+      for (const auto& violation : bad_request.field_violations()) {
         named |= violation.field().find(field.name()) != std::string::npos;
       }
       EXPECT_TRUE(named) << path << "=" << value << ": " << status.error_message();
