@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 
+#include "common/series_name.h"
 #include "common/status_macros.h"
 #include "engine/checkpoint/checkpoint.h"
 #include "engine/checkpoint/initial_weights.h"
@@ -438,7 +439,7 @@ void Trainer::FillResult(v1::Outcome& outcome) {
   // Of a diverged run the last finite values are worth keeping.
   const auto& values = outcome.state() == v1::Job::DIVERGED ? latest_finite_ : latest_;
   for (size_t i = 0; i < values.size(); ++i) {
-    if (values[i].has_value() && !IsDetailSeries(series_[i])) {
+    if (values[i].has_value() && !common::IsDetailSeries(series_[i])) {
       (*result.mutable_final_metrics())[series_[i]] = *values[i];
     }
   }

@@ -4,7 +4,7 @@
 #include <cstring>
 #include <utility>
 
-#include "engine/train/metric_sink.h"
+#include "common/series_name.h"
 
 namespace normlab::engine {
 namespace {
@@ -90,7 +90,7 @@ void ReportBuilder::AddStep(const StepEntry& entry) {
     block->mutable_values()->Add(entry.values.begin(), entry.values.end());
     block->add_elapsed_us(entry.info.elapsed_us);
     for (size_t i = 0; i < entry.series.size(); ++i) {
-      if (!IsDetailSeries(series_[entry.series[i]])) {
+      if (!common::IsDetailSeries(series_[entry.series[i]])) {
         latest_[entry.series[i]] = entry.values[i];
       }
     }
