@@ -4,6 +4,8 @@
 #include <cstring>
 #include <utility>
 
+#include "engine/train/metric_sink.h"
+
 namespace normlab::engine {
 namespace {
 
