@@ -1,5 +1,7 @@
 #include "server/api/caller.h"
 
+#include <vector>
+
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 
@@ -30,6 +32,9 @@ absl::Status CheckOwner(Backend& backend, const Caller& caller, absl::string_vie
   const std::vector<absl::string_view> parts = absl::StrSplit(resource, '/');
   if (parts.size() < 2) {
     return absl::OkStatus();
+  }
+  if (parts[0] == "experiments") {
+    return InternalError("experiments have no rule for owners in CheckOwner");
   }
   const absl::StatusOr<std::string> id = ParseJobName(absl::StrCat(parts[0], "/", parts[1]));
   if (!id.ok()) {

@@ -22,6 +22,7 @@
 #include "server/app/testing/server_test_fixture.h"
 #include "server/auth/method_rules.h"
 
+#include "normlab/v1/experiments.pb.h"
 #include "normlab/v1/normalization.grpc.pb.h"
 
 namespace normlab::server {
@@ -49,7 +50,8 @@ std::string ReasonOfCall(const grpc::Status& status) {
 std::vector<const MethodDescriptor*> PublicMethods() {
   std::vector<const MethodDescriptor*> methods;
   for (const FileDescriptor* file :
-       {v1::CreateJobRequest::descriptor()->file(), v1::NormalizeRequest::descriptor()->file()}) {
+       {v1::CreateJobRequest::descriptor()->file(), v1::NormalizeRequest::descriptor()->file(),
+        v1::CreateExperimentRequest::descriptor()->file()}) {
     for (int i = 0; i < file->service_count(); ++i) {
       for (int j = 0; j < file->service(i)->method_count(); ++j) {
         methods.push_back(file->service(i)->method(j));

@@ -17,6 +17,7 @@
 #include "server/domain/access_errors.h"
 #include "server/domain/errors.h"
 
+#include "normlab/v1/experiments.pb.h"
 #include "normlab/v1/normalization.pb.h"
 
 namespace normlab::server {
@@ -90,7 +91,8 @@ TEST_F(AuthorizerTest, RolesAreCheckedAndWhatHasNoRuleIsForNobody) {
 TEST_F(AuthorizerTest, EveryPublicMethodHasOneRule) {
   std::multiset<std::string> served;
   for (const google::protobuf::FileDescriptor* file :
-       {v1::CreateJobRequest::descriptor()->file(), v1::NormalizeRequest::descriptor()->file()}) {
+       {v1::CreateJobRequest::descriptor()->file(), v1::NormalizeRequest::descriptor()->file(),
+        v1::CreateExperimentRequest::descriptor()->file()}) {
     for (int i = 0; i < file->service_count(); ++i) {
       for (int j = 0; j < file->service(i)->method_count(); ++j) {
         served.insert(file->service(i)->method(j)->name());

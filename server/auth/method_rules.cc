@@ -24,6 +24,14 @@ constexpr std::array kRules = {
     MethodRule{"ReadArtifact", kViewer, false},
     MethodRule{"ReadMetrics", kViewer, false},
     MethodRule{"ReadLogs", kViewer, false},
+    // normlab.v1.Experiments
+    MethodRule{"CreateExperiment", kSubmitter, true},
+    MethodRule{"GetExperiment", kViewer, false},
+    MethodRule{"ListExperiments", kViewer, false},
+    MethodRule{"CancelExperiment", kSubmitter, true},
+    MethodRule{"DeleteExperiment", kSubmitter, true},
+    MethodRule{"WatchExperiment", kViewer, false},
+    MethodRule{"SummarizeExperiment", kViewer, false},
     // normlab.v1.Normalization: computes on what it is sent and keeps nothing, but it costs time.
     MethodRule{"Normalize", kSubmitter, false},
     // normlab.v1.Server
