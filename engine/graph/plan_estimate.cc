@@ -280,11 +280,9 @@ class Walk {
     } else if (size_.training) {
       weights_ += weights * 2 * element;  // for the forward pass and for the gradient of the input
     } else {
-      const Saturating copy =
-          weights * element *
-          (MayUseWinograd(node, size_, WeightPass::kOther) ? kWinogradGrowth : 1);
-      weights_ += copy;
-      Reserve(copy, time);  // making it may take as much again
+      // Winograd's are transformed once and for all, which takes as much memory again, all the time.
+      const bool winograd = MayUseWinograd(node, size_, WeightPass::kOther);
+      weights_ += weights * element * (winograd ? 2 * kWinogradGrowth : 1);
     }
     weights_ += plain_copy ? weights * kFloat : Saturating(0);
     Reserve(KernelScratch(node, size_, WeightPass::kOther), time);
