@@ -77,6 +77,8 @@ class Walk {
         }
       }
     }
+    // All refreshes of weights share one piece, which lives as long as the plan.
+    weights_ += refresh_scratch_;
     const Saturating peak = Peak();
     const Saturating total = kept_ + peak + peak.value() / kGaps +
                              Saturating(static_cast<int64_t>(nodes_)) * kBytesPerNode;
@@ -280,9 +282,10 @@ class Walk {
     } else if (size_.training) {
       weights_ += weights * 2 * element;  // for the forward pass and for the gradient of the input
     } else {
-      // Winograd's are transformed once and for all, which takes as much memory again, all the time.
       const bool winograd = MayUseWinograd(node, size_, WeightPass::kOther);
-      weights_ += weights * element * (winograd ? 2 * kWinogradGrowth : 1);
+      const Saturating copy = weights * element * (winograd ? kWinogradGrowth : 1);
+      weights_ += copy;
+      refresh_scratch_ = Larger(refresh_scratch_, copy);  // making it may take as much again
     }
     weights_ += plain_copy ? weights * kFloat : Saturating(0);
     Reserve(KernelScratch(node, size_, WeightPass::kOther), time);
@@ -393,6 +396,7 @@ class Walk {
   std::vector<Buffer> buffers_;
   Saturating kept_;
   Saturating weights_;
+  Saturating refresh_scratch_;
 };
 
 }  // namespace
