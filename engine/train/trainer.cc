@@ -1,8 +1,6 @@
 #include "engine/train/trainer.h"
 
-#include <omp.h>
-
-#include <cmath>
+#include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -13,7 +11,6 @@
 #include "engine/checkpoint/initial_weights.h"
 #include "engine/init/initializer.h"
 #include "engine/models/job_check.h"
-#include "engine/optim/schedule.h"
 #include "engine/spec/load_plan.h"
 #include "engine/train/failure.h"
 #include "engine/train/model_tensors.h"
@@ -22,11 +19,9 @@
 namespace normlab::engine {
 namespace {
 
-constexpr int kKeptCheckpoints = 2;
-constexpr char kCheckpointsFolder[] = "/checkpoints";
-
-double Seconds(std::chrono::steady_clock::duration duration) {
-  return std::chrono::duration<double>(duration).count();
+// "layer1.0.conv1" of "layer1.0.conv1.weight".
+std::string LayerOf(const std::string& tensor) {
+  return tensor.substr(0, tensor.rfind('.'));
 }
 
 }  // namespace
@@ -55,6 +50,9 @@ absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Plan(v1::JobSpec resolved,
   NORMLAB_RETURN_IF_ERROR(ViolationsToStatus(check.violations));
   std::unique_ptr<Trainer> trainer(
       new Trainer(std::move(resolved), data, std::move(options), *std::move(check.graph)));
+  if (!trainer->options_.resume_folder.empty()) {
+    trainer->measured_ = ReadMeasuredChoices(trainer->options_.resume_folder);
+  }
   NORMLAB_RETURN_IF_ERROR(trainer->PlanNetworks());
   if (!trainer->options_.resume_folder.empty()) {
     NORMLAB_RETURN_IF_ERROR(WithReason(trainer->Resume(), v1::FailureReason::CHECKPOINT_ERROR));
@@ -71,7 +69,9 @@ absl::Status Trainer::PlanNetworks() {
   NORMLAB_ASSIGN_OR_RETURN(optimizer_, MakeOptimizer(resolved_, graph_));
   const RunLength& length = source_.length();
   const auto options = [this](Mode mode, int64_t batch_size) {
-    return OptionsOf(resolved_, source_.source().shape(), mode, batch_size);
+    NetworkOptions wanted = OptionsOf(resolved_, source_.source().shape(), mode, batch_size);
+    wanted.measured = &measured_;
+    return wanted;
   };
   if (length.train_examples >= resolved_.batch_size()) {
     NORMLAB_ASSIGN_OR_RETURN(
@@ -103,6 +103,12 @@ absl::Status Trainer::Resume() {
   }
   plan_.set_start_step(step);
   initial_weights_sha256_ = loaded.initial_weights_sha256;
+  resumed_metrics_ = loaded.latest_metrics;
+  for (size_t i = 0; i < series().size(); ++i) {
+    if (const auto found = resumed_metrics_.find(series()[i]); found != resumed_metrics_.end()) {
+      latest_[i] = latest_finite_[i] = found->second;
+    }
+  }
   return absl::OkStatus();
 }
 
@@ -114,6 +120,7 @@ absl::Status Trainer::TakeInitialWeights() {
                           .ignore = {weights.ignore().begin(), weights.ignore().end()},
                           .data_roots = options_.data_roots},
                          WeightTargets(graph_, *model_)));
+  FitGains(summary.kept);
   initial_weights_sha256_ = summary.sha256;
   initial_weights_note_ = absl::StrCat(
       "the run begins with ", summary.read, " tensors of ", summary.path, " (SHA-256 ",
@@ -123,14 +130,42 @@ absl::Status Trainer::TakeInitialWeights() {
   return absl::OkStatus();
 }
 
+void Trainer::FitGains(const std::vector<std::string>& kept) {
+  const std::set<std::string> initialized(kept.begin(), kept.end());
+  const std::vector<ParameterSpec>& specs = graph_.parameters();
+  std::set<std::string> given_weights;  // by their layers
+  for (const ParameterSpec& spec : specs) {
+    if (!initialized.contains(spec.name)) {
+      given_layers_.insert(LayerOf(spec.name));
+      if (spec.role == ParameterRole::kWeight) {
+        given_weights.insert(LayerOf(spec.name));
+      }
+    }
+  }
+  for (const ParameterSpec& spec : specs) {
+    if (spec.role == ParameterRole::kGain && initialized.contains(spec.name) &&
+        given_weights.contains(LayerOf(spec.name))) {
+      SetGainToNorms(specs, spec, model_->parameters.span());
+    }
+  }
+}
+
 CheckpointContents Trainer::Contents(int64_t step) {
+  std::map<std::string, double> latest;
+  for (size_t i = 0; i < series().size(); ++i) {
+    if (latest_finite_[i].has_value()) {
+      latest[series()[i]] = *latest_finite_[i];
+    }
+  }
   return {.step = step,
           .seed = resolved_.seed(),
           .spec_sha256 = spec_sha256_,
           .model = AsConst(ModelTensors(graph_, *model_)),
           .optimizer = AsConst(OptimizerTensors(graph_, *optimizer_)),
           .optimizer_counters = AsConst(OptimizerCounters(*optimizer_)),
-          .initial_weights_sha256 = initial_weights_sha256_};
+          .initial_weights_sha256 = initial_weights_sha256_,
+          .measured_choices = measured_,
+          .latest_metrics = std::move(latest)};
 }
 
 int64_t Trainer::planned_bytes() const {
@@ -143,211 +178,6 @@ int64_t Trainer::planned_bytes() const {
 
 const std::vector<ImplementationChoice>& Trainer::implementations() const {
   return (full_ != nullptr ? full_ : rest_)->implementations();
-}
-
-bool Trainer::EvaluationDue(int64_t step) const {
-  const v1::Evaluation& evaluation = resolved_.evaluation();
-  const int64_t interval = evaluation.every_steps() > 0
-                               ? evaluation.every_steps()
-                               : evaluation.every_epochs() * source_.length().steps_per_epoch;
-  return interval > 0 && step % interval == 0;
-}
-
-bool Trainer::CheckpointDue(int64_t step) const {
-  const int64_t interval = resolved_.checkpoint().every_steps();
-  // The state a run starts from is there already.
-  return interval > 0 && step % interval == 0 && step > plan_.start_step();
-}
-
-v1::Outcome Trainer::Run(MetricSink& sink, const std::stop_token& stop) {
-  omp_set_num_threads(resolved_.threads());
-  start_ = std::chrono::steady_clock::now();
-  steps_done_ = plan_.start_step();
-  if (!initial_weights_note_.empty()) {
-    sink.OnLog(v1::LogLine::INFO, initial_weights_note_);
-  }
-  v1::Outcome outcome;
-  const absl::Status status = RunToTheEnd(sink, stop, outcome);
-  if (!status.ok()) {
-    outcome.set_state(v1::Job::FAILED);
-    *outcome.mutable_failure() = ToFailure(status);
-    return outcome;
-  }
-  FillResult(outcome);
-  return outcome;
-}
-
-absl::Status Trainer::RunToTheEnd(MetricSink& sink,
-                                  const std::stop_token& stop,
-                                  v1::Outcome& outcome) {
-  if (plan_.start_step() == 0 && !resolved_.has_initial_weights()) {
-    InitializeFromData();
-  }
-  for (int64_t step = plan_.start_step(); step < plan_.total_steps(); ++step) {
-    if (stop.stop_requested()) {
-      outcome.set_state(v1::Job::CANCELLED);
-      return absl::OkStatus();
-    }
-    if (CheckpointDue(step)) {
-      NORMLAB_RETURN_IF_ERROR(WriteCheckpointOf(step, sink));
-    }
-    if (EvaluationDue(step) && !Evaluate(stop)) {
-      outcome.set_state(v1::Job::CANCELLED);
-      return absl::OkStatus();
-    }
-    const TimePoint step_start = std::chrono::steady_clock::now();
-    const double learning_rate = LearningRateAt(resolved_, step, length());
-    const BatchResult result = TrainStep(step, learning_rate);
-    Add(kTrainLoss, result.loss);
-    if (!std::isfinite(result.loss)) {
-      Report(step, step_start, /*examples=*/0, sink);
-      Diverged(step, "the training loss", sink, outcome);
-      return absl::OkStatus();
-    }
-    const int64_t examples = source_.BatchSizeOf(step);
-    if (has_classes()) {
-      Add(kTrainAccuracy, static_cast<double>(result.correct) / static_cast<double>(examples));
-    }
-    Add(kLearningRate, learning_rate);
-    steps_done_ = step + 1;
-    Report(step, step_start, examples, sink);
-    if (!model_is_finite_) {
-      Diverged(step + 1, "a weight or a running statistic", sink, outcome);
-      return absl::OkStatus();
-    }
-  }
-  if (!Evaluate(stop)) {
-    outcome.set_state(v1::Job::CANCELLED);
-    return absl::OkStatus();
-  }
-  Report(plan_.total_steps(), std::chrono::steady_clock::now(), /*examples=*/0, sink);
-  if (!std::isfinite(*latest_[kTestLoss])) {
-    Diverged(plan_.total_steps(), "the test loss", sink, outcome);
-    return absl::OkStatus();
-  }
-  NORMLAB_RETURN_IF_ERROR(WriteFinal(sink));
-  outcome.set_state(v1::Job::SUCCEEDED);
-  return absl::OkStatus();
-}
-
-Network& Trainer::NetworkOf(int64_t step) {
-  return source_.BatchSizeOf(step) == resolved_.batch_size() ? *full_ : *rest_;
-}
-
-void Trainer::InitializeFromData() {
-  Network& network = NetworkOf(0);
-  source_.LoadTraining(0, network.input(), network.labels(), network.targets());
-  network.SetStep(0);
-  network.SetUpdateRunningStatistics(false);
-  network.ForwardInitializing();
-  network.SetUpdateRunningStatistics(true);
-}
-
-BatchResult Trainer::TrainStep(int64_t step, double learning_rate) {
-  Network& network = NetworkOf(step);
-  // Every update changed the parameters, maybe through the other plan.
-  network.ParametersChanged();
-  source_.LoadTraining(step, network.input(), network.labels(), network.targets());
-  network.SetStep(step);
-  const BatchResult result = network.Forward();
-  if (std::isfinite(result.loss)) {
-    network.Backward();
-    model_is_finite_ =
-        optimizer_->Step(learning_rate, model_->gradients.span(), model_->parameters.span()) &&
-        AllFinite(model_->state.span());
-  }
-  return result;
-}
-
-bool Trainer::Evaluate(const std::stop_token& stop) {
-  const std::optional<EvaluationResult> result = evaluator_->Run(stop);
-  if (!result.has_value()) {
-    return false;
-  }
-  Add(kTestLoss, result->loss);
-  if (has_classes()) {
-    Add(kTestAccuracy, result->accuracy);
-  }
-  return true;
-}
-
-absl::Status Trainer::WriteCheckpointOf(int64_t step, MetricSink& sink) {
-  const TimePoint begin = std::chrono::steady_clock::now();
-  const std::string parent = options_.attempt_folder + kCheckpointsFolder;
-  const auto written = WriteCheckpoint(parent, CheckpointName(step), Contents(step));
-  if (!written.ok()) {
-    return WithReason(written.status(), v1::FailureReason::CHECKPOINT_ERROR);
-  }
-  sink.OnCheckpoint({.step = step,
-                     .folder = written->folder,
-                     .manifest_sha256 = written->manifest_sha256,
-                     .bytes = written->bytes,
-                     .seconds = Seconds(std::chrono::steady_clock::now() - begin)});
-  // One that is announced but not known to be committed may become the one to start from.
-  PruneCheckpoints(parent, kKeptCheckpoints, sink.CommittedCheckpointStep());
-  return absl::OkStatus();
-}
-
-absl::Status Trainer::WriteFinal(MetricSink& sink) {
-  const auto written =
-      WriteCheckpoint(options_.attempt_folder, "final", Contents(plan_.total_steps()));
-  if (!written.ok()) {
-    return WithReason(written.status(), v1::FailureReason::CHECKPOINT_ERROR);
-  }
-  sink.OnLog(v1::LogLine::INFO, absl::StrCat("final weights written to ", written->folder, " (",
-                                             written->bytes, " bytes)"));
-  return absl::OkStatus();
-}
-
-void Trainer::Add(Series series, double value) {
-  record_[record_size_++] = {series, value};
-  latest_[series] = value;
-  if (std::isfinite(value)) {
-    latest_finite_[series] = value;
-  }
-}
-
-void Trainer::Report(int64_t step, TimePoint step_start, int64_t examples, MetricSink& sink) {
-  const TimePoint now = std::chrono::steady_clock::now();
-  sink.OnStep(
-      {.step = step,
-       .values = absl::MakeConstSpan(record_.data(), record_size_),
-       .elapsed_us = std::chrono::duration_cast<std::chrono::microseconds>(now - start_).count(),
-       .step_seconds = examples > 0 ? static_cast<float>(Seconds(now - step_start)) : 0.0F,
-       .examples = examples});
-  record_size_ = 0;
-}
-
-void Trainer::Diverged(int64_t step,
-                       absl::string_view what,
-                       MetricSink& sink,
-                       v1::Outcome& outcome) {
-  steps_done_ = step;
-  outcome.set_state(v1::Job::DIVERGED);
-  sink.OnLog(v1::LogLine::WARNING,
-             absl::StrCat(what, " is not finite at step ", step,
-                          ": the run diverged; use a smaller learning rate, another initializer "
-                          "or a normalizer"));
-}
-
-void Trainer::FillResult(v1::Outcome& outcome) {
-  v1::Result& result = *outcome.mutable_result();
-  // Of a diverged run the last finite values are worth keeping.
-  const auto& values = outcome.state() == v1::Job::DIVERGED ? latest_finite_ : latest_;
-  for (size_t i = 0; i < values.size(); ++i) {
-    if (values[i].has_value()) {
-      (*result.mutable_final_metrics())[series()[i]] = *values[i];
-    }
-  }
-  result.set_steps(steps_done_);
-  result.set_training_seconds(Seconds(std::chrono::steady_clock::now() - start_));
-  result.set_weights_sha256(WeightsSha256(ModelTensors(graph_, *model_)));
-  for (const ImplementationChoice& choice : implementations()) {
-    v1::LayerImplementation& implementation = *result.add_implementations();
-    implementation.set_layer(choice.layer);
-    implementation.set_pass(choice.pass);
-    implementation.set_implementation(choice.implementation);
-  }
 }
 
 }  // namespace normlab::engine
