@@ -64,6 +64,12 @@ ReportBuilder::ReportBuilder(std::vector<std::string> series,
                              int32_t attempt)
     : series_(std::move(series)), sizes_(sizes), attempt_(attempt), step_(sizes.start_step) {
   rate_samples_.push_back({});
+  for (size_t i = 0; i < series_.size(); ++i) {
+    const auto known = sizes_.latest_metrics.find(series_[i]);
+    if (known != sizes_.latest_metrics.end()) {
+      latest_[static_cast<uint32_t>(i)] = known->second;
+    }
+  }
 }
 
 void ReportBuilder::AddStep(const StepEntry& entry) {

@@ -130,6 +130,12 @@ class CreateJobCall : public std::enable_shared_from_this<CreateJobCall> {
     if (spec_.has_initial_weights() && !Concerns(violations_, "initial_weights")) {
       *inspect.mutable_initial_weights() = spec_.initial_weights();
     }
+    if (!Concerns(violations_, "precision")) {
+      inspect.set_precision(spec_.precision());
+    }
+    if (violations_.empty()) {
+      *inspect.mutable_resolved_spec() = engine::Resolve(spec_);
+    }
     inspect.mutable_data_roots()->Add(backend_.options.data_roots.begin(),
                                       backend_.options.data_roots.end());
     inspect.set_cache_folder(backend_.options.cache_folder);
