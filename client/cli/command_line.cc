@@ -141,6 +141,7 @@ int Run(const std::vector<std::string>& arguments,
   AddGetCommand(app, selected);
   AddCancelCommand(app, selected);
   AddMetricsCommand(app, selected);
+  AddArtifactsCommand(app, selected);
   AddNormalizeCommand(app, selected);
   AddVersionCommand(app, selected);
   try {
