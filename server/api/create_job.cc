@@ -112,6 +112,11 @@ class CreateJobCall : public std::enable_shared_from_this<CreateJobCall> {
         return;
       }
     }
+    if (absl::Status health = backend_.store.Health(); absl::IsDataLoss(health)) {
+      // Nothing should be added to a damaged database.
+      Finish(std::move(health));
+      return;
+    }
     violations_ = engine::Validate(spec_);
     const bool data_is_clear =
         spec_.has_data() && spec_.data().source_case() != 0 && !Concerns(violations_, "data");
