@@ -5,6 +5,7 @@
 
 #include "engine/models/build_graph.h"
 #include "engine/models/normalized_sets.h"
+#include "engine/models/probe_check.h"
 #include "engine/spec/schedule_warnings.h"
 
 namespace normlab::engine {
@@ -17,6 +18,9 @@ JobCheck CheckJob(const v1::JobSpec& resolved, const DatasetShape& shape) {
   check.violations.insert(check.violations.end(), built.violations.begin(), built.violations.end());
   if (built.graph.has_value()) {
     CheckNormalizedSets(resolved, built, check);
+    for (Violation& violation : CheckProbes(resolved, *built.graph)) {
+      check.violations.push_back(std::move(violation));
+    }
   }
   if (resolved.convolution_algorithm() == v1::ConvolutionAlgorithm::MEASURE) {
     check.warnings.push_back(

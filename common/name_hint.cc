@@ -1,4 +1,4 @@
-#include "client/lib/name_hint.h"
+#include "common/name_hint.h"
 
 #include <algorithm>
 #include <utility>
@@ -8,7 +8,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
 
-namespace normlab::client {
+namespace normlab::common {
 namespace {
 
 // Longer names are not misspelt field names, and the distance is quadratic.
@@ -71,4 +71,4 @@ std::string NameHint(absl::string_view name, const std::vector<std::string>& can
   return absl::StrCat("use one of ", absl::StrJoin(candidates, ", "));
 }
 
-}  // namespace normlab::client
+}  // namespace normlab::common

@@ -5,7 +5,7 @@
 
 #include "absl/strings/string_view.h"
 
-namespace normlab::client {
+namespace normlab::common {
 
 // Number of insertions, deletions, replacements and swaps of neighbours that turn `a` into `b`
 // (optimal string alignment). Thread-safe; O(|a| |b|).
@@ -19,4 +19,4 @@ std::string NearestName(absl::string_view name, const std::vector<std::string>& 
 // Thread-safe.
 std::string NameHint(absl::string_view name, const std::vector<std::string>& candidates);
 
-}  // namespace normlab::client
+}  // namespace normlab::common
