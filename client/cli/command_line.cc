@@ -164,6 +164,7 @@ int Run(const std::vector<std::string>& arguments,
   AddGetCommand(app, selected);
   AddCancelCommand(app, selected);
   AddMetricsCommand(app, selected);
+  AddArtifactsCommand(app, selected);
   AddNormalizeCommand(app, selected);
   AddTokenCommand(app, selected);
   AddVersionCommand(app, selected);

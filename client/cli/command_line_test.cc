@@ -1,5 +1,3 @@
-#include "client/cli/command_line.h"
-
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -7,17 +5,15 @@
 #include <fstream>
 #include <sstream>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
 #include "gmock/gmock.h"
 #include "google/protobuf/util/json_util.h"
 #include "gtest/gtest.h"
 
+#include "client/cli/command_line_test_support.h"
 #include "client/lib/npy.h"
-#include "client/lib/testing/fake_jobs_service.h"
 
 #include "nlohmann/json.hpp"
 
@@ -33,166 +29,6 @@ using testing::IsEmpty;
 using testing::Not;
 using testing::SizeIs;
 using testing::StartsWith;
-
-struct Outcome {
-  int exit_code = -1;
-  std::string out;
-  std::string err;
-};
-
-std::string ReadBack(std::FILE* file) {
-  std::string text;
-  std::rewind(file);
-  for (int c = std::fgetc(file); c != EOF; c = std::fgetc(file)) {
-    text.push_back(static_cast<char>(c));
-  }
-  std::fclose(file);
-  return text;
-}
-
-Outcome RunWith(const std::vector<std::string>& arguments, const std::string& input = "") {
-  std::istringstream in(input);
-  std::FILE* out = std::tmpfile();
-  std::FILE* err = std::tmpfile();
-  Outcome outcome;
-  outcome.exit_code = RunCommandLine(arguments, in, out, err);
-  outcome.out = ReadBack(out);
-  outcome.err = ReadBack(err);
-  return outcome;
-}
-
-std::vector<std::string> Lines(const std::string& text) {
-  std::vector<std::string> lines = absl::StrSplit(text, '\n');
-  EXPECT_EQ(lines.back(), "") << "output must end with a line break: " << text;
-  lines.pop_back();
-  return lines;
-}
-
-Job NamedJob(const std::string& name, Job::State state) {
-  Job job;
-  job.set_name(name);
-  job.set_state(state);
-  job.mutable_progress()->set_total_steps(9);
-  job.mutable_progress()->set_total_epochs(3);
-  if (state == Job::SUCCEEDED) {
-    (*job.mutable_result()->mutable_final_metrics())["test/accuracy"] = 0.8725;
-    job.mutable_result()->set_steps(9);
-  }
-  if (state == Job::FAILED) {
-    job.mutable_failure()->set_reason(normlab::v1::FailureReason::OUT_OF_MEMORY);
-    job.mutable_failure()->set_message("needed more than was estimated");
-  }
-  return job;
-}
-
-// States, a log line, training points at steps 0..4 and one evaluation at step 3.
-std::vector<FakeRecord> History(Job::State end) {
-  return {FakeState(Job::QUEUED),
-          FakeState(Job::RUNNING),
-          FakeLog("hello\x1b[31m"),
-          FakePoints{.step = 0, .elapsed_us = 10, .values = {{"train/loss", 0.1}}},
-          FakePoints{.step = 1, .elapsed_us = 20, .values = {{"train/loss", 1.0 / 3}}},
-          FakePoints{.step = 2, .elapsed_us = 30, .values = {{"train/loss", std::nan("")}}},
-          FakePoints{.step = 3, .values = {{"test/loss", 2.5e-7}, {"test/accuracy", 0.5}}},
-          FakePoints{.step = 3, .elapsed_us = 40, .values = {{"train/loss", INFINITY}}},
-          FakePoints{.step = 4, .elapsed_us = 50, .values = {{"train/loss", -0.0}}},
-          FakeState(end, "the end")};
-}
-
-class CommandLineTest : public testing::Test {
- protected:
-  CommandLineTest() {
-    for (const auto& [id, state] :
-         std::vector<std::pair<std::string, Job::State>>{{"ok", Job::SUCCEEDED},
-                                                         {"failed", Job::FAILED},
-                                                         {"cancelled", Job::CANCELLED},
-                                                         {"diverged", Job::DIVERGED}}) {
-      server_.AddJob(NamedJob(absl::StrCat("jobs/", id), state), History(state));
-    }
-  }
-
-  Outcome Call(std::vector<std::string> arguments, const std::string& input = "") {
-    arguments.insert(arguments.end(), {"--server", server_.address(), "--retry-for", "5s"});
-    return RunWith(arguments, input);
-  }
-
-  FakeServer server_;
-};
-
-TEST_F(CommandLineTest, WatchExitCodeSaysHowTheJobEnded) {
-  EXPECT_EQ(Call({"watch", "ok"}).exit_code, 0);
-  EXPECT_EQ(Call({"watch", "jobs/failed"}).exit_code, 1);
-  EXPECT_EQ(Call({"watch", "cancelled"}).exit_code, 5);
-  EXPECT_EQ(Call({"watch", "diverged", "--output", "json"}).exit_code, 6);
-  EXPECT_EQ(Call({"watch", "missing"}).exit_code, 4);
-  EXPECT_EQ(Call({"watch", "ok", "--after", "99"}).exit_code, 4);
-  EXPECT_EQ(Call({"watch", "ok", "--after", "-1"}).exit_code, 2);
-  EXPECT_EQ(Call({"watch"}).exit_code, 2);
-  EXPECT_EQ(Call({"wach", "ok"}).exit_code, 2);
-  EXPECT_EQ(RunWith({"get", "x", "--server", "127.0.0.1:1", "--retry-for", "0s"}).exit_code, 3);
-  EXPECT_EQ(RunWith({"--help"}).exit_code, 0);
-}
-
-TEST_F(CommandLineTest, WatchInAPipePrintsPlainLines) {
-  const Outcome outcome = Call({"watch", "ok"});
-  EXPECT_THAT(outcome.err, IsEmpty());
-  EXPECT_THAT(outcome.out, Not(HasSubstr("\x1b")));
-  const std::vector<std::string> lines = Lines(outcome.out);
-  ASSERT_THAT(lines, SizeIs(testing::Ge(7)));
-  EXPECT_THAT(lines[0], HasSubstr(" QUEUED"));
-  EXPECT_THAT(lines[1], HasSubstr(" RUNNING"));
-  EXPECT_THAT(lines[2], HasSubstr("INFO  hello?[31m"));
-  EXPECT_THAT(lines[3], StartsWith("step 1/9  epoch 1/3  train/loss 0.1"));
-  EXPECT_EQ(lines[4], "evaluation at step 3: test/loss 2.5e-07  test/accuracy 50.00%");
-  EXPECT_THAT(lines[5], StartsWith("step 5/9  epoch 2/3  train/loss -0"));  // the last one, always
-  EXPECT_THAT(lines[6], HasSubstr(" SUCCEEDED: the end"));
-  EXPECT_EQ(lines.back(), "test accuracy: 87.25%");
-  EXPECT_THAT(outcome.out, Not(HasSubstr("test/accuracy  87.25%")));
-  const Outcome failed = Call({"watch", "failed"});
-  EXPECT_THAT(failed.out, HasSubstr("OUT_OF_MEMORY: needed more than was estimated"));
-}
-
-TEST_F(CommandLineTest, WatchAfterARecordShowsTheStepOfEachRecord) {
-  // The snapshot of the job, and the heartbeat, are at its end.
-  Job job = NamedJob("jobs/over", Job::SUCCEEDED);
-  job.mutable_progress()->set_step(9);
-  job.mutable_progress()->set_epoch(3);
-  job.mutable_spec()->set_epochs(3);
-  server_.AddJob(job, History(Job::SUCCEEDED));
-  const std::vector<std::string> lines = Lines(Call({"watch", "over", "--after", "4"}).out);
-  ASSERT_THAT(lines, SizeIs(testing::Ge(3)));
-  EXPECT_THAT(lines[0], StartsWith("step 2/9  epoch 1/3  train/loss 0.3333"));
-  EXPECT_THAT(lines[1], StartsWith("evaluation at step 3: "));
-  EXPECT_THAT(lines[2], StartsWith("step 5/9  epoch 2/3  train/loss -0"));
-  // 9 steps may be 2 epochs of 4 and a piece of the third: no epoch rather than a wrong one.
-  job.mutable_spec()->set_steps(9);
-  server_.AddJob(job, History(Job::SUCCEEDED));
-  EXPECT_THAT(Call({"watch", "over", "--after", "4"}).out,
-              StartsWith("step 2/9  train/loss 0.3333"));
-}
-
-TEST_F(CommandLineTest, EvaluationLinesLeaveTheLearningRateOut) {
-  server_.AddJob(
-      NamedJob("jobs/rates", Job::SUCCEEDED),
-      {FakePoints{.step = 8, .values = {{"train/learning_rate", 0.1}, {"test/accuracy", 0.5}}},
-       FakeState(Job::SUCCEEDED)});
-  const std::vector<std::string> lines = Lines(Call({"watch", "rates"}).out);
-  ASSERT_THAT(lines, SizeIs(testing::Ge(2)));
-  EXPECT_EQ(lines[0], "evaluation at step 8: test/accuracy 50.00%");
-  EXPECT_THAT(lines[1], HasSubstr(" SUCCEEDED"));  // no line of progress repeats it
-}
-
-TEST_F(CommandLineTest, WatchSaysWhenItIsConnectedAgain) {
-  server_.DropStreams({2, 3});
-  const Outcome outcome = Call({"watch", "ok"});
-  EXPECT_EQ(outcome.exit_code, 0);
-  const std::vector<std::string> lines = Lines(outcome.err);
-  ASSERT_THAT(lines, SizeIs(4));
-  EXPECT_THAT(lines[0], StartsWith("connection lost ("));
-  EXPECT_EQ(lines[1], "connected again");
-  EXPECT_THAT(lines[2], StartsWith("connection lost ("));
-  EXPECT_EQ(lines[3], "connected again");
-}
 
 TEST_F(CommandLineTest, UnknownCommandsAreNamed) {
   Outcome outcome = RunWith({"submt", "--model", "mlp"});
@@ -249,83 +85,6 @@ TEST_F(CommandLineTest, ListAndGetShowTheExperiment) {
   EXPECT_THAT(list, testing::ContainsRegex("jobs/c +RUNNING +cnn +none +0/9"));
 }
 
-TEST_F(CommandLineTest, WatchJsonPrintsEveryRecordOnALine) {
-  server_.DropStreams({2, 0, 3});
-  const Outcome outcome = Call({"watch", "jobs/ok", "--output", "json"});
-  const std::vector<std::string> lines = Lines(outcome.out);
-  ASSERT_THAT(lines, SizeIs(10));
-  for (size_t i = 0; i < lines.size(); ++i) {
-    const json record = json::parse(lines[i]);
-    EXPECT_EQ(record["sequence"], std::to_string(i + 1));
-    EXPECT_EQ(record.size(), 2U);
-  }
-  EXPECT_EQ(lines[1], R"({"sequence":"2","state":{"state":"RUNNING"}})");
-  EXPECT_EQ(
-      lines[4],
-      R"({"sequence":"5","metrics":{"step":"1","elapsedUs":"20","values":{"train/loss":0.3333333333333333}}})");
-  EXPECT_EQ(
-      lines[5],
-      R"({"sequence":"6","metrics":{"step":"2","elapsedUs":"30","values":{"train/loss":"NaN"}}})");
-  EXPECT_EQ(json::parse(lines[2])["log"]["text"], "hello\x1b[31m");
-  EXPECT_EQ(json::parse(lines[9])["state"]["message"], "the end");
-  const Outcome rest = Call({"watch", "ok", "--output", "json", "--after", "8"});
-  EXPECT_THAT(Lines(rest.out), ElementsAre(lines[8], lines[9]));
-}
-
-TEST_F(CommandLineTest, MetricsCsvIsExact) {
-  EXPECT_EQ(Call({"metrics", "ok"}).out,
-            "step,train/loss,test/loss,test/accuracy\n"
-            "0,0.1,,\n"
-            "1,0.3333333333333333,,\n"
-            "2,NaN,,\n"
-            "3,Infinity,2.5e-07,0.5\n"
-            "4,-0,,\n");
-  EXPECT_EQ(
-      Call({"metrics", "ok", "--series", "test/loss,train/loss", "--from", "3", "--to", "3"}).out,
-      "step,test/loss,train/loss\n"
-      "3,2.5e-07,Infinity\n");
-  // A series without points in the range is an empty column, not a missing one.
-  EXPECT_EQ(
-      Call({"metrics", "ok", "--series", "test/loss", "--series", "train/loss", "--to", "0"}).out,
-      "step,test/loss,train/loss\n0,,0.1\n");
-  EXPECT_EQ(Call({"metrics", "ok", "--series", "nope"}).exit_code, 4);
-}
-
-TEST_F(CommandLineTest, MetricsJson) {
-  EXPECT_EQ(Call({"metrics", "ok", "--format", "jsonl", "--from", "2", "--to", "3"}).out,
-            "{\"step\":\"2\",\"values\":{\"train/loss\":\"NaN\"}}\n"
-            "{\"step\":\"3\",\"values\":{\"train/loss\":\"Infinity\",\"test/loss\":2.5e-07,"
-            "\"test/accuracy\":0.5}}\n");
-  const json document = json::parse(Call({"metrics", "ok", "--output", "json"}).out);
-  ASSERT_EQ(document["series"].size(), 3U);
-  EXPECT_EQ(document["series"][0]["name"], "train/loss");
-  EXPECT_EQ(document["series"][0]["steps"], json({"0", "1", "2", "3", "4"}));
-  EXPECT_EQ(document["series"][0]["values"][1], 1.0 / 3);
-  EXPECT_EQ(Call({"metrics", "ok", "--series", "test/loss", "--to", "0", "--format", "json"}).out,
-            "{\"series\":[\n{\"name\":\"test/loss\",\"steps\":[],\"values\":[]}\n]}\n");
-}
-
-TEST_F(CommandLineTest, MetricsFollowEqualsMetrics) {
-  server_.DropStreams({5});
-  const Outcome follow = Call({"metrics", "ok", "--follow", "--series", "train/loss,test/loss"});
-  EXPECT_EQ(follow.exit_code, 0);
-  EXPECT_EQ(follow.out, Call({"metrics", "ok", "--series", "train/loss,test/loss"}).out);
-  EXPECT_EQ(Call({"metrics", "ok", "--follow", "--format", "jsonl", "--from", "4"}).out,
-            "{\"step\":\"4\",\"values\":{\"train/loss\":-0}}\n");
-  EXPECT_EQ(Call({"metrics", "ok", "--follow"}).out, Call({"metrics", "ok"}).out);
-  EXPECT_EQ(Call({"metrics", "nope", "--follow"}).out, "");  // not even a header
-  EXPECT_EQ(Call({"metrics", "ok", "--follow", "--format", "json"}).exit_code, 2);
-  EXPECT_EQ(Call({"metrics", "ok", "--follow", "--chart"}).exit_code, 2);
-}
-
-TEST_F(CommandLineTest, MetricsChartDrawsTheLoss) {
-  const Outcome outcome = Call({"metrics", "ok", "--chart"});
-  EXPECT_THAT(outcome.out,
-              AllOf(StartsWith("train/loss\n"), HasSubstr("0.3333"), HasSubstr("step 0")));
-  EXPECT_EQ(Call({"metrics", "ok", "--chart", "--format", "csv"}).exit_code, 2);
-  EXPECT_EQ(Call({"metrics", "ok", "--chart", "--output", "json"}).exit_code, 2);
-}
-
 TEST_F(CommandLineTest, SubmitPrintsTheJobAndRetriesWithOneId) {
   server_.FailCalls(2, grpc::Status(grpc::StatusCode::UNAVAILABLE, "restarting"));
   const Outcome outcome = Call(
@@ -377,82 +136,8 @@ TEST_F(CommandLineTest, InvalidSpecsNameTheirPlace) {
   EXPECT_EQ(outcome.err, "The spec is valid: 1 core, 1.0 MiB, 0 parameters.\n");
   EXPECT_EQ(json::parse(outcome.out)["batch_size"], 7);  // a spec file again
   EXPECT_EQ(Call({"validate", "-", "--local"}, outcome.out).out, outcome.out);
-}
-
-TEST_F(CommandLineTest, NormalizeReadsAndPrintsArrays) {
-  const Outcome outcome =
-      Call({"normalize", "--spec", "{batch: {epsilon: 0.5}}", "--input", "-", "--output-gradient",
-            "[[1, 0], [0, 0.1]]", "--parameter", "weight=[1, 2]", "--parameter", "tau=[\"NaN\"]",
-            "--inference", "--seed", "7", "--step", "9"},
-           "[[1, 2],\n [3, 4.5]]");
-  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
-  const json printed = json::parse(outcome.out);
-  EXPECT_EQ(printed["output"], json::parse("[[2, 4], [6, 9]]"));
-  EXPECT_EQ(printed["input_gradient"], json::parse("[[1, 0], [0, 0.1]]"));
-  EXPECT_EQ(printed["parameter_gradients"]["weight"][1][1], 0.1);
-  EXPECT_EQ(printed["statistics"]["mean"], 0.1);
-  EXPECT_EQ(printed["implementation"], "doubling");
-  const auto requests = server_.normalize_requests();
-  ASSERT_THAT(requests, SizeIs(1));
-  EXPECT_EQ(requests[0].normalizer().batch().epsilon(), 0.5);
-  EXPECT_THAT(requests[0].input().dims(), ElementsAre(2, 2));
-  EXPECT_THAT(requests[0].parameters().at("weight").values(), ElementsAre(1, 2));
-  EXPECT_TRUE(std::isnan(requests[0].parameters().at("tau").values(0)));
-  EXPECT_EQ(requests[0].statistics(), normlab::v1::Statistics::INFERENCE);
-  EXPECT_EQ(requests[0].seed(), 7U);
-  EXPECT_EQ(requests[0].step(), 9);
-
-  const Outcome plain = Call({"normalize", "--spec", "batch", "--input", "[[1], [2]]"});
-  EXPECT_FALSE(json::parse(plain.out).contains("input_gradient"));
-  EXPECT_EQ(server_.normalize_requests().back().statistics(), normlab::v1::Statistics::TRAINING);
-  EXPECT_TRUE(server_.normalize_requests().back().normalizer().has_batch());
-}
-
-TEST_F(CommandLineTest, NormalizeWritesFiles) {
-  const std::string place = absl::StrCat(testing::TempDir(), "/normlab_cli_normalize");
-  Outcome outcome = Call({"normalize", "--spec", "none", "--input", "[[1, 2]]", "--output-gradient",
-                          "[[3, 4]]", "-o", place});
-  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
-  EXPECT_EQ(outcome.out, "");
-  std::ifstream file(place + "/output.npy", std::ios::binary);
-  std::stringstream bytes;
-  bytes << file.rdbuf();
-  const absl::StatusOr<normlab::v1::Tensor> output = ParseNpy(bytes.str());
-  ASSERT_TRUE(output.ok()) << output.status();
-  EXPECT_THAT(output->values(), ElementsAre(2, 4));
-  for (const char* name :
-       {"/input_gradient.npy", "/parameter_gradients.weight.npy", "/statistics.mean.npy"}) {
-    EXPECT_TRUE(std::ifstream(place + name).good()) << name;
-  }
-  std::filesystem::remove_all(place);
-  outcome = Call({"normalize", "--spec", "none", "--input", "[[1, 2]]", "-o", place + ".json"});
-  EXPECT_EQ(json::parse(std::ifstream(place + ".json"))["output"], json::parse("[[2, 4]]"));
-  std::remove((place + ".json").c_str());
-  EXPECT_EQ(
-      Call({"normalize", "--spec", "none", "--input", "[[1]]", "-o", "/no/such/x.json"}).exit_code,
-      4);
-}
-
-TEST_F(CommandLineTest, NormalizeNamesWhatIsWrong) {
-  const std::string path = absl::StrCat(testing::TempDir(), "/normlab_cli_normalizer.yaml");
-  std::ofstream(path) << "batch:\n  epsilon: -1\n";
-  Outcome outcome = Call({"normalize", "--spec", path, "--input", "[[1], [2]]"});
-  EXPECT_EQ(outcome.exit_code, 4);
-  EXPECT_THAT(outcome.err,
-              HasSubstr(absl::StrCat(path, ":2:12: normalizer.batch.epsilon: is negative")));
-  std::remove(path.c_str());
-  outcome = Call({"normalize", "--spec", "{batch: {epsilonn: 1}}", "--input", "[[1], [2]]"});
-  EXPECT_EQ(outcome.exit_code, 4);
-  EXPECT_THAT(outcome.err, HasSubstr("--spec:1:10: normalizer.batch.epsilonn: unknown field"));
-  outcome = Call({"normalize", "--spec", "batch", "--input", "[[1], [2, 3]]"});
-  EXPECT_EQ(outcome.exit_code, 4);
-  EXPECT_THAT(outcome.err, HasSubstr("--input the array at [1]"));
-  EXPECT_EQ(Call({"normalize", "--spec", "batch"}).exit_code, 2);
-  EXPECT_EQ(
-      Call({"normalize", "--spec", "batch", "--input", "[[1]]", "--parameter", "weight"}).exit_code,
-      2);
-  EXPECT_EQ(Call({"normalize", "--spec", "-", "--input", "-"}, "{batch: {}}").exit_code, 2);
-  EXPECT_THAT(server_.normalize_requests(), SizeIs(1)) << "only the first was worth sending";
+  EXPECT_THAT(Call({"validate", "-", "--local"}, "{model: {mlpp: {}}}").err,
+              HasSubstr("<stdin>:1:10: "));
 }
 
 TEST_F(CommandLineTest, ErrorsAreJsonWhenAskedFor) {

@@ -16,6 +16,7 @@ void AddListCommand(CLI::App& app, Command& selected);
 void AddGetCommand(CLI::App& app, Command& selected);
 void AddCancelCommand(CLI::App& app, Command& selected);
 void AddMetricsCommand(CLI::App& app, Command& selected);
+void AddArtifactsCommand(CLI::App& app, Command& selected);
 void AddNormalizeCommand(CLI::App& app, Command& selected);
 void AddTokenCommand(CLI::App& app, Command& selected);
 void AddVersionCommand(CLI::App& app, Command& selected);

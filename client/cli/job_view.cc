@@ -152,6 +152,20 @@ std::string FormatLogLine(const Output& out, const normlab::v1::LogLine& line) {
                       out.Paint(color, severity), " ", Printable(line.text()));
 }
 
+std::string DescribeData(const normlab::v1::DataSummary& data) {
+  const std::string shape =
+      data.dense() ? absl::StrCat(data.channels(), data.channels() == 1 ? " feature" : " features")
+                   : absl::StrCat(data.channels(), data.channels() == 1 ? " channel" : " channels",
+                                  " of ", data.height(), "x", data.width());
+  const std::string answers =
+      data.targets() > 0
+          ? absl::StrCat(data.targets(), data.targets() == 1 ? " target" : " targets")
+          : absl::StrCat(data.classes(), " classes");
+  return absl::StrCat(shape, data.floats() ? " (floats), " : " (bytes), ", answers, ", ",
+                      data.train_examples(), " training and ", data.test_examples(),
+                      " test examples");
+}
+
 std::string DescribeJob(const Output& out, const Job& job) {
   std::string text =
       absl::StrCat(out.Paint(Color::kBold, job.name()), "  ", PaintState(out, job.state()), "\n");
@@ -160,6 +174,9 @@ std::string DescribeJob(const Output& out, const Job& job) {
   AppendField("labels", Printable(absl::StrJoin(labels, ", ", absl::PairFormatter("="))), &text);
   AppendField("model", FormatModel(job.spec().model()), &text);
   AppendField("data", FormatData(job.spec().data()), &text);
+  if (job.has_data()) {
+    AppendField("read as", DescribeData(job.data()), &text);
+  }
   AppendField("normalization", FormatNormalizations(job.spec()), &text);
   AppendField("optimizer", FormatOptimizer(job.spec().optimizer()), &text);
   if (job.spec().has_schedule()) {

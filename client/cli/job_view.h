@@ -17,6 +17,9 @@ namespace normlab::client {
 // The name of a state in its colour.
 std::string PaintState(const Output& out, normlab::v1::Job::State state);
 
+// "3 channels of 32x32 (bytes), 10 classes, 50000 training and 10000 test examples".
+std::string DescribeData(const normlab::v1::DataSummary& data);
+
 // Everything worth knowing about one job, in several lines.
 std::string DescribeJob(const Output& out, const normlab::v1::Job& job);
 

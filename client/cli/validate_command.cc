@@ -7,6 +7,7 @@
 
 #include "client/cli/commands.h"
 #include "client/cli/exit_code.h"
+#include "client/cli/job_view.h"
 #include "client/cli/spec_options.h"
 #include "client/lib/number_format.h"
 
@@ -60,6 +61,9 @@ int Validate(const ValidateOptions& options, CommandContext& context) {
       "The spec is valid: ", estimate.cores(), estimate.cores() == 1 ? " core, " : " cores, ",
       FormatBytes(static_cast<double>(estimate.memory_bytes())), ", ",
       FormatCount(static_cast<double>(estimate.parameters())), " parameters.\n"));
+  if (job->has_data()) {
+    context.err().Write(absl::StrCat("The data are read as ", DescribeData(job->data()), ".\n"));
+  }
   for (const std::string& warning : job->warnings()) {
     context.err().Write(
         absl::StrCat(context.err().Paint(Color::kYellow, "warning: "), Printable(warning), "\n"));

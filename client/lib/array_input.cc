@@ -7,6 +7,7 @@
 #include <system_error>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 
@@ -64,6 +65,11 @@ absl::StatusOr<normlab::v1::Tensor> ReadArray(const std::string& option,
   const std::string where = absl::StrCat(argument == "-" ? "standard input" : argument, ": ");
   if (bytes.size() > kMaxBytes) {
     return fail(where, absl::StrCat("has more than ", kMaxBytes, " bytes; give a smaller array"));
+  }
+  if (absl::StartsWith(bytes, "PK\x03\x04")) {
+    return fail(where,
+                "is a .npz archive of several arrays; give one of them as .npy, written with "
+                "numpy.save('x.npy', numpy.load('x.npz')['x'])");
   }
   absl::StatusOr<normlab::v1::Tensor> tensor =
       IsNpy(bytes) ? ParseNpy(bytes) : ParseJsonArray(bytes);

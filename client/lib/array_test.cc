@@ -123,6 +123,21 @@ TEST(NpyTest, ReadsWhatNumpyWrites) {
               ElementsAre(0, 4));
 }
 
+TEST(NpyTest, ReadsIntegersThatFloatsHaveExactly) {
+  const auto header = [](const char* type) {
+    return absl::StrCat("{'descr': '", type, "', 'fortran_order': False, 'shape': (2,), }");
+  };
+  auto tensor = ParseNpy(NumpyFile(header("<i8"), BytesOf<int64_t>({-16777216, 3})));
+  ASSERT_TRUE(tensor.ok()) << tensor.status();
+  EXPECT_THAT(tensor->values(), ElementsAre(-16777216.0F, 3.0F));
+  tensor = ParseNpy(NumpyFile(header("|u1"), BytesOf<uint8_t>({255, 0})));
+  ASSERT_TRUE(tensor.ok()) << tensor.status();
+  EXPECT_THAT(tensor->values(), ElementsAre(255.0F, 0.0F));
+  tensor = ParseNpy(NumpyFile(header("<i4"), BytesOf<int32_t>({1, 16777217})));
+  EXPECT_THAT(std::string(tensor.status().message()),
+              AllOf(HasSubstr("value 1"), HasSubstr("16777217"), HasSubstr("astype")));
+}
+
 TEST(NpyTest, WritesWhatItReadsAndAligned) {
   for (const Tensor& tensor :
        {MakeTensor({2, 1, 3, 1}, {1, 2, 3, 4, std::nanf(""), -0.0F}), MakeTensor({3}, {1, 2, 3}),
@@ -149,7 +164,7 @@ TEST(NpyTest, RefusesWhatItCannotReadWithARemedy) {
     return absl::StrCat("{'descr': ", type, ", 'fortran_order': ", order, ", 'shape': ", shape,
                         ", }");
   };
-  EXPECT_THAT(message(NumpyFile(header("'<i4'", "False", "(2,)"), two)), HasSubstr("'<i4'"));
+  EXPECT_THAT(message(NumpyFile(header("'<c8'", "False", "(2,)"), two)), HasSubstr("'<c8'"));
   EXPECT_THAT(message(NumpyFile(header("'>f4'", "False", "(2,)"), two)), HasSubstr("astype"));
   EXPECT_THAT(message(NumpyFile(header("'|O'", "False", "(2,)"), two)), HasSubstr("float32"));
   EXPECT_THAT(message(NumpyFile(header("'<f4'", "True", "(1, 2)"), two)),

@@ -184,6 +184,20 @@ absl::StatusOr<Job> Client::CancelJob(absl::string_view name) {
   });
 }
 
+absl::StatusOr<std::vector<normlab::v1::Artifact>> Client::ListArtifacts(absl::string_view job) {
+  normlab::v1::ListArtifactsRequest request;
+  request.set_parent(JobName(job));
+  absl::StatusOr<normlab::v1::ListArtifactsResponse> listed =
+      Call<normlab::v1::ListArtifactsResponse>(
+          [&](grpc::ClientContext* context, normlab::v1::ListArtifactsResponse* response) {
+            return jobs_->ListArtifacts(context, request, response);
+          });
+  if (!listed.ok()) {
+    return listed.status();
+  }
+  return std::vector<normlab::v1::Artifact>(listed->artifacts().begin(), listed->artifacts().end());
+}
+
 absl::StatusOr<normlab::v1::ServerInfo> Client::GetServerInfo() {
   const normlab::v1::GetServerInfoRequest request;
   return Call<normlab::v1::ServerInfo>(

@@ -5,6 +5,7 @@
 #include <memory>
 #include <stop_token>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -100,6 +101,15 @@ class Client {
   absl::Status ReadMetrics(
       normlab::v1::ReadMetricsRequest request,
       const std::function<absl::Status(const normlab::v1::ReadMetricsResponse&)>& consume);
+
+  // Files of a job, oldest first.
+  absl::StatusOr<std::vector<normlab::v1::Artifact>> ListArtifacts(absl::string_view job);
+
+  // Hands a file's bytes from `offset` on to `consume`, each once and in order; a break is mended.
+  // `expect`: as listed. ABORTED: the file is another one than that by now.
+  absl::Status ReadArtifact(const normlab::v1::Artifact& expect,
+                            int64_t offset,
+                            const std::function<absl::Status(absl::string_view bytes)>& consume);
 
   // Hands log lines to `consume`, each once and in order; with `follow`, until the job is over.
   absl::Status ReadLogs(

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <limits>
+#include <type_traits>
 #include <vector>
 
 #include "absl/strings/numbers.h"
@@ -19,6 +21,8 @@ static_assert(std::endian::native == std::endian::little, "values are copied as 
 
 constexpr absl::string_view kMagic = "\x93NUMPY";
 constexpr size_t kVersionBytes = 2;
+constexpr size_t kMaxValues = std::numeric_limits<int>::max();  // of a repeated field
+constexpr int32_t kLargestInteger = 1 << 24;
 constexpr size_t kAlignment = 64;  // of the values, as NumPy writes it
 
 absl::Status Bad(absl::string_view problem) {
@@ -81,12 +85,25 @@ absl::Status CopyValues(absl::string_view data, normlab::v1::Tensor& tensor) {
                             data.size(), " follow"));
   }
   const size_t count = data.size() / sizeof(Value);
+  if (count > kMaxValues) {
+    return absl::InvalidArgumentError(absl::StrCat("the .npy array has ", count,
+                                                   " values, of which a message holds at most ",
+                                                   kMaxValues, "; give a smaller array"));
+  }
   tensor.mutable_values()->Reserve(static_cast<int>(count));
   for (size_t i = 0; i < count; ++i) {
     Value value = 0;
     std::memcpy(&value, data.data() + i * sizeof(Value), sizeof(Value));
     const auto narrow = static_cast<float>(value);
-    if (std::isinf(narrow) && !std::isinf(value)) {
+    if constexpr (std::is_integral_v<Value>) {
+      // All of which float32 has exactly.
+      if (value > kLargestInteger || (std::is_signed_v<Value> && value < -kLargestInteger)) {
+        return absl::InvalidArgumentError(
+            absl::StrCat("value ", i, " of the array is ", value,
+                         ", which float32 may not have exactly; write the array with "
+                         "x.astype(numpy.float32), scaled as you want it"));
+      }
+    } else if (std::isinf(narrow) && !std::isinf(value)) {
       return absl::InvalidArgumentError(absl::StrCat("value ", i, " of the array is ", value,
                                                      ", beyond float32; scale the array"));
     }
@@ -145,9 +162,19 @@ absl::StatusOr<normlab::v1::Tensor> ParseNpy(absl::string_view bytes) {
     status = CopyValues<float>(data, tensor);
   } else if (name == "<f8") {
     status = CopyValues<double>(data, tensor);
+  } else if (name == "|u1") {
+    status = CopyValues<uint8_t>(data, tensor);
+  } else if (name == "|i1") {
+    status = CopyValues<int8_t>(data, tensor);
+  } else if (name == "<i2") {
+    status = CopyValues<int16_t>(data, tensor);
+  } else if (name == "<i4") {
+    status = CopyValues<int32_t>(data, tensor);
+  } else if (name == "<i8") {
+    status = CopyValues<int64_t>(data, tensor);
   } else {
     status = Bad(absl::StrCat("the .npy array has elements of type ", *type,
-                              ", but only float32 and float64 (<f4, <f8) are read"));
+                              ", but only float32, float64, int8 to int64 and uint8 are read"));
   }
   if (!status.ok()) {
     return status;

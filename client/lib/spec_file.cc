@@ -17,6 +17,7 @@
 #include "client/lib/source_text.h"
 #include "client/lib/spec_binder.h"
 #include "client/lib/text_proto.h"
+#include "common/name_hint.h"
 
 #include "yaml-cpp/depthguard.h"
 #include "yaml-cpp/eventhandler.h"
@@ -26,6 +27,11 @@ namespace normlab::client {
 namespace {
 
 constexpr size_t kMaxBytes = 1 << 20;
+
+// What messages call a file.
+std::string ShownName(const std::string& path) {
+  return path == "-" ? "<stdin>" : path;
+}
 
 SpecViolation Unreadable(const std::string& path, absl::string_view why) {
   return {.where = {.source = path},
@@ -199,7 +205,7 @@ SpecResult ParseSpec(const std::string& name, absl::string_view text, SpecFormat
 SpecResult ReadSpecFile(const std::string& path, std::istream& standard_input) {
   SpecResult result;
   const std::optional<std::string> text = ReadText(path, standard_input, result);
-  return text.has_value() ? ParseSpec(path, *text, FormatOfFile(path)) : result;
+  return text.has_value() ? ParseSpec(ShownName(path), *text, FormatOfFile(path)) : result;
 }
 
 SpecResult ReadNormalizer(const std::string& name,
@@ -215,9 +221,25 @@ SpecResult ReadNormalizer(const std::string& name,
   const absl::string_view trimmed = absl::StripLeadingAsciiWhitespace(argument);
   const bool written_out = absl::StartsWith(trimmed, "{") || absl::StrContains(argument, ": ") ||
                            absl::StrContains(argument, "\n");
+  std::error_code error;
+  if (!written_out && argument != "-" && argument.find_first_of("/.") == std::string::npos &&
+      !std::filesystem::exists(argument, error)) {
+    std::vector<std::string> kinds;
+    for (int i = 0; i < normalizer.GetDescriptor()->field_count(); ++i) {
+      const auto* field = normalizer.GetDescriptor()->field(i);
+      if (IsMessageChoice(*field)) {
+        kinds.push_back(field->name());
+      }
+    }
+    result.violations.push_back(
+        {.where = {.source = name},
+         .description = absl::StrCat(argument, " is neither a kind of normalizer nor a file; ",
+                                     common::NameHint(argument, kinds))});
+    return result;
+  }
   const std::optional<std::string> text =
       written_out ? argument : ReadText(argument, standard_input, result);
-  const std::string& source = written_out ? name : argument;
+  const std::string source = written_out ? name : ShownName(argument);
   if (text.has_value() && CheckText(source, *text, result)) {
     ParseYaml(SourceText(source, *text), normalizer, "normalizer", "write for example {batch: {}}",
               result);

@@ -32,6 +32,8 @@ constexpr char kOptimizer[] = "optimizer.safetensors";
 constexpr char kFormat[] = "normlab-checkpoint";
 constexpr int kVersion = 1;
 constexpr char kInitialWeights[] = "initial_weights_sha256";
+constexpr char kMeasuredChoices[] = "measured_choices";
+constexpr char kLatestMetrics[] = "latest_metrics";
 constexpr absl::string_view kPrefix = "step-";
 constexpr absl::string_view kTemporarySuffix = ".writing";
 constexpr size_t kMaxManifestBytes = size_t{1} << 26;
@@ -89,6 +91,12 @@ absl::StatusOr<WrittenCheckpoint> WriteFolder(const fs::path& temporary,
                    {"files", Json::object()}};
   if (!contents.initial_weights_sha256.empty()) {
     manifest[kInitialWeights] = contents.initial_weights_sha256;
+  }
+  if (!contents.measured_choices.empty()) {
+    manifest[kMeasuredChoices] = contents.measured_choices;
+  }
+  if (!contents.latest_metrics.empty()) {
+    manifest[kLatestMetrics] = contents.latest_metrics;
   }
   WrittenCheckpoint written;
   NORMLAB_RETURN_IF_ERROR(WriteTensors(temporary, kModel, contents.model, {}, manifest, written));
@@ -236,11 +244,32 @@ absl::StatusOr<LoadedCheckpoint> LoadCheckpoint(
       found != manifest.end() && found->is_string()) {
     loaded.initial_weights_sha256 = found->get<std::string>();
   }
+  const Json latest = manifest.value(kLatestMetrics, Json::object());
+  for (const auto& [series, value] : latest.items()) {
+    if (value.is_number()) {
+      loaded.latest_metrics[series] = value.get<double>();
+    }
+  }
   return loaded;
 }
 
 std::string DownloadName(const std::string& checkpoint, const std::string& file) {
   return file == kModel ? checkpoint + ".safetensors" : checkpoint + "-" + file;
+}
+
+std::map<std::string, std::string> ReadMeasuredChoices(const std::string& folder) {
+  std::map<std::string, std::string> choices;
+  const absl::StatusOr<Json> manifest = ReadManifest(folder);
+  if (!manifest.ok()) {
+    return choices;
+  }
+  const Json measured = manifest->value(kMeasuredChoices, Json::object());
+  for (const auto& [key, choice] : measured.items()) {
+    if (choice.is_string()) {
+      choices[key] = choice.get<std::string>();
+    }
+  }
+  return choices;
 }
 
 void PruneCheckpoints(const std::string& parent, int keep, int64_t first_needed_step) {

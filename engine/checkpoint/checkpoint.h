@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -18,8 +19,8 @@ namespace normlab::engine {
 //   optimizer.safetensors  state of the optimizer, "<slot>.<parameter>" and whole numbers such as
 //                          "step" (I64 scalars); only when it has any
 //   manifest.json          format, step, seed, SHA-256 of the training specification and of the
-//                          initial weights' file; size and SHA-256 of both files, SHA-256 of every
-//                          tensor
+//                          initial weights' file; what was measured for the plan, and the latest
+//                          metrics; size and SHA-256 of both files, SHA-256 of every tensor
 // Random numbers and the position in the data are pure functions of seed and step, so this is all
 // that a run consists of.
 //
@@ -36,6 +37,10 @@ struct CheckpointContents {
   std::vector<ConstCounter> optimizer_counters;
   // Of the file that the run began with; empty when its weights came from the initializer.
   std::string initial_weights_sha256;
+  // What was measured when the run was planned, see MeasuredChoices.
+  std::map<std::string, std::string> measured_choices;
+  // Last finite value of every series, for people.
+  std::map<std::string, double> latest_metrics;
 };
 
 struct WrittenFile {
@@ -62,7 +67,12 @@ absl::StatusOr<WrittenCheckpoint> WriteCheckpoint(const std::string& parent,
 struct LoadedCheckpoint {
   int64_t step = 0;
   std::string initial_weights_sha256;
+  std::map<std::string, double> latest_metrics;
 };
+
+// The measured choices of a checkpoint, which a plan needs before there are tensors to load; empty
+// when it has none or cannot be read (LoadCheckpoint then says why).
+std::map<std::string, std::string> ReadMeasuredChoices(const std::string& folder);
 
 // Reads a checkpoint into the given tensors and counters. Everything is verified first:
 // manifest, sizes, checksums, names and shapes. NOT_FOUND: no such folder; DATA_LOSS: damaged,

@@ -39,7 +39,9 @@ class CheckpointTest : public ::testing::Test {
             .model = {{"fc1.weight", {3, 2}, weight_}, {"bn1.running_var", {5}, state_}},
             .optimizer = {{"momentum_buffer.fc1.weight", {3, 2}, velocity_}},
             .optimizer_counters = {{"step", step * 1000000007}},
-            .initial_weights_sha256 = "ef01"};
+            .initial_weights_sha256 = "ef01",
+            .measured_choices = {{"training of 3: conv1 forward", "direct_f32"}},
+            .latest_metrics = {{"train/loss", 0.1}}};
   }
 
   std::string Write(int64_t step) const {
@@ -59,6 +61,7 @@ class CheckpointTest : public ::testing::Test {
       return loaded.status();
     }
     EXPECT_EQ(loaded->initial_weights_sha256, "ef01");
+    EXPECT_EQ(loaded->latest_metrics, Contents(0).latest_metrics);
     return loaded->step;
   }
 
@@ -97,6 +100,14 @@ TEST_F(CheckpointTest, RoundTripKeepsEveryBit) {
   EXPECT_EQ(velocity_, velocity_read_);
   EXPECT_EQ(counter_read_, 123 * int64_t{1000000007});  // a float would not keep it
   EXPECT_THAT(Names(), ElementsAre("step-000000123"));
+}
+
+TEST_F(CheckpointTest, MeasuredChoicesCanBeReadBeforeAnyTensor) {
+  const std::string folder = Write(3);
+  EXPECT_EQ(ReadMeasuredChoices(folder), Contents(0).measured_choices);
+  EXPECT_TRUE(ReadMeasuredChoices(folder + "-absent").empty());
+  std::ofstream(folder + "/manifest.json") << "no manifest";
+  EXPECT_TRUE(ReadMeasuredChoices(folder).empty());
 }
 
 TEST_F(CheckpointTest, ReportsSizeAndChecksumOfTheManifest) {

@@ -1,8 +1,9 @@
 #include "engine/checkpoint/float_conversion.h"
 
 #include <bit>
-#include <cmath>
 #include <cstring>
+
+#include "engine/tensor/half_float.h"
 
 namespace normlab::engine {
 namespace {
@@ -13,31 +14,6 @@ Value Load(const char* bytes) {
   Value value;
   std::memcpy(&value, bytes, sizeof(value));
   return value;
-}
-
-// IEEE 754 binary16: a sign, 5 bits of exponent (bias 15), 10 of fraction.
-float FromHalf(uint16_t half) {
-  constexpr int kFractionBits = 10;
-  constexpr uint32_t kFraction = (1U << kFractionBits) - 1;
-  constexpr uint32_t kLargestExponent = 31;
-  constexpr int kSmallestPower = -24;  // of two: the unit of subnormal numbers
-  const uint32_t exponent = half >> kFractionBits & kLargestExponent;
-  const uint32_t fraction = half & kFraction;
-  float magnitude = 0;
-  if (exponent == 0) {
-    magnitude = std::ldexp(static_cast<float>(fraction), kSmallestPower);
-  } else if (exponent == kLargestExponent) {
-    magnitude = fraction == 0 ? HUGE_VALF : NAN;
-  } else {
-    magnitude = std::ldexp(static_cast<float>(fraction | 1U << kFractionBits),
-                           static_cast<int>(exponent) - 1 + kSmallestPower);
-  }
-  return (half & 0x8000U) != 0 ? -magnitude : magnitude;
-}
-
-// The upper half of a float.
-float FromBfloat(uint16_t bfloat) {
-  return std::bit_cast<float>(uint32_t{bfloat} << 16);
 }
 
 }  // namespace
@@ -89,7 +65,7 @@ void ConvertToFloat(FloatFormat format, absl::string_view bytes, absl::Span<floa
       return;
     case FloatFormat::kBf16:
       for (size_t i = 0; i < values.size(); ++i) {
-        values[i] = FromBfloat(Load<uint16_t>(from + i * sizeof(uint16_t)));
+        values[i] = FromBfloat16(Load<uint16_t>(from + i * sizeof(uint16_t)));
       }
       return;
   }

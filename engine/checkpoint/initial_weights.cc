@@ -35,12 +35,6 @@ std::string Shown(absl::string_view name) {
   return absl::StrCat("\"", absl::CHexEscape(name.substr(0, kShownNameBytes)), "\"");
 }
 
-bool IsIgnored(const std::vector<std::string>& patterns, absl::string_view name) {
-  return std::any_of(patterns.begin(), patterns.end(), [name](const std::string& pattern) {
-    return common::WildcardMatch(pattern, name);
-  });
-}
-
 // Not a parameter: how many batches PyTorch's batch norm has seen.
 bool IsBatchCounter(absl::string_view name) {
   return name == kBatchCounter || absl::EndsWith(name, absl::StrCat(".", kBatchCounter));
@@ -55,39 +49,36 @@ bool SameShape(const Dims& a, const Dims& b) {
   return a == b || (a.empty() && b == single) || (b.empty() && a == single);
 }
 
-// A target and where its values are.
+// A tensor of the network, by its position, and where its values are.
 struct Match {
-  const WeightTarget* target = nullptr;
+  size_t target = 0;
   const SafetensorsEntry* entry = nullptr;
   FloatFormat format = FloatFormat::kF32;
 };
 
-// Pairs targets and tensors by name, and collects what does not fit.
+// Pairs tensors of network and file by name, and collects what does not fit.
 class Matcher {
  public:
   Matcher(const InitialWeightsSource& source, const WeightsFile& file)
-      : source_(source), file_(file) {}
+      : source_(source), file_(file), used_(source.ignore.size(), false) {}
 
-  void MatchTargets(absl::Span<const WeightTarget> targets) {
-    for (const WeightTarget& target : targets) {
-      const MutableTensor& tensor = target.tensor;
-      known_.insert(tensor.name);
-      const auto found = file_.entries().find(tensor.name);
+  void MatchNetwork(absl::Span<const WeightShape> network) {
+    for (size_t i = 0; i < network.size(); ++i) {
+      const WeightShape& shape = network[i];
+      known_.insert(shape.name);
+      const auto found = file_.entries().find(shape.name);
       const bool missing = found == file_.entries().end();
-      if (IsIgnored(source_.ignore, tensor.name) || (missing && IsRunningStatistic(target.role))) {
-        kept_.push_back(tensor.name);
+      if (IsIgnored(shape.name) || (missing && IsRunningStatistic(shape.role))) {
+        kept_.push_back(shape.name);
       } else if (missing) {
-        problems_.push_back(absl::StrCat("has no tensor ", Shown(tensor.name), ", which is ",
-                                         DimsToString(tensor.dims), " in this network"));
+        problems_.push_back(absl::StrCat("has no tensor ", Shown(shape.name), ", which is ",
+                                         DimsToString(shape.dims), " in this network"));
       } else {
-        MatchOne(target, found->second);
+        MatchOne(i, shape, found->second);
       }
     }
-  }
-
-  void FindForeigners() {
     for (const auto& [name, entry] : file_.entries()) {
-      if (!known_.contains(name) && !IsBatchCounter(name) && !IsIgnored(source_.ignore, name)) {
+      if (!known_.contains(name) && !IsIgnored(name) && !IsBatchCounter(name)) {
         problems_.push_back(absl::StrCat("has tensor ", Shown(name), " of ",
                                          DimsToString(entry.dims),
                                          ", which this network does not have"));
@@ -95,6 +86,7 @@ class Matcher {
     }
   }
 
+  // Without the field's name.
   absl::Status status() const {
     if (problems_.empty()) {
       return absl::OkStatus();
@@ -104,34 +96,52 @@ class Matcher {
     if (shown < problems_.size()) {
       absl::StrAppend(&text, "; and ", problems_.size() - shown, " more tensors do not fit");
     }
-    return absl::FailedPreconditionError(absl::StrCat(
-        kField, "names ", file_.path(), ", which ", text,
-        "; list what is meant to differ in initial_weights.ignore (for example \"head.*\"), or "
-        "name a file of this network's own names and shapes"));
+    return absl::FailedPreconditionError(
+        absl::StrCat("names ", file_.path(), ", which ", text,
+                     "; list what is meant to differ in initial_weights.ignore (for example "
+                     "\"head.*\"), or name a file of this network's own names and shapes"));
   }
 
   const std::vector<Match>& matches() const { return matches_; }
   const std::vector<std::string>& kept() const { return kept_; }
+  std::vector<std::string> unused() const {
+    std::vector<std::string> patterns;
+    for (size_t i = 0; i < used_.size(); ++i) {
+      if (!used_[i]) {
+        patterns.push_back(source_.ignore[i]);
+      }
+    }
+    return patterns;
+  }
 
  private:
-  void MatchOne(const WeightTarget& target, const SafetensorsEntry& entry) {
-    const MutableTensor& tensor = target.tensor;
+  bool IsIgnored(absl::string_view name) {
+    bool ignored = false;
+    for (size_t i = 0; i < used_.size(); ++i) {
+      if (common::WildcardMatch(source_.ignore[i], name)) {
+        used_[i] = true;
+        ignored = true;
+      }
+    }
+    return ignored;
+  }
+
+  void MatchOne(size_t position, const WeightShape& shape, const SafetensorsEntry& entry) {
     const std::optional<FloatFormat> format = FloatFormatOf(entry.dtype);
-    if (!SameShape(entry.dims, tensor.dims)) {
-      problems_.push_back(absl::StrCat("has tensor ", Shown(tensor.name), " of ",
+    if (!SameShape(entry.dims, shape.dims)) {
+      problems_.push_back(absl::StrCat("has tensor ", Shown(shape.name), " of ",
                                        DimsToString(entry.dims), ", but in this network it is ",
-                                       DimsToString(tensor.dims)));
+                                       DimsToString(shape.dims)));
     } else if (!format.has_value()) {
-      problems_.push_back(absl::StrCat("has tensor ", Shown(tensor.name), " of ",
+      problems_.push_back(absl::StrCat("has tensor ", Shown(shape.name), " of ",
                                        DimsToString(entry.dims), " in dtype ", Shown(entry.dtype),
                                        ", of which only F32, F16, BF16 and F64 are read"));
-    } else if (entry.end - entry.begin !=
-               BytesOf(*format) * static_cast<int64_t>(tensor.values.size())) {
-      problems_.push_back(absl::StrCat("has tensor ", Shown(tensor.name), " of ",
+    } else if (entry.end - entry.begin != BytesOf(*format) * ElementCount(shape.dims)) {
+      problems_.push_back(absl::StrCat("has tensor ", Shown(shape.name), " of ",
                                        DimsToString(entry.dims), ", but ", entry.end - entry.begin,
                                        " bytes of values for it"));
     } else {
-      matches_.push_back({&target, &entry, *format});
+      matches_.push_back({position, &entry, *format});
     }
   }
 
@@ -141,6 +151,7 @@ class Matcher {
   std::vector<Match> matches_;
   std::vector<std::string> kept_;
   std::vector<std::string> problems_;
+  std::vector<bool> used_;  // patterns of `ignore`
 };
 
 absl::Status BadValue(const WeightsFile& file,
@@ -154,8 +165,11 @@ absl::Status BadValue(const WeightsFile& file,
                                           "initial_weights.ignore to initialize it"));
 }
 
-absl::Status ReadTensor(const WeightsFile& file, const Match& match, std::vector<char>& buffer) {
-  const MutableTensor& tensor = match.target->tensor;
+absl::Status ReadTensor(const WeightsFile& file,
+                        const WeightTarget& target,
+                        const Match& match,
+                        std::vector<char>& buffer) {
+  const MutableTensor& tensor = target.tensor;
   const auto count = static_cast<int64_t>(tensor.values.size());
   const int64_t value_bytes = BytesOf(match.format);
   for (int64_t first = 0; first < count; first += kPieceValues) {
@@ -174,7 +188,7 @@ absl::Status ReadTensor(const WeightsFile& file, const Match& match, std::vector
       if (!std::isfinite(value)) {
         return BadValue(file, tensor, first + i, "not a finite float");
       }
-      if (match.target->role == ParameterRole::kRunningVar && value < 0) {
+      if (target.role == ParameterRole::kRunningVar && value < 0) {
         return BadValue(file, tensor, first + i, absl::StrCat("a negative variance, ", value));
       }
     }
@@ -190,13 +204,19 @@ absl::StatusOr<InitialWeightsSummary> ReadInitialWeights(const InitialWeightsSou
   if (!file.ok()) {
     return OfField(file.status());
   }
+  std::vector<WeightShape> network;
+  network.reserve(targets.size());
+  for (const WeightTarget& target : targets) {
+    network.push_back({target.tensor.name, target.tensor.dims, target.role});
+  }
   Matcher matcher(source, *file);
-  matcher.MatchTargets(targets);
-  matcher.FindForeigners();
-  NORMLAB_RETURN_IF_ERROR(matcher.status());
+  matcher.MatchNetwork(network);
+  if (const absl::Status status = matcher.status(); !status.ok()) {
+    return OfField(status);
+  }
   std::vector<char> buffer(static_cast<size_t>(kPieceValues * BytesOf(FloatFormat::kF64)));
   for (const Match& match : matcher.matches()) {
-    NORMLAB_RETURN_IF_ERROR(ReadTensor(*file, match, buffer));
+    NORMLAB_RETURN_IF_ERROR(ReadTensor(*file, targets[match.target], match, buffer));
   }
   InitialWeightsSummary summary;
   // Last: it also tells whether the file changed while its tensors were read.
@@ -209,6 +229,17 @@ absl::StatusOr<InitialWeightsSummary> ReadInitialWeights(const InitialWeightsSou
   summary.read = static_cast<int>(matcher.matches().size());
   summary.kept = matcher.kept();
   return summary;
+}
+
+absl::Status CheckInitialWeights(const InitialWeightsSource& source,
+                                 absl::Span<const WeightShape> network,
+                                 std::vector<std::string>& unused) {
+  NORMLAB_ASSIGN_OR_RETURN(const WeightsFile file,
+                           WeightsFile::Open(source.path, source.data_roots));
+  Matcher matcher(source, file);
+  matcher.MatchNetwork(network);
+  unused = matcher.unused();
+  return matcher.status();
 }
 
 absl::Status CheckWeightsFile(const std::string& path, absl::Span<const std::string> data_roots) {

@@ -19,7 +19,14 @@ struct InitialWeightsSource {
   std::vector<std::string> data_roots;
 };
 
-// A parameter or running statistic of a network, already initialized.
+// A parameter or running statistic of a network, by its shape.
+struct WeightShape {
+  std::string name;
+  Dims dims;
+  ParameterRole role = ParameterRole::kWeight;
+};
+
+// The same with its values, already initialized.
 struct WeightTarget {
   MutableTensor tensor;
   ParameterRole role = ParameterRole::kWeight;
@@ -47,6 +54,14 @@ struct InitialWeightsSummary {
 // last three cases some targets may have changed. Thread-safe for disjoint targets.
 absl::StatusOr<InitialWeightsSummary> ReadInitialWeights(const InitialWeightsSource& source,
                                                          absl::Span<const WeightTarget> targets);
+
+// Compares the file with a network of these shapes. OK: ReadInitialWeights would find every tensor;
+// then `unused` has the patterns of `ignore` that match neither a tensor of the file nor one of the
+// network. Else the message and code of ReadInitialWeights, without the field's name in front.
+// Reads only the header. Thread-safe.
+absl::Status CheckInitialWeights(const InitialWeightsSource& source,
+                                 absl::Span<const WeightShape> network,
+                                 std::vector<std::string>& unused);
 
 // What can be said without the network: OK when the file exists below a data root and is a
 // safetensors file with at least one tensor of floats. Else the message of ReadInitialWeights

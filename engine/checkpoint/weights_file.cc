@@ -2,11 +2,8 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -17,6 +14,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
 
+#include "common/read_at.h"
 #include "common/sha256.h"
 #include "common/status_macros.h"
 #include "common/unique_fd.h"
@@ -96,21 +94,14 @@ absl::StatusOr<DataFile> OpenBelowAny(const std::string& path,
 }
 
 absl::Status ReadAt(const DataFile& file, int64_t offset, absl::Span<char> to) {
-  for (size_t done = 0; done < to.size();) {
-    const ssize_t count = pread(file.fd.get(), to.data() + done, to.size() - done,
-                                static_cast<off_t>(offset) + static_cast<off_t>(done));
-    if (count < 0 && errno == EINTR) {
-      continue;
-    }
-    if (count <= 0) {
-      return absl::InternalError(
-          absl::StrCat("cannot be read from ", file.path, ": ",
-                       count == 0 ? "it became shorter" : std::strerror(errno),
-                       "; try again when the file is complete"));
-    }
-    done += static_cast<size_t>(count);
+  const auto size = static_cast<int64_t>(to.size());
+  const absl::StatusOr<int64_t> got = common::ReadAt(file.fd.get(), to.data(), size, offset);
+  if (got.ok() && *got == size) {
+    return absl::OkStatus();
   }
-  return absl::OkStatus();
+  return absl::InternalError(absl::StrCat("cannot be read from ", file.path, ": ",
+                                          got.ok() ? "it became shorter" : got.status().message(),
+                                          "; try again when the file is complete"));
 }
 
 }  // namespace

@@ -12,6 +12,7 @@
 
 #include "common/status_macros.h"
 #include "engine/spec/limits.h"
+#include "engine/tensor/half_float.h"
 
 namespace normlab::engine {
 namespace {
@@ -30,22 +31,6 @@ T ValueAt(const Array& array, size_t index) {
   T value;
   std::memcpy(&value, array.bytes.data() + index * sizeof(T), sizeof(T));
   return value;
-}
-
-float FromHalf(uint16_t half) {
-  constexpr int kMantissaBits = 10;
-  constexpr int kExponentMask = 0x1F;
-  const int exponent = half >> kMantissaBits & kExponentMask;
-  const int mantissa = half & ((1 << kMantissaBits) - 1);
-  float magnitude = 0;
-  if (exponent == kExponentMask) {
-    magnitude = mantissa == 0 ? INFINITY : NAN;
-  } else if (exponent == 0) {
-    magnitude = std::ldexp(static_cast<float>(mantissa), -24);
-  } else {
-    magnitude = std::ldexp(static_cast<float>(mantissa | 1 << kMantissaBits), exponent - 25);
-  }
-  return (half & 0x8000) != 0 ? -magnitude : magnitude;
 }
 
 // [index] of a flat index, as numpy would write it.
@@ -135,16 +120,31 @@ std::string DimsText(const std::vector<int64_t>& dims) {
   return absl::StrCat("[", absl::StrJoin(dims, ", "), "]");
 }
 
-std::optional<int64_t> ArrayBytes(const std::vector<int64_t>& dims, ElementType type) {
+std::optional<int64_t> ArrayBytes(const std::vector<int64_t>& dims,
+                                  ElementType type,
+                                  int64_t limit) {
   int64_t bytes = ElementBytes(type);
   for (const int64_t dim : dims) {
     // Also of an empty array no size may be absurd.
-    if (dim < 0 || (dim > 0 && std::max<int64_t>(bytes, 1) > kMaxDatasetBytes / dim)) {
+    if (dim < 0 || (dim > 0 && std::max<int64_t>(bytes, 1) > limit / dim)) {
       return std::nullopt;
     }
     bytes *= dim;
   }
   return bytes;
+}
+
+absl::Status TooLargeArray(const std::string& name,
+                           const std::vector<int64_t>& dims,
+                           ElementType type,
+                           int64_t limit) {
+  return Wrong(
+      name,
+      absl::StrCat(
+          "has shape ", DimsText(dims), " of ", ElementName(type),
+          ", but the arrays of a data set may have at most ", kMaxDatasetBytes, " bytes in all",
+          limit < kMaxDatasetBytes ? absl::StrCat(", of which the others leave ", limit) : "",
+          "; use fewer examples"));
 }
 
 absl::StatusOr<std::vector<uint8_t>> ReadExactly(ReadFunction read,
@@ -170,9 +170,8 @@ absl::StatusOr<std::vector<float>> ToFloats(Array array) {
     case ElementType::kF16:
       return ConvertFloats(array, [&](size_t i) { return FromHalf(ValueAt<uint16_t>(array, i)); });
     case ElementType::kBF16:
-      return ConvertFloats(array, [&](size_t i) {
-        return std::bit_cast<float>(uint32_t{ValueAt<uint16_t>(array, i)} << 16);
-      });
+      return ConvertFloats(array,
+                           [&](size_t i) { return FromBfloat16(ValueAt<uint16_t>(array, i)); });
     case ElementType::kF32:
       return ConvertFloats(array, [&](size_t i) { return ValueAt<float>(array, i); });
     case ElementType::kF64:

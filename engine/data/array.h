@@ -9,6 +9,8 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 
+#include "engine/spec/limits.h"
+
 namespace normlab::engine {
 
 // Element types of the array files that we read.
@@ -43,9 +45,16 @@ struct Array {
 // "[3, 28, 28]"
 std::string DimsText(const std::vector<int64_t>& dims);
 
-// Bytes of an array of these sizes; nullopt: negative sizes, or more than kMaxDatasetBytes, beyond
-// which no data set is accepted.
-std::optional<int64_t> ArrayBytes(const std::vector<int64_t>& dims, ElementType type);
+// Bytes of an array of these sizes; nullopt: negative sizes, or more than `limit`, which is what a
+// data set's other arrays leave of kMaxDatasetBytes.
+std::optional<int64_t> ArrayBytes(const std::vector<int64_t>& dims,
+                                  ElementType type,
+                                  int64_t limit = kMaxDatasetBytes);
+// INVALID_ARGUMENT: array `name` is larger than that.
+absl::Status TooLargeArray(const std::string& name,
+                           const std::vector<int64_t>& dims,
+                           ElementType type,
+                           int64_t limit);
 
 // Reads up to `size` bytes into `to` and returns how many; fewer only at the end.
 using ReadFunction = absl::FunctionRef<absl::StatusOr<int64_t>(uint8_t* to, int64_t size)>;

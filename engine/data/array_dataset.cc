@@ -100,6 +100,26 @@ void CheckCounts(const ArrayPart& x, const ArrayPart& y, DataProblems& problems)
   }
 }
 
+// A class that no training example has cannot be learned; mostly the labels of the two sets are
+// numbered differently.
+void CheckTestClasses(const DecodedDataset& data,
+                      const std::string& field,
+                      DataProblems& problems) {
+  const std::vector<int32_t>& labels = data.test.labels;
+  std::vector<bool> trained(static_cast<size_t>(data.shape.classes), false);
+  for (const int32_t label : data.train.labels) {
+    trained[static_cast<size_t>(label)] = true;
+  }
+  const auto foreign = std::find_if(labels.begin(), labels.end(), [&trained](int32_t label) {
+    return !trained[static_cast<size_t>(label)];
+  });
+  if (foreign != labels.end()) {
+    problems.Add(field, absl::StrCat("has class ", *foreign, " at index ", foreign - labels.begin(),
+                                     ", which no training example has; number the classes of both "
+                                     "alike, or leave those examples out"));
+  }
+}
+
 template <typename Convert, typename Values>
 void ConvertTo(ArrayPart& part, const Convert& convert, Values& values, DataProblems& problems) {
   auto converted = convert(std::move(*part.array));
@@ -178,6 +198,9 @@ std::optional<DecodedDataset> CombineArrays(ArrayParts parts, DataProblems& prob
       for (const int32_t label : part->labels) {
         data.shape.classes = std::max(data.shape.classes, label + 1);
       }
+    }
+    if (problems.violations.empty()) {
+      CheckTestClasses(data, parts.y_test.field, problems);
     }
     if (problems.violations.empty() && data.shape.classes < 2) {
       problems.Add(parts.y_train.field,

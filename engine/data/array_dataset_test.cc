@@ -106,11 +106,23 @@ TEST(ArrayDatasetTest, FloatTargetsAreRegression) {
   }
 }
 
-TEST(ArrayDatasetTest, BothPartsCountForTheClasses) {
+TEST(ArrayDatasetTest, ClassesAreCountedAndMayBeMissingInBetween) {
   ArrayParts parts = Good();
+  parts.y_train = Labels("y_train", {1, 40, 2});
   parts.y_test = Labels("y_test", {1, 40});
   DataProblems problems;
   EXPECT_EQ(CombineArrays(std::move(parts), problems)->shape.classes, 41);
+}
+
+TEST(ArrayDatasetTest, AClassOnlyOfTheTestSetIsRefusedWithItsIndex) {
+  for (const int32_t foreign : {40, 1}) {
+    ArrayParts parts = Good();
+    parts.y_train = Labels("y_train", {2, 0, 2});
+    parts.y_test = Labels("y_test", {2, foreign});
+    EXPECT_THAT(Problems(std::move(parts)),
+                ElementsAre(AllOf(HasSubstr("data.arrays.y_test"),
+                                  HasSubstr(absl::StrCat("class ", foreign, " at index 1")))));
+  }
 }
 
 TEST(ArrayDatasetTest, PartsThatDoNotFitTogetherAreNamedWithBothSizes) {

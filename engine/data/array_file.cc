@@ -1,7 +1,6 @@
 #include "engine/data/array_file.h"
 
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -14,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 
+#include "common/read_at.h"
 #include "common/status_macros.h"
 #include "engine/checkpoint/safetensors_header.h"
 #include "engine/data/byte_source.h"
@@ -53,12 +53,13 @@ absl::Status Missing(const std::string& file, absl::string_view part, const Name
 
 absl::StatusOr<Array> ReadMember(const ZipArchive& zip,
                                  const ZipArchive::Entry& entry,
-                                 const std::string& name) {
+                                 const std::string& name,
+                                 int64_t limit) {
   NORMLAB_ASSIGN_OR_RETURN(const std::unique_ptr<ZipArchive::Reader> reader, zip.OpenMember(entry));
-  return ReadNpy([&](uint8_t* to, int64_t size) { return reader->Read(to, size); }, name);
+  return ReadNpy([&](uint8_t* to, int64_t size) { return reader->Read(to, size); }, name, limit);
 }
 
-absl::StatusOr<Arrays> ReadNpz(int fd, const std::string& name) {
+absl::StatusOr<Arrays> ReadNpz(int fd, const std::string& name, int64_t left) {
   NORMLAB_ASSIGN_OR_RETURN(const ZipArchive zip, ZipArchive::Open(fd, name));
   std::vector<std::string> names;
   for (const ZipArchive::Entry& entry : zip.entries()) {
@@ -70,7 +71,9 @@ absl::StatusOr<Arrays> ReadNpz(int fd, const std::string& name) {
     if (entry == nullptr) {
       arrays.emplace(part, Missing(name, part, names));
     } else {
-      arrays.emplace(part, ReadMember(zip, *entry, absl::StrCat(name, " (array ", part, ")")));
+      auto array = ReadMember(zip, *entry, absl::StrCat(name, " (array ", part, ")"), left);
+      left -= array.ok() ? static_cast<int64_t>(array->bytes.size()) : 0;
+      arrays.emplace(part, std::move(array));
     }
   }
   return arrays;
@@ -95,15 +98,14 @@ absl::StatusOr<ElementType> ParseDtype(const std::string& name, const std::strin
 absl::StatusOr<Array> ReadTensor(int fd,
                                  const std::string& name,
                                  const SafetensorsEntry& entry,
-                                 int64_t data_offset) {
+                                 int64_t data_offset,
+                                 int64_t limit) {
   Array array;
   array.name = name;
   NORMLAB_ASSIGN_OR_RETURN(array.type, ParseDtype(name, entry.dtype));
-  const std::optional<int64_t> bytes = ArrayBytes(entry.dims, array.type);
+  const std::optional<int64_t> bytes = ArrayBytes(entry.dims, array.type, limit);
   if (!bytes.has_value()) {
-    return Wrong(name, absl::StrCat("has shape ", DimsText(entry.dims), " of ",
-                                    ElementName(array.type), ", but at most ", kMaxDatasetBytes,
-                                    " bytes are allowed; use fewer examples"));
+    return TooLargeArray(name, entry.dims, array.type, limit);
   }
   if (*bytes != entry.end - entry.begin) {
     return Wrong(name, absl::StrCat("has ", entry.end - entry.begin, " bytes, but its shape ",
@@ -115,27 +117,19 @@ absl::StatusOr<Array> ReadTensor(int fd,
   NORMLAB_ASSIGN_OR_RETURN(
       array.bytes, ReadExactly(
                        [&](uint8_t* to, int64_t size) -> absl::StatusOr<int64_t> {
-                         int64_t done = 0;
-                         while (done < size) {
-                           const ssize_t got =
-                               pread(fd, to + done, static_cast<size_t>(size - done), offset);
-                           if (got < 0 && errno != EINTR) {
-                             return absl::InternalError(
-                                 absl::ErrnoToStatus(errno, "cannot read " + name).message());
-                           }
-                           if (got == 0) {
-                             break;
-                           }
-                           done += std::max<ssize_t>(got, 0);
-                           offset += std::max<ssize_t>(got, 0);
+                         const absl::StatusOr<int64_t> got = common::ReadAt(fd, to, size, offset);
+                         if (!got.ok()) {
+                           return absl::InternalError(
+                               absl::StrCat("cannot read ", name, ": ", got.status().message()));
                          }
-                         return done;
+                         offset += *got;
+                         return *got;
                        },
                        name, *bytes));
   return array;
 }
 
-absl::StatusOr<Arrays> ReadSafetensors(int fd, const std::string& name) {
+absl::StatusOr<Arrays> ReadSafetensors(int fd, const std::string& name, int64_t left) {
   constexpr char kRemedy[] = "give a .npz or .safetensors file, and copy or save it again";
   struct stat info {};
   if (fstat(fd, &info) != 0) {
@@ -143,8 +137,8 @@ absl::StatusOr<Arrays> ReadSafetensors(int fd, const std::string& name) {
   }
   uint8_t length_bytes[kSafetensorsLengthBytes] = {};
   uint64_t length = 0;
-  const bool has_length =
-      pread(fd, length_bytes, sizeof(length_bytes), 0) == kSafetensorsLengthBytes;
+  const bool has_length = common::ReadAt(fd, length_bytes, sizeof(length_bytes), 0).value_or(0) ==
+                          kSafetensorsLengthBytes;
   for (size_t i = 0; i < sizeof(length_bytes); ++i) {
     length |= uint64_t{length_bytes[i]} << (8 * i);
   }
@@ -154,8 +148,9 @@ absl::StatusOr<Arrays> ReadSafetensors(int fd, const std::string& name) {
     return Wrong(name, absl::StrCat("is neither a .npz nor a whole .safetensors file; ", kRemedy));
   }
   std::string header(length, '\0');
-  if (pread(fd, header.data(), header.size(), kSafetensorsLengthBytes) !=
-      static_cast<ssize_t>(header.size())) {
+  const auto header_bytes = static_cast<int64_t>(length);
+  if (common::ReadAt(fd, header.data(), header_bytes, kSafetensorsLengthBytes).value_or(0) !=
+      header_bytes) {
     return Wrong(name, absl::StrCat("could not be read whole; ", kRemedy));
   }
   const int64_t data_bytes = rest - static_cast<int64_t>(length);
@@ -171,8 +166,10 @@ absl::StatusOr<Arrays> ReadSafetensors(int fd, const std::string& name) {
     if (found == entries.end()) {
       arrays.emplace(part, Missing(name, part, names));
     } else {
-      arrays.emplace(part, ReadTensor(fd, absl::StrCat(name, " (array ", part, ")"), found->second,
-                                      kSafetensorsLengthBytes + static_cast<int64_t>(length)));
+      auto array = ReadTensor(fd, absl::StrCat(name, " (array ", part, ")"), found->second,
+                              kSafetensorsLengthBytes + static_cast<int64_t>(length), left);
+      left -= array.ok() ? static_cast<int64_t>(array->bytes.size()) : 0;
+      arrays.emplace(part, std::move(array));
     }
   }
   return arrays;
@@ -180,24 +177,24 @@ absl::StatusOr<Arrays> ReadSafetensors(int fd, const std::string& name) {
 
 }  // namespace
 
-absl::StatusOr<Array> ReadNpyFile(int fd, const std::string& name) {
+absl::StatusOr<Array> ReadNpyFile(int fd, const std::string& name, int64_t limit) {
   NORMLAB_ASSIGN_OR_RETURN(const std::unique_ptr<ByteSource> source, ByteSource::Open(fd, name));
-  return ReadNpy([&](uint8_t* to, int64_t size) { return source->Read(to, size); }, name);
+  return ReadNpy([&](uint8_t* to, int64_t size) { return source->Read(to, size); }, name, limit);
 }
 
-absl::StatusOr<Arrays> ReadArchive(int fd, const std::string& name) {
+absl::StatusOr<Arrays> ReadArchive(int fd, const std::string& name, int64_t limit) {
   char magic[6] = {};
-  const ssize_t got = pread(fd, magic, sizeof(magic), 0);
-  const absl::string_view start(magic, static_cast<size_t>(std::max<ssize_t>(got, 0)));
+  const int64_t got = common::ReadAt(fd, magic, sizeof(magic), 0).value_or(0);
+  const absl::string_view start(magic, static_cast<size_t>(got));
   if (absl::StartsWith(start, "PK")) {
-    return ReadNpz(fd, name);
+    return ReadNpz(fd, name, limit);
   }
   if (start == "\x93NUMPY") {
     return Wrong(name,
                  "is a .npy file with a single array; give the four files as x_train, "
                  "y_train, x_test and y_test instead of path");
   }
-  return ReadSafetensors(fd, name);
+  return ReadSafetensors(fd, name, limit);
 }
 
 }  // namespace normlab::engine

@@ -232,6 +232,22 @@ TEST_F(ArrayFileTest, ReadsStoredDeflatedAnd64BitMembers) {
   }
 }
 
+TEST_F(ArrayFileTest, TheArraysOfASetShareItsLimit) {
+  const auto last = [](const std::string& bytes, int64_t limit) {
+    const common::UniqueFd fd = testing::InMemoryFile(bytes);
+    const auto arrays = ReadArchive(fd.get(), "a.npz", limit);
+    EXPECT_TRUE(arrays.ok() && arrays->at("x_test").ok());
+    return arrays->at("y_test").status();
+  };
+  // Two arrays of six floats, and of two labels of 1 byte and of 8.
+  EXPECT_TRUE(last(testing::ZipBytes(FourMembers(true, false)), 52).ok());
+  EXPECT_THAT(std::string(last(testing::ZipBytes(FourMembers(true, false)), 51).message()),
+              HasSubstr("of which the others leave 1"));
+  EXPECT_TRUE(last(GoodSafetensors(), 80).ok());
+  EXPECT_THAT(std::string(last(GoodSafetensors(), 79).message()),
+              HasSubstr("of which the others leave 15"));
+}
+
 TEST_F(ArrayFileTest, ReadsSafetensors) {
   const auto arrays = Archive(GoodSafetensors());
   ASSERT_TRUE(arrays.ok()) << arrays.status();

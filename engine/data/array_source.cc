@@ -48,16 +48,19 @@ class NpySource : public FileSource {
 
   std::optional<DecodedDataset> Decode(DataProblems& problems) override {
     ArrayParts parts;
+    int64_t left = kMaxDatasetBytes;
     for (size_t i = 0; i < kParts.size(); ++i) {
+      absl::StatusOr<Array> array = ReadOne(files()[i], left);
+      left -= array.ok() ? static_cast<int64_t>(array->bytes.size()) : 0;
       *InOrder(parts)[i] = {.field = absl::StrCat(field(), ".", kParts[i]),
-                            .array = ReadOne(files()[i])};
+                            .array = std::move(array)};
     }
     return CombineArrays(std::move(parts), problems);
   }
 
  private:
-  static absl::StatusOr<Array> ReadOne(const DataFile& file) {
-    absl::StatusOr<Array> array = ReadNpyFile(file.fd.get(), file.path);
+  static absl::StatusOr<Array> ReadOne(const DataFile& file, int64_t limit) {
+    absl::StatusOr<Array> array = ReadNpyFile(file.fd.get(), file.path, limit);
     NORMLAB_RETURN_IF_ERROR(CheckUnchanged(file));
     return array;
   }

@@ -22,7 +22,8 @@ absl::Status Wrong(const std::string& name, absl::string_view problem) {
 
 absl::StatusOr<CifarRecords> ReadCifarFile(int fd,
                                            const std::string& name,
-                                           const CifarFormat& format) {
+                                           const CifarFormat& format,
+                                           int64_t limit) {
   NORMLAB_ASSIGN_OR_RETURN(const std::unique_ptr<ByteSource> source, ByteSource::Open(fd, name));
   const int64_t record_bytes = format.label_bytes + kImageBytes;
   std::vector<uint8_t> record(static_cast<size_t>(record_bytes));
@@ -41,9 +42,9 @@ absl::StatusOr<CifarRecords> ReadCifarFile(int fd,
                                       " of a record: it is truncated or has another format; copy "
                                       "or download the binary version again"));
     }
-    if ((count + 1) * kImageBytes > kMaxDatasetBytes) {
-      return Wrong(name, absl::StrCat("has more than ", kMaxDatasetBytes,
-                                      " bytes of images; use a smaller data set"));
+    if ((count + 1) * kImageBytes > limit) {
+      return Wrong(name, absl::StrCat("makes the data set larger than ", kMaxDatasetBytes,
+                                      " bytes of images; use a smaller one"));
     }
     const int32_t label = record[static_cast<size_t>(format.label_bytes - 1)];
     if (label >= format.classes) {

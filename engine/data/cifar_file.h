@@ -6,6 +6,8 @@
 
 #include "absl/status/statusor.h"
 
+#include "engine/spec/limits.h"
+
 namespace normlab::engine {
 
 // The two binary CIFAR formats (Krizhevsky 2009): records of label bytes and 3x32x32 pixels.
@@ -22,10 +24,12 @@ struct CifarRecords {
 };
 
 // Reads a file, gzipped or not, from an open regular file at its start. `name` stands in messages.
-// INVALID_ARGUMENT: empty, not whole records, more than kMaxDatasetBytes, or a label out of range
+// `limit`: bytes of images that the other files of the set leave.
+// INVALID_ARGUMENT: empty, not whole records, more than `limit`, or a label out of range
 // (with its index); INTERNAL: it cannot be read. Thread-safe; the descriptor stays the caller's.
 absl::StatusOr<CifarRecords> ReadCifarFile(int fd,
                                            const std::string& name,
-                                           const CifarFormat& format);
+                                           const CifarFormat& format,
+                                           int64_t limit = kMaxDatasetBytes);
 
 }  // namespace normlab::engine

@@ -53,6 +53,15 @@ TEST(CifarFileTest, ReadsBothFormatsPlainAndGzipped) {
   }
 }
 
+TEST(CifarFileTest, TheFilesOfASetShareItsLimit) {
+  const std::string bytes = testing::CifarBytes(Records(10, 3), /*coarse=*/false);
+  const common::UniqueFd fd = testing::InMemoryFile(bytes);
+  EXPECT_TRUE(ReadCifarFile(fd.get(), "batch.bin", kTen, 3 * 3072).ok());
+  const common::UniqueFd again = testing::InMemoryFile(bytes);
+  const auto records = ReadCifarFile(again.get(), "batch.bin", kTen, 3 * 3072 - 1);
+  EXPECT_THAT(std::string(records.status().message()), HasSubstr("makes the data set larger"));
+}
+
 TEST(CifarFileTest, LabelsOutOfRangeAreNamedByIndex) {
   DecodedPart part = Records(10, 5);
   part.labels[3] = 10;

@@ -15,8 +15,11 @@ namespace {
 constexpr int32_t kChannels = 3;
 constexpr int32_t kSide = 32;
 
-absl::StatusOr<CifarRecords> ReadOne(const DataFile& file, const CifarFormat& format) {
-  NORMLAB_ASSIGN_OR_RETURN(CifarRecords records, ReadCifarFile(file.fd.get(), file.path, format));
+absl::StatusOr<CifarRecords> ReadOne(const DataFile& file,
+                                     const CifarFormat& format,
+                                     int64_t limit) {
+  NORMLAB_ASSIGN_OR_RETURN(CifarRecords records,
+                           ReadCifarFile(file.fd.get(), file.path, format, limit));
   NORMLAB_RETURN_IF_ERROR(CheckUnchanged(file));
   return records;
 }
@@ -32,12 +35,14 @@ class CifarSource : public FileSource {
 
   std::optional<DecodedDataset> Decode(DataProblems& problems) override {
     DecodedDataset data;
+    int64_t left = kMaxDatasetBytes;
     for (size_t i = 0; i < files().size(); ++i) {
-      const auto records = ReadOne(files()[i], format_);
+      const auto records = ReadOne(files()[i], format_, left);
       if (!records.ok()) {
         problems.Add(field(), records.status());
         continue;
       }
+      left -= static_cast<int64_t>(records->images.size());
       DecodedPart& part = i == 0 ? data.test : data.train;
       std::copy(records->labels.begin(), records->labels.end(), std::back_inserter(part.labels));
       part.bytes.insert(part.bytes.end(), records->images.begin(), records->images.end());

@@ -196,7 +196,7 @@ absl::StatusOr<NpyHeader> ReadHeader(ReadFunction read, const std::string& name)
 
 }  // namespace
 
-absl::StatusOr<Array> ReadNpy(ReadFunction read, const std::string& name) {
+absl::StatusOr<Array> ReadNpy(ReadFunction read, const std::string& name, int64_t limit) {
   NORMLAB_ASSIGN_OR_RETURN(NpyHeader header, ReadHeader(read, name));
   Array array;
   array.name = name;
@@ -204,11 +204,9 @@ absl::StatusOr<Array> ReadNpy(ReadFunction read, const std::string& name) {
   if (header.fortran_order && header.dims.size() > 1) {
     return Wrong(name, "is in Fortran order; save numpy.ascontiguousarray(array)");
   }
-  const std::optional<int64_t> bytes = ArrayBytes(header.dims, array.type);
+  const std::optional<int64_t> bytes = ArrayBytes(header.dims, array.type, limit);
   if (!bytes.has_value()) {
-    return Wrong(name, absl::StrCat("has shape ", DimsText(header.dims), " of ",
-                                    ElementName(array.type), ", but at most ", kMaxDatasetBytes,
-                                    " bytes are allowed; use fewer examples"));
+    return TooLargeArray(name, header.dims, array.type, limit);
   }
   array.dims = std::move(header.dims);
   NORMLAB_ASSIGN_OR_RETURN(array.bytes, ReadExactly(read, name, *bytes));

@@ -13,8 +13,10 @@ namespace normlab::engine {
 // are checked, and no more memory is used than the file has values.
 //
 // `name` stands in messages. INVALID_ARGUMENT: not such a file, truncated or with bytes after its
-// end; big-endian values, Fortran order, or a dtype other than integers and floats (each with what
+// end; more than `limit` bytes of values; big-endian values, Fortran order, or a dtype other than integers and floats (each with what
 // to do). Errors of `read` as they are. Thread-safe.
-absl::StatusOr<Array> ReadNpy(ReadFunction read, const std::string& name);
+absl::StatusOr<Array> ReadNpy(ReadFunction read,
+                              const std::string& name,
+                              int64_t limit = kMaxDatasetBytes);
 
 }  // namespace normlab::engine

@@ -12,6 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 
+#include "common/read_at.h"
 #include "common/status_macros.h"
 #include "engine/spec/violation.h"
 
@@ -69,22 +70,11 @@ int64_t Get64(absl::string_view bytes, size_t offset) {
 // Up to `size` bytes at `offset`; fewer only at the end of the file.
 absl::StatusOr<int64_t> ReadAt(
     int fd, const std::string& name, int64_t offset, void* to, int64_t size) {
-  int64_t done = 0;
-  while (done < size) {
-    const ssize_t got =
-        pread(fd, static_cast<char*>(to) + done, static_cast<size_t>(size - done), offset + done);
-    if (got < 0 && errno == EINTR) {
-      continue;
-    }
-    if (got < 0) {
-      return absl::InternalError(absl::ErrnoToStatus(errno, "cannot read " + name).message());
-    }
-    if (got == 0) {
-      break;
-    }
-    done += got;
+  absl::StatusOr<int64_t> got = common::ReadAt(fd, to, size, offset);
+  if (!got.ok()) {
+    return absl::InternalError(absl::StrCat("cannot read ", name, ": ", got.status().message()));
   }
-  return done;
+  return got;
 }
 
 absl::string_view View(const std::vector<char>& text) {

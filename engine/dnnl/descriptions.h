@@ -39,6 +39,8 @@ Desc WithType(const Desc& desc, dnnl::memory::data_type type);
 
 // "AVX2"; null for one that this version's headers do not know.
 const char* IsaName(dnnl_cpu_isa_t isa);
+// Whether this version computes in bf16 on the instruction set, in hardware or emulated.
+bool HasBf16(dnnl_cpu_isa_t isa);
 // Whether this version has Winograd convolutions for the instruction set.
 bool HasWinograd(dnnl_cpu_isa_t isa);
 

@@ -94,6 +94,15 @@ TEST(RuntimeTest, NamesTheLibraryAndTheMachine) {
   EXPECT_EQ(HasWinograd(), OneDnnVersion()[0] == '2' && CpuIsaName().rfind("AVX512", 0) == 0);
 }
 
+TEST(RuntimeTest, ComputesInBf16WhereOpsOfItCanBeMade) {
+  const auto op = MakeInnerProductForward(TestRuntime(), Layout::RowMajor({2, 3}, DataType::kBf16),
+                                          Layout::RowMajor({5, 3}, DataType::kBf16),
+                                          Layout::RowMajor({2, 5}, DataType::kBf16),
+                                          /*bias=*/false, /*training=*/true);
+  EXPECT_EQ(op.ok(), ComputesInBf16()) << op.status();
+  EXPECT_TRUE(ComputesInBf16() || !HasBf16Kernels());
+}
+
 // CMakeLists.txt runs the whole program once more with this limit.
 TEST(RuntimeTest, RespectsTheLimitOfInstructionSets) {
   const char* const limit = std::getenv("ONEDNN_MAX_CPU_ISA");

@@ -26,6 +26,10 @@ bool HasBf16Kernels() {
   return (isa & dnnl_cpu_isa_avx512_core_bf16) == dnnl_cpu_isa_avx512_core_bf16;
 }
 
+bool ComputesInBf16() {
+  return describe::HasBf16(dnnl_get_effective_cpu_isa());
+}
+
 bool HasWinograd() {
   return describe::HasWinograd(dnnl_get_effective_cpu_isa());
 }

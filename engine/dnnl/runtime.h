@@ -17,6 +17,9 @@ std::string CpuIsaName();
 // respected. Where false, ops of bf16 layouts are UNIMPLEMENTED or emulated, slower than F32.
 bool HasBf16Kernels();
 
+// Whether ops of bf16 layouts can be made at all here, in hardware or emulated.
+bool ComputesInBf16();
+
 // Whether convolutions can be asked for with ConvAlgorithm::kWinograd: oneDNN 2.x on AVX-512.
 // Where true, single shapes may still be UNIMPLEMENTED.
 bool HasWinograd();

@@ -143,6 +143,18 @@ absl::Status Graph::Add(std::string name, NodeKind kind, const std::vector<std::
   return absl::OkStatus();
 }
 
+std::vector<bool> Graph::HaveParameters() const {
+  std::vector<bool> have(nodes_.size(), false);
+  for (const ParameterSpec& spec : parameters_) {
+    // Names of tensors have no dot.
+    const auto owner = positions_.find(spec.name.substr(0, spec.name.rfind('.')));
+    if (owner != positions_.end()) {
+      have[static_cast<size_t>(owner->second)] = true;
+    }
+  }
+  return have;
+}
+
 int64_t Graph::parameter_count() const {
   int64_t count = 0;
   for (const ParameterSpec& spec : parameters_) {

@@ -81,6 +81,8 @@ class Graph {
   const Node* Find(absl::string_view name) const;
   // How many inputs of nodes each node's output is, by position.
   std::vector<int> UseCounts() const;
+  // Whether a node owns trainable tensors, by position.
+  std::vector<bool> HaveParameters() const;
   // Trainable tensors, in node order; offsets are in one flat arena.
   const std::vector<ParameterSpec>& parameters() const { return parameters_; }
   // Running statistics, likewise in an arena of their own.

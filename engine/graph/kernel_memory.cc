@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "engine/graph/infer.h"
+#include "engine/graph/winograd_rule.h"
 
 namespace normlab::engine {
 namespace {
@@ -11,27 +12,24 @@ constexpr int64_t kFloat = sizeof(float);
 // Channels lie in blocks of at most so many.
 constexpr int64_t kBlock = 16;
 
-// Winograd's F(4x4, 3x3) makes of every tile of 4x4 outputs 36 transformed values of each channel.
-constexpr int64_t kTile = 4;
+// Winograd makes of every tile of outputs so many transformed values of each channel.
 constexpr int64_t kTransformed = 36;
 // How oneDNN 2.6's Winograd lays its scratch memory out: each of its arrays begins at such a page;
 // while there are enough channels and the transformed weights are small, every thread works on a few
 // tiles at a time that fill a part of its cache, else all tiles are transformed at once.
 constexpr int64_t kWinogradPage = int64_t{2} << 20;
 constexpr int64_t kSmallWeights = int64_t{128} * 128;
-// AUTO's rule, engine/layers/convolution_choice.cc: from so many channels on.
-constexpr int64_t kWideChannels = 32;
-constexpr int64_t kWideChannelsForWeights = 16;
 
 Saturating WinogradScratch(const Node& node, const PlanSize& size, WeightPass pass) {
   const bool weights = pass == WeightPass::kGradientOfWeights;
   const Saturating in = PadChannels(node.in[0]);
   const Saturating out = PadChannels(node.out[0]);
-  const Saturating tiles = Saturating(size.batch) * ((node.out[1] + kTile - 1) / kTile) *
-                           ((node.out[2] + kTile - 1) / kTile);
+  const Saturating tiles = Saturating(size.batch) *
+                           ((node.out[1] + kWinogradTile - 1) / kWinogradTile) *
+                           ((node.out[2] + kWinogradTile - 1) / kWinogradTile);
   Saturating transformed = (in + out) * tiles * kTransformed * kFloat;
-  if ((in * out).value() <= kSmallWeights && std::min(node.in[0], node.out[0]) >= kWideChannels &&
-      !weights) {
+  if ((in * out).value() <= kSmallWeights &&
+      std::min(node.in[0], node.out[0]) >= kWinogradChannels && !weights) {
     transformed = Smaller(transformed, Saturating(size.threads) * kWinogradPage);
   }
   const int64_t copies = weights ? int64_t{size.threads} + 1 : 1;
@@ -67,8 +65,7 @@ bool MayUseWinograd(const Node& node, const PlanSize& size, WeightPass pass) {
       conv->stride != 1 || conv->groups != 1) {
     return false;
   }
-  const int64_t least =
-      pass == WeightPass::kGradientOfWeights ? kWideChannelsForWeights : kWideChannels;
+  const int64_t least = pass == WeightPass::kGradientOfWeights ? kWinogradBlock : kWinogradChannels;
   return size.winograd == WinogradUse::kAlways || std::min(node.in[0], node.out[0]) >= least;
 }
 

@@ -4,10 +4,7 @@
 #include <cstddef>
 #include <limits>
 #include <optional>
-#include <string>
 #include <vector>
-
-#include "absl/strings/match.h"
 
 #include "engine/graph/kernel_memory.h"
 #include "engine/graph/saturating.h"
@@ -62,9 +59,7 @@ class Walk {
         gradients_(nodes_),
         needs_gradient_(nodes_, false),
         uses_(graph.UseCounts()),
-        has_parameters_(nodes_, false) {
-    MarkParameters();
-  }
+        has_parameters_(graph.HaveParameters()) {}
 
   PlanEstimate Run() {
     kept_ += Saturating(size_.batch) * (ElementCount(graph_.input()) + Saturating(1)) * kFloat;
@@ -78,6 +73,8 @@ class Walk {
         }
       }
     }
+    // All refreshes of weights share one piece, which lives as long as the plan.
+    weights_ += refresh_scratch_;
     const Saturating peak = Peak();
     const Saturating total = kept_ + peak + peak.value() / kGaps +
                              Saturating(static_cast<int64_t>(nodes_)) * kBytesPerNode;
@@ -99,24 +96,6 @@ class Walk {
 
   const Node& At(size_t i) const { return graph_.nodes()[i]; }
   int64_t BackwardTime(size_t i) const { return static_cast<int64_t>(3 * nodes_ - 2 * i); }
-
-  // Parameters come in the order of nodes.
-  void MarkParameters() {
-    size_t node = 0;
-    for (const ParameterSpec& spec : graph_.parameters()) {
-      const auto is_of = [&](const std::string& name) {
-        return spec.name.size() > name.size() && spec.name[name.size()] == '.' &&
-               absl::StartsWith(spec.name, name) &&
-               spec.name.find('.', name.size() + 1) == std::string::npos;
-      };
-      while (node < nodes_ && !is_of(At(node).name)) {
-        ++node;
-      }
-      if (node < nodes_) {
-        has_parameters_[node] = true;
-      }
-    }
-  }
 
   int Reserve(Saturating bytes, int64_t time) {
     buffers_.push_back({bytes, time, time});
@@ -281,11 +260,10 @@ class Walk {
     } else if (size_.training) {
       weights_ += weights * 2 * element;  // for the forward pass and for the gradient of the input
     } else {
-      const Saturating copy =
-          weights * element *
-          (MayUseWinograd(node, size_, WeightPass::kOther) ? kWinogradGrowth : 1);
+      const bool winograd = MayUseWinograd(node, size_, WeightPass::kOther);
+      const Saturating copy = weights * element * (winograd ? kWinogradGrowth : 1);
       weights_ += copy;
-      Reserve(copy, time);  // making it may take as much again
+      refresh_scratch_ = Larger(refresh_scratch_, copy);  // making it may take as much again
     }
     weights_ += plain_copy ? weights * kFloat : Saturating(0);
     Reserve(KernelScratch(node, size_, WeightPass::kOther), time);
@@ -399,10 +377,11 @@ class Walk {
   std::vector<std::optional<int>> gradients_;  // with respect to the outputs
   std::vector<bool> needs_gradient_;           // a parameter lies in it or before it
   const std::vector<int> uses_;
-  std::vector<bool> has_parameters_;
+  const std::vector<bool> has_parameters_;
   std::vector<Buffer> buffers_;
   Saturating kept_;
   Saturating weights_;
+  Saturating refresh_scratch_;
 };
 
 }  // namespace

@@ -83,29 +83,6 @@ absl::Span<float> ValuesOf(const ParameterSpec& parameter, absl::Span<float> are
   return arena.subspan(static_cast<size_t>(parameter.offset), static_cast<size_t>(parameter.count));
 }
 
-// |v| of every unit, so that weight norm starts with the weights as they were drawn.
-void FillGain(absl::Span<const ParameterSpec> tensors,
-              const ParameterSpec& gain,
-              absl::Span<float> parameters) {
-  const absl::Span<float> values = ValuesOf(gain, parameters);
-  std::fill(values.begin(), values.end(), 1.0F);
-  for (const ParameterSpec& weight : tensors) {
-    if (weight.role != ParameterRole::kWeight || LayerOf(weight.name) != LayerOf(gain.name) ||
-        weight.dims.front() != gain.count) {
-      continue;
-    }
-    const absl::Span<const float> v = ValuesOf(weight, parameters);
-    const size_t length = v.size() / values.size();
-    for (size_t unit = 0; unit < values.size(); ++unit) {
-      double square = 0;
-      for (const float value : v.subspan(unit * length, length)) {
-        square += static_cast<double>(value) * value;
-      }
-      values[unit] = static_cast<float>(std::sqrt(square));
-    }
-  }
-}
-
 void FillParameter(const v1::JobSpec& resolved,
                    const ParameterSpec& parameter,
                    absl::Span<float> values) {
@@ -140,6 +117,28 @@ void InitializeParameters(const v1::JobSpec& resolved,
   InitializeTensors(resolved, graph.parameters(), parameters);
 }
 
+void SetGainToNorms(absl::Span<const ParameterSpec> tensors,
+                    const ParameterSpec& gain,
+                    absl::Span<float> parameters) {
+  const absl::Span<float> values = ValuesOf(gain, parameters);
+  std::fill(values.begin(), values.end(), 1.0F);
+  for (const ParameterSpec& weight : tensors) {
+    if (weight.role != ParameterRole::kWeight || LayerOf(weight.name) != LayerOf(gain.name) ||
+        weight.dims.front() != gain.count) {
+      continue;
+    }
+    const absl::Span<const float> v = ValuesOf(weight, parameters);
+    const size_t length = v.size() / values.size();
+    for (size_t unit = 0; unit < values.size(); ++unit) {
+      double square = 0;
+      for (const float value : v.subspan(unit * length, length)) {
+        square += static_cast<double>(value) * value;
+      }
+      values[unit] = static_cast<float>(std::sqrt(square));
+    }
+  }
+}
+
 void InitializeTensors(const v1::JobSpec& resolved,
                        absl::Span<const ParameterSpec> tensors,
                        absl::Span<float> parameters) {
@@ -150,7 +149,7 @@ void InitializeTensors(const v1::JobSpec& resolved,
   for (const ParameterSpec& parameter : tensors) {
     if (parameter.role == ParameterRole::kGain && !parameter.constant.has_value() &&
         !parameter.std.has_value()) {
-      FillGain(tensors, parameter, parameters);
+      SetGainToNorms(tensors, parameter, parameters);
     }
   }
 }

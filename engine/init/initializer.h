@@ -38,4 +38,10 @@ void InitializeTensors(const v1::JobSpec& resolved,
                        absl::Span<const ParameterSpec> tensors,
                        absl::Span<float> parameters);
 
+// Sets a gain of weight norm to the norm of its unit's weights, so that w = v, as data-independent
+// initialization does. `tensors` has the weights of its layer.
+void SetGainToNorms(absl::Span<const ParameterSpec> tensors,
+                    const ParameterSpec& gain,
+                    absl::Span<float> parameters);
+
 }  // namespace normlab::engine

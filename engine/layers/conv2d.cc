@@ -1,7 +1,12 @@
 #include "engine/layers/conv2d.h"
 
+#include <algorithm>
 #include <limits>
+#include <optional>
+#include <string>
 #include <utility>
+
+#include "absl/strings/str_cat.h"
 
 #include "common/status_macros.h"
 
@@ -42,7 +47,35 @@ absl::StatusOr<ConvolutionChoice> FastestCandidate(const Runtime& runtime,
   return fastest;
 }
 
+// As an earlier start of the run measured it, else measured now.
+absl::StatusOr<ConvolutionChoice> MeasuredChoice(const Planner& planner,
+                                                 absl::string_view layer,
+                                                 const ConvolutionProblem& problem,
+                                                 ConvolutionPass pass,
+                                                 const ConvolutionNeighbours& neighbours) {
+  MeasuredChoices* const measured = planner.options().measured;
+  const std::string key = absl::StrCat(problem.training ? "training" : "evaluation", " of ",
+                                       problem.x[0], ": ", layer, " ", PassName(pass));
+  if (measured != nullptr) {
+    const auto known = measured->find(key);
+    const auto candidates = ConvolutionCandidates(problem, pass, HasWinograd());
+    if (const auto choice =
+            known == measured->end() ? std::nullopt : ParseConvolutionChoice(known->second);
+        choice.has_value() &&
+        std::find(candidates.begin(), candidates.end(), *choice) != candidates.end()) {
+      return *choice;
+    }
+  }
+  NORMLAB_ASSIGN_OR_RETURN(const ConvolutionChoice fastest,
+                           FastestCandidate(planner.runtime(), problem, pass, neighbours));
+  if (measured != nullptr) {
+    (*measured)[key] = ToString(fastest);
+  }
+  return fastest;
+}
+
 absl::StatusOr<ConvolutionChoice> Choose(const Planner& planner,
+                                         absl::string_view layer,
                                          const ConvolutionProblem& problem,
                                          ConvolutionPass pass,
                                          const ConvolutionNeighbours& neighbours) {
@@ -54,7 +87,7 @@ absl::StatusOr<ConvolutionChoice> Choose(const Planner& planner,
     case ConvolutionPolicy::kWinograd:
       return ConvolutionCandidates(problem, pass, HasWinograd()).back();
     case ConvolutionPolicy::kMeasure:
-      return FastestCandidate(planner.runtime(), problem, pass, neighbours);
+      return MeasuredChoice(planner, layer, problem, pass, neighbours);
   }
   return ConvolutionChoice{ConvAlgorithm::kDirect, problem.type};
 }
@@ -75,7 +108,7 @@ absl::StatusOr<Op*> Conv2dLayer::PlanPass(Planner& planner,
                                           ConvolutionPass pass,
                                           const ConvolutionNeighbours& neighbours) {
   NORMLAB_ASSIGN_OR_RETURN(const ConvolutionChoice choice,
-                           Choose(planner, problem_, pass, neighbours));
+                           Choose(planner, name(), problem_, pass, neighbours));
   absl::StatusOr<Op> made = MakeConvolution(planner.runtime(), problem_, pass, choice);
   if (choice.algorithm != ConvAlgorithm::kDirect && absl::IsUnimplemented(made.status())) {
     made =

@@ -6,8 +6,11 @@
 #include <optional>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+
 #include "common/status_macros.h"
 #include "engine/graph/graph.h"
+#include "engine/graph/winograd_rule.h"
 #include "engine/tensor/buffer_pool.h"
 
 namespace normlab::engine {
@@ -17,21 +20,15 @@ constexpr int kMinimumRuns = 3;
 constexpr int kMaximumRuns = 10;
 constexpr double kEnoughSeconds = 0.005;
 
-// oneDNN's Winograd works on whole blocks of channels: 3 channels would be computed, and stored many
-// times over, as 16.
-constexpr int64_t kChannelBlock = 16;
-
 // By tests/bench/convolution_table (oneDNN 2.6.3 on Sapphire Rapids, batches of 128, 1 and 2 threads):
 // * Fewer channels than this, in or out, leave Winograd's matrix products too thin: 16 -> 16
 //   channels take 1.3 to 2 times as long as directly, 3 -> 64 over 10 times. From 32 on it wins 1.4
 //   to 4 times. The gradient of the weights, slow when computed directly, is faster from one whole
 //   block on.
-constexpr int64_t kWinogradChannels = 32;
 // * A tile has 4x4 outputs. On 2x2 images three quarters of it are thrown away, and direct wins
 //   twofold; but for the gradient of the weights, where the direct kernel is slower still.
 //   The gradient of the weights on such small images is also where the bf16 kernels lose: it takes
 //   at least twice as long as converting the data to F32 and Winograd, on AMX and without.
-constexpr int64_t kWinogradTile = 4;
 
 // Ops over memory of their own, for a measurement.
 class Trial {
@@ -115,13 +112,30 @@ absl::string_view PassName(ConvolutionPass pass) {
   return "";
 }
 
+std::string ToString(const ConvolutionChoice& choice) {
+  return absl::StrCat(choice.algorithm == ConvAlgorithm::kWinograd ? "winograd" : "direct", "_",
+                      choice.type == DataType::kBf16 ? "bf16" : "f32");
+}
+
+std::optional<ConvolutionChoice> ParseConvolutionChoice(absl::string_view text) {
+  for (const ConvAlgorithm algorithm : {ConvAlgorithm::kDirect, ConvAlgorithm::kWinograd}) {
+    for (const DataType type : {DataType::kF32, DataType::kBf16}) {
+      const ConvolutionChoice choice = {algorithm, type};
+      if (text == ToString(choice)) {
+        return choice;
+      }
+    }
+  }
+  return std::nullopt;
+}
+
 std::vector<ConvolutionChoice> ConvolutionCandidates(const ConvolutionProblem& problem,
                                                      ConvolutionPass pass,
                                                      bool winograd) {
   std::vector<ConvolutionChoice> candidates = {{ConvAlgorithm::kDirect, problem.type}};
   const bool in_f32 = problem.type == DataType::kF32 || pass == ConvolutionPass::kBackwardWeights;
   if (winograd && in_f32 && !problem.grouped() && problem.w[2] == 3 && problem.w[3] == 3 &&
-      problem.geometry.stride == 1 && std::min(problem.x[1], problem.y[1]) >= kChannelBlock) {
+      problem.geometry.stride == 1 && std::min(problem.x[1], problem.y[1]) >= kWinogradBlock) {
     candidates.push_back({ConvAlgorithm::kWinograd, DataType::kF32});
   }
   return candidates;
@@ -132,7 +146,7 @@ ConvolutionChoice ChooseConvolution(const ConvolutionProblem& problem,
                                     bool winograd) {
   const std::vector<ConvolutionChoice> candidates = ConvolutionCandidates(problem, pass, winograd);
   const bool of_weights = pass == ConvolutionPass::kBackwardWeights;
-  const int64_t least = of_weights ? kChannelBlock : kWinogradChannels;
+  const int64_t least = of_weights ? kWinogradBlock : kWinogradChannels;
   if (candidates.size() == 1 || std::min(problem.x[1], problem.y[1]) < least) {
     return candidates[0];
   }

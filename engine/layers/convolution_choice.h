@@ -1,6 +1,8 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -40,6 +42,10 @@ struct ConvolutionChoice {
 
   friend bool operator==(const ConvolutionChoice& a, const ConvolutionChoice& b) = default;
 };
+
+// "winograd_f32" and back; nullopt: not one of ours.
+std::string ToString(const ConvolutionChoice& choice);
+std::optional<ConvolutionChoice> ParseConvolutionChoice(absl::string_view text);
 
 // Everything that may compute a pass, the direct algorithm in the problem's type first; `winograd`
 // is HasWinograd(), and needs at least 16 channels in and out. Of a bf16 problem only the gradient of the weights, an F32 number anyway, may be

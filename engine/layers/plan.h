@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <memory>
 #include <string>
 #include <utility>
@@ -55,12 +56,19 @@ struct RunState {
 // How convolutions are computed; see engine/layers/conv2d.h.
 enum class ConvolutionPolicy { kAuto, kDirect, kWinograd, kMeasure };
 
+// What ConvolutionPolicy::kMeasure found out, by plan, layer and pass ("training of 128: conv1
+// forward"), as ToString(ConvolutionChoice) has it. A plan that finds an entry for a pass takes it
+// instead of measuring, so that a later start of the same run computes the same numbers.
+using MeasuredChoices = std::map<std::string, std::string>;
+
 struct PlanOptions {
   int64_t batch = 0;
   Mode mode = Mode::kTraining;
   // In which weight layers take activations and weights; parameters and their gradients are F32.
   DataType type = DataType::kF32;
   ConvolutionPolicy convolution = ConvolutionPolicy::kAuto;
+  // Read and extended by kMeasure; null: everything is measured. Not owned.
+  MeasuredChoices* measured = nullptr;
   // Every intermediate shall be kept visible: nothing is fused, and nothing shares memory.
   bool unfused = false;
   // False: every buffer has memory of its own; for tests, since it changes no number.

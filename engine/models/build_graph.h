@@ -20,6 +20,8 @@ struct NormalizerOrigin {
   std::string field;
   // The weight layer that it normalizes.
   std::string layer;
+  // Its name in the spec: "batch".
+  std::string kind;
 };
 
 // A network as data, or why there is none.

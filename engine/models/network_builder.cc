@@ -7,7 +7,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 
+#include "common/edit_distance.h"
 #include "common/wildcard.h"
+#include "engine/models/normalizer_node.h"
 
 namespace normlab::engine {
 namespace {
@@ -19,13 +21,26 @@ bool HasBias(const NormalizerChoice& choice, ActivationKind activation) {
          (choice.after_activation && activation != ActivationKind::kIdentity);
 }
 
-// "fc1, fc2, fc3, ..."
-std::string SomeOf(const std::vector<std::string>& names) {
-  constexpr size_t kShown = 6;
-  const size_t shown = std::min(names.size(), kShown);
-  return absl::StrCat(
-      absl::StrJoin(names.begin(), names.begin() + static_cast<int64_t>(shown), ", "),
-      names.size() > shown ? ", ..." : "");
+// "fc1, fc2, fc3"; of many names those that are most like `wanted`, in their order, and "...".
+std::string SomeOf(const std::vector<std::string>& names, const std::string& wanted) {
+  constexpr size_t kAll = 24;
+  constexpr size_t kNearest = 6;
+  if (names.size() <= kAll) {
+    return absl::StrJoin(names, ", ");
+  }
+  std::vector<std::pair<int, size_t>> nearest;
+  for (size_t i = 0; i < names.size(); ++i) {
+    nearest.emplace_back(common::EditDistance(wanted, names[i]), i);
+  }
+  std::sort(nearest.begin(), nearest.end());
+  nearest.resize(kNearest);
+  std::sort(nearest.begin(), nearest.end(),
+            [](const auto& a, const auto& b) { return a.second < b.second; });
+  return absl::StrCat(absl::StrJoin(nearest, ", ",
+                                    [&names](std::string* out, const auto& entry) {
+                                      out->append(names[entry.second]);
+                                    }),
+                      ", ...");
 }
 
 }  // namespace
@@ -82,6 +97,7 @@ NormalizerChoice NetworkBuilder::Choose(const std::string& layer) {
       choice.origin.field = absl::StrCat("normalization_overrides[", i, "].normalization");
     }
   }
+  choice.origin.kind = NormalizerName(*choice.normalizer);
   choice.traits = TraitsOf(*choice.normalizer);
   choice.after_activation = choice.traits.prefix != nullptr && !choice.traits.replaces_activation &&
                             !choice.normalizer->has_weight() &&
@@ -227,20 +243,29 @@ void NetworkBuilder::AddLoss() {
   }
 }
 
+std::string NetworkBuilder::WhyNoLayerMatches(const std::string& pattern) const {
+  for (const auto& [name, origin] : normalizers_) {
+    if (common::WildcardMatch(pattern, name)) {
+      return absl::StrCat("is ", Quoted(pattern), ", which matches the normalizer ", name,
+                          "; overrides name the weight layer that is normalized: write ",
+                          Quoted(origin.layer));
+    }
+  }
+  if (normalized_layers_.empty()) {
+    return absl::StrCat("is ", Quoted(pattern),
+                        ", but the model has no layer with a normalizer; remove it");
+  }
+  return absl::StrCat("is ", Quoted(pattern), ", which matches none of the ",
+                      normalized_layers_.size(), " layers with a normalizer (",
+                      SomeOf(normalized_layers_, pattern), "); correct it, or remove the override");
+}
+
 void NetworkBuilder::CheckOverrides() {
   for (size_t i = 0; i < used_overrides_.size(); ++i) {
-    if (used_overrides_[i]) {
-      continue;
+    if (!used_overrides_[i]) {
+      Fail(absl::StrCat("normalization_overrides[", i, "].layers"),
+           WhyNoLayerMatches(spec_.normalization_overrides(static_cast<int>(i)).layers()));
     }
-    const std::string pattern = Quoted(spec_.normalization_overrides(static_cast<int>(i)).layers());
-    Fail(
-        absl::StrCat("normalization_overrides[", i, "].layers"),
-        normalized_layers_.empty()
-            ? absl::StrCat("is ", pattern,
-                           ", but the model has no layer with a normalizer; "
-                           "remove it")
-            : absl::StrCat("is ", pattern, ", which matches none of the layers with a normalizer (",
-                           SomeOf(normalized_layers_), "); correct it, or remove the override"));
   }
 }
 

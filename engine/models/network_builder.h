@@ -94,6 +94,7 @@ class NetworkBuilder {
   const Dims& DimsOf(const std::string& node) const;
   void AddLoss();
   void CheckOverrides();
+  std::string WhyNoLayerMatches(const std::string& pattern) const;
 
   const v1::JobSpec& spec_;
   const int64_t outputs_;

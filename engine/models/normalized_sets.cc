@@ -175,14 +175,23 @@ class Checking {
     if (smallest.node == nullptr) {
       return;
     }
-    const bool counts = std::holds_alternative<GroupNormNode>(smallest.node->kind);
-    const bool standardizes = smallest.sets.standardizes;
+    if (!smallest.sets.standardizes && smallest.sets.values_per_example == 1) {
+      // A function of x all the same, and with a larger epsilon a smooth one.
+      check_.warnings.push_back(absl::StrCat(
+          "layer ", Named(smallest), " normalizes sets of one value: they become x/sqrt(x^2 + ",
+          "epsilon), which for the usual epsilon is the sign of x and passes hardly any gradient; "
+          "use an epsilon of the size of x^2, or normalization_overrides to give this layer "
+          "another normalizer"));
+      return;
+    }
+    const NormalizerOrigin& origin = OriginOf(smallest);
+    const bool has_groups = origin.kind == "group" || origin.kind == "weight_standardization";
     Judge(smallest, smallest.sets.values_per_example,
-          {OriginOf(smallest).field,
+          {origin.field,
            absl::StrCat("would normalize one value per set in layer ", Named(smallest),
-                        ", which is always ", standardizes ? "0" : "+1 or -1",
-                        "; use normalization_overrides to give this layer another normalizer",
-                        counts ? " (batch or layer), or fewer groups" : " (batch or layer)")},
+                        ", which is always 0; use normalization_overrides to give this layer "
+                        "another normalizer (batch or layer)",
+                        has_groups ? ", or fewer groups" : "")},
           "per example", check_);
   }
 

@@ -1,5 +1,6 @@
 // Sets of one and two values.
 #include <string>
+#include <utility>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -16,6 +17,7 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using testing::kCifar;
 using testing::kImages;
+using ::testing::Not;
 using ::testing::SizeIs;
 using testing::Spec;
 
@@ -69,19 +71,15 @@ TEST(NormalizedSetsTest, GhostBatchesCountByThemselves) {
 }
 
 TEST(NormalizedSetsTest, InstanceNormNeedsImages) {
-  for (const char* kind : {"instance {}", "filter_response {}"}) {
-    const JobCheck check = Check(Mlp(kind));
-    ASSERT_THAT(check.violations, SizeIs(1)) << kind;
-    EXPECT_EQ(check.violations[0].field, "normalization");
-    EXPECT_THAT(check.violations[0].description,
-                AllOf(HasSubstr("one value"), HasSubstr("(7)"), HasSubstr("layer")));
-    EXPECT_THAT(
-        Check(std::string("model { vgg { width_multiplier: 0.1 } } normalization { ") + kind + " }",
-              kCifar)
-            .violations,
-        IsEmpty())
-        << "2x2 images are the smallest";
-  }
+  const JobCheck dense = Check(Mlp("instance {}"));
+  ASSERT_THAT(dense.violations, SizeIs(1));
+  EXPECT_EQ(dense.violations[0].field, "normalization");
+  EXPECT_THAT(dense.violations[0].description, AllOf(HasSubstr("one value"), HasSubstr("(7)"),
+                                                     HasSubstr("layer"), Not(HasSubstr("groups"))));
+  EXPECT_THAT(Check("model { vgg { width_multiplier: 0.1 } } normalization { instance {} }", kCifar)
+                  .violations,
+              IsEmpty())
+      << "2x2 images are the smallest";
   // A convolution down to 1x1 is no image any more.
   const JobCheck check = Check(R"(model { cnn { blocks { channels: 3 }
       blocks { channels: 4 kernel: 9 stride: 9 padding: 1 } } }
@@ -92,10 +90,21 @@ TEST(NormalizedSetsTest, InstanceNormNeedsImages) {
   EXPECT_THAT(check.violations[0].description, HasSubstr("in2 of conv2 (4x1x1)"));
 }
 
+// x/sqrt(x^2 + epsilon) is a function of x, and with a large epsilon a smooth one.
+TEST(NormalizedSetsTest, RootMeanSquaresOfOneValueAreAllowedWithAWarning) {
+  for (const auto& [kind, width] :
+       {std::pair("filter_response {}", "7"), std::pair("rms {}", "1")}) {
+    const JobCheck check = Check(Mlp(kind, width));
+    EXPECT_THAT(check.violations, IsEmpty()) << kind;
+    EXPECT_THAT(check.warnings, ElementsAre(AllOf(HasSubstr("of fc1"), HasSubstr("epsilon"))));
+  }
+}
+
 TEST(NormalizedSetsTest, SetsWithinAnExample) {
   EXPECT_THAT(Check(Mlp("group { groups: 7 }")).violations, SizeIs(1));
   EXPECT_THAT(Check(Mlp("layer {}", "1")).violations, SizeIs(1));
-  EXPECT_THAT(Check(Mlp("rms {}", "1")).violations[0].description, HasSubstr("+1 or -1"));
+  EXPECT_THAT(Check(Mlp("group { groups: 7 }")).violations[0].description,
+              HasSubstr("or fewer groups"));
   const JobCheck two = Check(Mlp("group { groups: 4 }", "8"));
   EXPECT_THAT(two.violations, IsEmpty());
   EXPECT_THAT(two.warnings, ElementsAre(AllOf(HasSubstr("gn1"), HasSubstr("per example"))));

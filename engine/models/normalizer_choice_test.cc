@@ -303,6 +303,25 @@ TEST(NormalizerChoiceTest, OverridesThatMatchNothingAreRefused) {
   EXPECT_EQ(built.violations[1].field, "normalization_overrides[2].layers") << "has no normalizer";
 }
 
+TEST(NormalizerChoiceTest, AnOverrideOfANormalizersNameIsToldTheLayersName) {
+  const BuiltGraph built = BuildGraph(Spec(R"(model { resnet {} } normalization { batch {} }
+      normalization_overrides { layers: "layer2.0.bn1" normalization { none {} } })"),
+                                      kCifar);
+  ASSERT_THAT(built.violations, SizeIs(1));
+  EXPECT_THAT(built.violations[0].description,
+              AllOf(HasSubstr("the normalizer layer2.0.bn1"), HasSubstr("\"layer2.0.conv1\"")));
+}
+
+TEST(NormalizerChoiceTest, OfManyLayersTheNearestAreListed) {
+  const BuiltGraph built =
+      BuildGraph(Spec(R"(model { resnet { depth: 56 } } normalization { batch {} }
+      normalization_overrides { layers: "layer2.4.cnv2" normalization { none {} } })"),
+                 kCifar);
+  ASSERT_THAT(built.violations, SizeIs(1));
+  EXPECT_THAT(built.violations[0].description,
+              AllOf(HasSubstr("layer2.4.conv2"), HasSubstr(", ...")));
+}
+
 TEST(NormalizerChoiceTest, ZeroInitNeedsAGamma) {
   const BuiltGraph built = BuildGraph(
       Spec("model { resnet { zero_init_last_gamma: true } } normalization { mean_only_batch {} }"),

@@ -13,14 +13,15 @@ namespace normlab::engine {
 
 absl::StatusOr<LoneNormalizer> MakeLoneNormalizer(const v1::Normalizer& normalizer,
                                                   const Dims& in,
-                                                  int64_t batch) {
+                                                  int64_t batch,
+                                                  bool batch_statistics) {
   if (normalizer.has_fixup() || normalizer.has_skip_init()) {
     return absl::InvalidArgumentError(
         "is a way to build a residual network, and does nothing to a tensor by itself; submit a "
         "job with a resnet model to try it");
   }
   const v1::Normalizer resolved = Resolve(normalizer, batch);
-  if (resolved.has_ghost_batch()) {
+  if (resolved.has_ghost_batch() && batch_statistics) {
     const int64_t size = resolved.ghost_batch().ghost_size();
     if (size < 1 || batch % size != 0) {
       return absl::InvalidArgumentError(

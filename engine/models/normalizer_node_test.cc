@@ -88,5 +88,12 @@ TEST(NormalizerNodeTest, GhostSizeMustDivideTheBatch) {
   EXPECT_TRUE(MakeLoneNormalizer(normalizer, {4}, 14).ok());
 }
 
+TEST(LoneNormalizerTest, InEvaluationAnyGhostSizeWillDo) {
+  v1::Normalizer ghosts;
+  ghosts.mutable_ghost_batch()->set_ghost_size(4);
+  EXPECT_FALSE(MakeLoneNormalizer(ghosts, {6}, 7).ok());
+  EXPECT_TRUE(MakeLoneNormalizer(ghosts, {6}, 7, /*batch_statistics=*/false).ok());
+}
+
 }  // namespace
 }  // namespace normlab::engine

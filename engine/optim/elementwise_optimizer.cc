@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "engine/tensor/magnitude.h"
+
 namespace normlab::engine {
 namespace {
 
@@ -13,8 +15,6 @@ constexpr int64_t kParallelFloats = int64_t{1} << 15;
 constexpr int64_t kPieceFloats = int64_t{1} << 12;
 // What torch.nn.utils.clip_grad_norm_ adds to the norm.
 constexpr double kNormEpsilon = 1e-6;
-
-constexpr uint32_t kInfinity = 0x7F800000;
 
 // In a fixed order: lane j sums the elements j, j + kLanes, ...
 NORMLAB_VECTORIZE double SumOfSquares(const float* values, int64_t count) {
@@ -117,14 +117,14 @@ bool ElementwiseOptimizer::Step(double learning_rate,
     for (const Piece& piece : pieces_) {
       largest = std::max(largest, update(piece));
     }
-    return largest < kInfinity;
+    return largest < kInfinityBits;
   }
   const auto count = static_cast<int64_t>(pieces_.size());
 #pragma omp parallel for schedule(static) reduction(max : largest)
   for (int64_t i = 0; i < count; ++i) {
     largest = std::max(largest, update(pieces_[static_cast<size_t>(i)]));
   }
-  return largest < kInfinity;
+  return largest < kInfinityBits;
 }
 
 }  // namespace normlab::engine

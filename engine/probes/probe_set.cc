@@ -147,12 +147,13 @@ std::unique_ptr<Probe> MakeProbe(const v1::Probe& probe,
 absl::StatusOr<std::unique_ptr<ProbeSet>> ProbeSet::Plan(const v1::JobSpec& resolved,
                                                          const Graph& graph,
                                                          const ModelState& trained,
-                                                         const MappedDataset& data) {
+                                                         const MappedDataset& data,
+                                                         MeasuredChoices* measured) {
   const RunLength length = ComputeRunLength(resolved, data.shape());
   const ProbeWorkspace::Needs needs = NeedsOf(resolved, length);
   std::unique_ptr<ProbeSet> set(new ProbeSet());
   NORMLAB_ASSIGN_OR_RETURN(set->workspace_,
-                           ProbeWorkspace::Plan(resolved, graph, trained, data, needs));
+                           ProbeWorkspace::Plan(resolved, graph, trained, data, needs, measured));
   set->saves_parameters_ = needs.saved_parameters;
   for (const v1::Probe& probe : resolved.probes()) {
     Entry entry;

@@ -24,11 +24,13 @@ namespace normlab::engine {
 // and data, which must outlive it.
 class ProbeSet {
  public:
-  // `resolved`: from Resolve, valid for this graph (CheckProbes). Errors as Network::Plan.
+  // `resolved`: from Resolve, valid for this graph (CheckProbes). `measured`: of the trained networks, so that the probes'
+  // compute with the same kernels. Errors as Network::Plan.
   static absl::StatusOr<std::unique_ptr<ProbeSet>> Plan(const v1::JobSpec& resolved,
                                                         const Graph& graph,
                                                         const ModelState& trained,
-                                                        const MappedDataset& data);
+                                                        const MappedDataset& data,
+                                                        MeasuredChoices* measured);
 
   // Names of all series; SeriesValue::series of a record is a position here plus `first_series`.
   const std::vector<std::string>& series() const { return series_; }

@@ -44,7 +44,8 @@ absl::StatusOr<std::unique_ptr<ProbeWorkspace>> ProbeWorkspace::Plan(const v1::J
                                                                      const Graph& graph,
                                                                      const ModelState& trained,
                                                                      const MappedDataset& data,
-                                                                     const Needs& needs) {
+                                                                     const Needs& needs,
+                                                                     MeasuredChoices* measured) {
   std::unique_ptr<ProbeWorkspace> workspace;
   try {
     workspace.reset(new ProbeWorkspace(resolved, graph, trained, data));
@@ -59,6 +60,7 @@ absl::StatusOr<std::unique_ptr<ProbeWorkspace>> ProbeWorkspace::Plan(const v1::J
   const auto plan = [&](Mode mode, int64_t batch_size, bool unfused) {
     NetworkOptions options = OptionsOf(resolved, workspace->fresh_.shape(), mode, batch_size);
     options.unfused = unfused;
+    options.measured = measured;
     return Network::Plan(graph, *workspace->model_, options);
   };
   std::vector<int64_t> sizes;

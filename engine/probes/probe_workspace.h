@@ -34,7 +34,8 @@ class ProbeWorkspace {
                                                               const Graph& graph,
                                                               const ModelState& trained,
                                                               const MappedDataset& data,
-                                                              const Needs& needs);
+                                                              const Needs& needs,
+                                                              MeasuredChoices* measured);
 
   const Graph& graph() const { return graph_; }
   int64_t planned_bytes() const;

@@ -13,6 +13,9 @@ namespace {
 constexpr double kRelativeDistance = 1e-3;
 // Iterations end when the eigenvalue moves by less than this part of itself.
 constexpr double kConverged = 1e-5;
+// Iterations after which the sign of the eigenvalue of greatest magnitude is believed.
+constexpr int kSettled = 3;
+constexpr double kShiftMargin = 1.1;
 
 // Scales to norm 1; false: it is 0 or not finite.
 bool Normalize(absl::Span<float> v) {
@@ -115,20 +118,19 @@ void SharpnessProbe::BeforeUpdate(const ProbeStep& step, absl::Span<double> valu
     // Never true while `last` is NaN.
     const bool converged = std::abs(*eigenvalue - last) <= kConverged * std::abs(*eigenvalue);
     last = *eigenvalue;
-    if (!converged) {
-      continue;
-    }
-    if (*eigenvalue >= 0 || shift > 0) {
+    if (*eigenvalue < 0 && shift == 0 && iterations + 1 >= kSettled) {
+      // The greatest in magnitude is negative. With the spectrum moved up by it, it counts least.
+      shift = -kShiftMargin * *eigenvalue;
+      Restart();
+      last = std::numeric_limits<double>::quiet_NaN();
+    } else if (converged) {
       ++iterations;
       break;
     }
-    // The greatest in magnitude is negative. Above the shifted spectrum's bottom the greatest is what is wanted.
-    shift = -*eigenvalue;
-    Restart();
-    last = std::numeric_limits<double>::quiet_NaN();
   }
   if (finite) {
-    values[0] = last;
+    // A negative one without a shift is not the greatest: it stays unknown.
+    values[0] = last < 0 && shift == 0 ? std::numeric_limits<double>::quiet_NaN() : last;
   } else {
     Restart();
   }

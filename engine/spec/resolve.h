@@ -19,4 +19,7 @@ v1::JobSpec Resolve(const v1::JobSpec& spec);
 // The same for a normalizer on its own, for batches of `batch_size` examples.
 v1::Normalizer Resolve(const v1::Normalizer& normalizer, int64_t batch_size);
 
+// Whether "before" and "after the activation" differ for it. `normalizer`: from Resolve.
+bool HasPlacement(const v1::Normalizer& normalizer);
+
 }  // namespace normlab::engine

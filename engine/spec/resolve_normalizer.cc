@@ -1,6 +1,8 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "engine/spec/defaults.h"
+#include "engine/spec/resolve.h"
 #include "engine/spec/resolve_parts.h"
 
 namespace normlab::engine {
@@ -8,7 +10,6 @@ namespace {
 
 constexpr double kDefaultEpsilon = 1e-5;
 constexpr double kDefaultRunningUpdateRate = 0.1;
-constexpr int64_t kDefaultGhostSize = 32;
 
 template <typename Message>
 void ResolveEpsilon(Message& message, double standard = kDefaultEpsilon) {
@@ -89,7 +90,8 @@ void ResolveWeightStandardization(v1::WeightStandardization& standardization) {
   }
 }
 
-// Whether "before" and "after the activation" differ.
+}  // namespace
+
 bool HasPlacement(const v1::Normalizer& normalizer) {
   switch (normalizer.kind_case()) {
     case v1::Normalizer::KIND_NOT_SET:
@@ -105,8 +107,6 @@ bool HasPlacement(const v1::Normalizer& normalizer) {
       return true;
   }
 }
-
-}  // namespace
 
 void ResolveNormalizer(v1::Normalizer& normalizer, int64_t batch_size) {
   switch (normalizer.kind_case()) {

@@ -1,3 +1,6 @@
+#include <algorithm>
+
+#include "engine/spec/defaults.h"
 #include "engine/spec/resolve_parts.h"
 
 namespace normlab::engine {
@@ -5,7 +8,6 @@ namespace {
 
 constexpr double kDefaultGain = 1;
 constexpr double kDefaultStd = 0.01;
-constexpr int32_t kDefaultBatchSize = 64;
 constexpr int32_t kDefaultEvaluationBatchSize = 256;
 constexpr int64_t kDefaultCheckpointSeconds = 300;
 
@@ -39,6 +41,14 @@ void ResolveEvaluation(v1::Evaluation& evaluation) {
   }
 }
 
+bool HasWeightNorm(const v1::JobSpec& spec) {
+  return spec.normalization().has_weight() ||
+         std::any_of(spec.normalization_overrides().begin(), spec.normalization_overrides().end(),
+                     [](const v1::NormalizationOverride& override) {
+                       return override.normalization().has_weight();
+                     });
+}
+
 // The gains of weight norm multiply from layer to layer with nothing to hold them: deep networks
 // overflow within a few steps at SGD's usual rate.
 // A summed loss has gradients as many times larger as it sums numbers; its rate is that of Santurkar
@@ -56,7 +66,7 @@ void ResolveLearningRate(v1::JobSpec& spec) {
                                       spec.data().has_linear_regression();
   if (spec.loss() == v1::Loss::SUM_SQUARED_ERROR || deep_linear_regression) {
     optimizer.mutable_sgd()->set_learning_rate(kForSummedLoss);
-  } else if (spec.normalization().has_weight()) {
+  } else if (HasWeightNorm(spec)) {
     optimizer.mutable_sgd()->set_learning_rate(kForWeightNorm);
   }
 }

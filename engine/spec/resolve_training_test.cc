@@ -79,6 +79,8 @@ TEST(ResolveTrainingTest, DefaultsThatDependOnTheNormalizer) {
   const std::string plain = schedule + " initializer { pytorch_default {} scale: 1 }";
   ExpectResolves("normalization { weight {} }",
                  "optimizer { sgd { learning_rate: 0.01 } }" + plain);
+  ExpectResolves("normalization_overrides { layers: 'fc2' normalization { weight {} } }",
+                 "optimizer { sgd { learning_rate: 0.01 } }" + plain);
   for (const char* summed :
        {"loss: SUM_SQUARED_ERROR", "model { deep_linear {} } data { linear_regression {} }"}) {
     ExpectResolves(summed, "optimizer { sgd { learning_rate: 1e-6 } }" + plain);

@@ -85,13 +85,18 @@ void ValidateGaussianClasses(const v1::GaussianClasses& given, Checker& checker)
     return;
   }
   int64_t values = 1;
+  bool possible = true;  // else their product says nothing
   for (int i = 0; i < set.dims_size(); ++i) {
     const int64_t largest = set.dims_size() == 1 ? kMaxFeatures
                             : i == 0             ? kMaxChannels
                                                  : kMaxImageSide;
     checker.Range(absl::StrCat(field, ".dims[", i, "]"), set.dims(i), 1, largest,
                   "give the size of an example");
+    possible = possible && set.dims(i) >= 1 && set.dims(i) <= largest;
     values *= std::clamp<int64_t>(set.dims(i), 1, largest);
+  }
+  if (!possible) {
+    values = 0;
   }
   if (const int64_t means = values * std::clamp<int64_t>(set.classes(), 1, kMaxClasses);
       means > kMaxSyntheticValues) {

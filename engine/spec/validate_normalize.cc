@@ -1,6 +1,7 @@
 #include "engine/spec/validate_normalize.h"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 
 #include "absl/strings/str_cat.h"
@@ -43,11 +44,36 @@ bool SameDims(const v1::Tensor& a, const v1::Tensor& b) {
          std::equal(a.dims().begin(), a.dims().end(), b.dims().begin());
 }
 
+// Statistics are sums of squares in float32, over runs of 32 values: beyond this they overflow, and
+// dividing by an infinite deviation would answer plausible zeros.
+constexpr float kLargestMagnitude = 1e18F;
+
+// Infinities and NaN are let through: what becomes of them can be seen.
+void CheckMagnitudes(const v1::NormalizeRequest& request, Checker& checker) {
+  const v1::Normalizer& normalizer = request.normalizer();
+  if (normalizer.kind_case() == v1::Normalizer::KIND_NOT_SET || normalizer.has_none() ||
+      normalizer.has_dyt() || normalizer.has_frozen_batch()) {
+    return;
+  }
+  for (int i = 0; i < request.input().values_size(); ++i) {
+    const float value = request.input().values(i);
+    if (std::isfinite(value) && std::abs(value) > kLargestMagnitude) {
+      checker.Fail(
+          "input.values",
+          absl::StrCat("has ", value, " at index ", i, ", whose square overflows float32; ",
+                       "scale the input to magnitudes of at most ", kLargestMagnitude));
+      return;
+    }
+  }
+}
+
 // The settings of the normalizer, by the rules of a job's.
 void CheckNormalizer(const v1::NormalizeRequest& request, Checker& checker) {
   const v1::Tensor& input = request.input();
+  // In evaluation there are no parts of a batch that would have to divide it.
+  const bool has_batch = input.dims_size() > 0 && request.statistics() != v1::Statistics::INFERENCE;
   ValidateNormalizer("normalizer", request.normalizer(),
-                     input.dims_size() > 0 ? std::max<int64_t>(input.dims(0), 0) : 0, checker);
+                     has_batch ? std::max<int64_t>(input.dims(0), 0) : 0, checker);
   v1::JobSpec spec;
   *spec.mutable_normalization() = request.normalizer();
   Checker unknown;
@@ -96,6 +122,7 @@ std::vector<Violation> ValidateNormalize(const v1::NormalizeRequest& request) {
                                             "[O, I, KH, KW])"));
   } else {
     CheckSizes("input", request.input(), checker);
+    CheckMagnitudes(request, checker);
   }
   if (request.has_output_gradient()) {
     if (!SameDims(request.output_gradient(), request.input())) {

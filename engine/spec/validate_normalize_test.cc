@@ -83,5 +83,25 @@ TEST(ValidateNormalizeTest, OnlyTensorsBeyondTheLimitAreTooLarge) {
   EXPECT_EQ(FindTooLargeTensor(request), "input");
 }
 
+// 1e38 squared is no float; the answer would be zeros that look like statistics.
+TEST(ValidateNormalizeTest, FiniteValuesWhoseSquaresOverflowAreRefused) {
+  v1::NormalizeRequest request = Request({3, 5}, 15);
+  request.mutable_input()->set_values(7, -1e38F);
+  EXPECT_EQ(Fields(request), Names{"input.values"});
+  request.mutable_input()->set_values(7, -1e18F);
+  EXPECT_EQ(Fields(request), Names{});
+  request.mutable_input()->set_values(7, 1e38F);
+  request.mutable_normalizer()->mutable_none();
+  EXPECT_EQ(Fields(request), Names{});
+}
+
+TEST(ValidateNormalizeTest, GhostSizesNeedNotDivideABatchThatIsEvaluated) {
+  v1::NormalizeRequest request = Request({3, 5}, 15);
+  request.mutable_normalizer()->mutable_ghost_batch()->set_ghost_size(2);
+  EXPECT_EQ(Fields(request), Names{"normalizer.ghost_batch.ghost_size"});
+  request.set_statistics(v1::Statistics::INFERENCE);
+  EXPECT_EQ(Fields(request), Names{});
+}
+
 }  // namespace
 }  // namespace normlab::engine

@@ -2,14 +2,12 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "engine/spec/defaults.h"
 #include "engine/spec/limits.h"
 #include "engine/spec/validate_parts.h"
 
 namespace normlab::engine {
 namespace {
-
-constexpr int64_t kDefaultBatchSize = 64;
-constexpr int64_t kDefaultGhostSize = 32;
 
 // The settings that several kinds share, at the same names.
 class Settings {

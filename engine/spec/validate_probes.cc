@@ -155,7 +155,7 @@ void ValidateProbes(const v1::JobSpec& spec, Checker& checker) {
     if (probe.layers_size() > kMaxPatterns) {
       checker.Fail(absl::StrCat(field, ".layers"),
                    absl::StrCat("has ", probe.layers_size(), " patterns, but at most ",
-                                kMaxPatterns, " are allowed; use wildcards such as conv*"));
+                                kMaxPatterns, " are allowed; use wildcards such as features.*"));
     }
     for (int n = 0; n < probe.layers_size(); ++n) {
       checker.Text(absl::StrCat(field, ".layers[", n, "]"), probe.layers(n), kMaxTextCharacters);

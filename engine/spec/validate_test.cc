@@ -305,7 +305,7 @@ TEST(ValidateTest, SyntheticSetsHaveBounds) {
   EXPECT_THAT(Validate(Parse(WithData("gaussian_classes { dims: 3 dims: 4 }"))),
               ElementsAre(Says("data.gaussian_classes.dims", "has 2 sizes")));
   EXPECT_THAT(Validate(Parse(WithData("gaussian_classes { dims: 4096 dims: 4097 dims: 1 }"))),
-              Contains(Says("data.gaussian_classes.dims[1]", "is 4097")));
+              ElementsAre(Says("data.gaussian_classes.dims[1]", "is 4097")));
   EXPECT_THAT(Validate(Parse(WithData("gaussian_classes { train_examples: 1000000000 }"))),
               ElementsAre(Says("data.gaussian_classes", "fewer or smaller examples")));
   EXPECT_THAT(Validate(Parse(

@@ -5,7 +5,6 @@
 #include <string>
 #include <vector>
 
-#include "absl/strings/match.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 
@@ -34,11 +33,6 @@ struct StepRecord {
   // Trained by this step. 0: no update belongs to this record (the last one, or a diverged step).
   int64_t examples = 0;
 };
-
-// A series of one layer or of one point of a surface, of which there may be thousands: left out of summaries.
-inline bool IsDetailSeries(absl::string_view series) {
-  return absl::StartsWith(series, "layers/") || absl::StartsWith(series, "loss_surface/");
-}
 
 // A complete checkpoint on disk.
 struct CheckpointRecord {

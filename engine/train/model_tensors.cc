@@ -1,7 +1,5 @@
 #include "engine/train/model_tensors.h"
 
-#include <algorithm>
-#include <bit>
 #include <cstdint>
 
 #include "absl/strings/str_cat.h"
@@ -9,22 +7,10 @@
 #include <google/protobuf/io/zero_copy_stream_impl_lite.h>
 
 #include "common/sha256.h"
-#include "engine/tensor/vectorize.h"
+#include "engine/tensor/magnitude.h"
 
 namespace normlab::engine {
 namespace {
-
-// Bits of a float without its sign: those of infinity, and above them every NaN.
-constexpr uint32_t kMagnitude = 0x7FFFFFFF;
-constexpr uint32_t kInfinity = 0x7F800000;
-
-NORMLAB_VECTORIZE uint32_t LargestMagnitude(const float* values, size_t count) {
-  uint32_t largest = 0;
-  for (size_t i = 0; i < count; ++i) {
-    largest = std::max(largest, std::bit_cast<uint32_t>(values[i]) & kMagnitude);
-  }
-  return largest;
-}
 
 MutableTensor TensorView(const std::string& name,
                          const ParameterSpec& spec,
@@ -102,7 +88,7 @@ std::string WeightsSha256(const std::vector<MutableTensor>& tensors) {
 }
 
 bool AllFinite(absl::Span<const float> values) {
-  return LargestMagnitude(values.data(), values.size()) < kInfinity;
+  return LargestMagnitude(values.data(), static_cast<int64_t>(values.size())) < kInfinityBits;
 }
 
 std::string TrainingSpecSha256(const v1::JobSpec& resolved) {

@@ -54,6 +54,7 @@ PlanOptions ToPlanOptions(const NetworkOptions& options) {
           .mode = options.mode,
           .type = options.type,
           .convolution = options.convolution,
+          .measured = options.measured,
           .unfused = options.unfused,
           .share_memory = options.share_memory,
           .classes = options.classes};
@@ -110,10 +111,14 @@ class PlannedNetwork final : public Network {
     return {loss_->loss(), loss_->correct()};
   }
 
-  BatchResult ForwardInitializing() override {
+  BatchResult ForwardInitializing(const std::set<std::string>& given) override {
     Begin();
     for (Layer* layer : forward_) {
-      layer->ForwardInitializing();
+      if (given.contains(layer->name())) {
+        layer->Forward();
+      } else {
+        layer->ForwardInitializing();
+      }
     }
     return {loss_->loss(), loss_->correct()};
   }
@@ -201,6 +206,7 @@ class PlannedNetwork final : public Network {
 
   absl::Status PlanForward(ModelState& model) {
     const std::vector<int> uses = graph_.UseCounts();
+    const std::vector<bool> have_parameters = graph_.HaveParameters();
     for (size_t i = 0; i < nodes_.size(); ++i) {
       const Node& node = graph_.nodes()[i];
       std::vector<View> inputs;
@@ -208,7 +214,7 @@ class PlannedNetwork final : public Network {
         inputs.push_back(input == kGraphInput ? input_ : *At(input).output);
         nodes_[i].needs_gradient |= input != kGraphInput && At(input).needs_gradient;
       }
-      nodes_[i].needs_gradient |= HasParameters(node);
+      nodes_[i].needs_gradient |= have_parameters[i];
       nodes_[i].layer = MakeLayer(node, OnlyReader(i, uses),
                                   FindParameters(graph_, node, model.parameters.data(),
                                                  model.gradients.data(), model.state.data()));
@@ -223,15 +229,6 @@ class PlannedNetwork final : public Network {
       }
     }
     return absl::OkStatus();
-  }
-
-  bool HasParameters(const Node& node) const {
-    const std::string prefix = absl::StrCat(node.name, ".");
-    return std::any_of(graph_.parameters().begin(), graph_.parameters().end(),
-                       [&prefix](const ParameterSpec& spec) {
-                         return spec.name.compare(0, prefix.size(), prefix) == 0 &&
-                                spec.name.find('.', prefix.size()) == std::string::npos;
-                       });
   }
 
   // Every layer before which, or in which, a parameter lies; what comes before needs no gradient.

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -43,6 +44,9 @@ struct NetworkOptions {
   // In which weight layers take activations and weights; parameters and their gradients are F32.
   DataType type = DataType::kF32;
   ConvolutionPolicy convolution = ConvolutionPolicy::kAuto;
+  // Read and extended while a network is planned with kMeasure; null: everything is measured. Not
+  // owned.
+  MeasuredChoices* measured = nullptr;
   // Of the noise that some normalizers draw.
   uint32_t seed = 0;
   // OpenMP threads that compute; 0: as many as OpenMP gives the planning thread. Fixed by Plan:
@@ -95,8 +99,9 @@ class Network {
   // Training: batch statistics, and running statistics are updated. Evaluation: running statistics.
   virtual BatchResult Forward() = 0;
   // Forward on the first batch of a run: also sets the parameters whose initial values depend on
-  // data (weight norm), layer by layer. The caller tells other networks by ParametersChanged.
-  virtual BatchResult ForwardInitializing() = 0;
+  // data (weight norm), layer by layer, but for the layers of these names, whose weights are given.
+  // The caller tells other networks by ParametersChanged.
+  virtual BatchResult ForwardInitializing(const std::set<std::string>& given) = 0;
   // After Forward in training mode: fills the gradient arena with the gradient of the mean loss
   // (overwrites).
   virtual void Backward() = 0;

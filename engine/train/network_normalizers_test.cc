@@ -120,7 +120,7 @@ Outcome Train(const Case& c, int steps, NetworkOptions options) {
   for (int step = 0; step < steps; ++step) {
     (*network)->SetStep(step);
     const BatchResult result =
-        step == 0 ? (*network)->ForwardInitializing() : (*network)->Forward();
+        step == 0 ? (*network)->ForwardInitializing({}) : (*network)->Forward();
     run.losses.push_back(result.loss);
     (*network)->Backward();
     const auto count = static_cast<size_t>(graph.parameter_floats());

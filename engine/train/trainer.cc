@@ -1,20 +1,18 @@
 #include "engine/train/trainer.h"
 
-#include <omp.h>
-
 #include <algorithm>
-#include <cmath>
+#include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 
+#include "common/series_name.h"
 #include "common/status_macros.h"
 #include "engine/checkpoint/checkpoint.h"
 #include "engine/checkpoint/initial_weights.h"
 #include "engine/init/initializer.h"
 #include "engine/models/job_check.h"
-#include "engine/optim/schedule.h"
 #include "engine/spec/load_plan.h"
 #include "engine/train/failure.h"
 #include "engine/train/model_tensors.h"
@@ -23,13 +21,12 @@
 namespace normlab::engine {
 namespace {
 
-constexpr int kKeptCheckpoints = 2;
-constexpr char kCheckpointsFolder[] = "/checkpoints";
 // Steps whose passes are timed, to compare the probes' cost with.
 constexpr size_t kTimedPasses = 101;
 
-double Seconds(std::chrono::steady_clock::duration duration) {
-  return std::chrono::duration<double>(duration).count();
+// "layer1.0.conv1" of "layer1.0.conv1.weight".
+std::string LayerOf(const std::string& tensor) {
+  return tensor.substr(0, tensor.rfind('.'));
 }
 
 absl::Duration CheckpointInterval(const v1::CheckpointPolicy& policy) {
@@ -61,6 +58,9 @@ absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Plan(v1::JobSpec resolved,
   NORMLAB_RETURN_IF_ERROR(ViolationsToStatus(check.violations));
   std::unique_ptr<Trainer> trainer(
       new Trainer(std::move(resolved), data, std::move(options), *std::move(check.graph)));
+  if (!trainer->options_.resume_folder.empty()) {
+    trainer->measured_ = ReadMeasuredChoices(trainer->options_.resume_folder);
+  }
   NORMLAB_RETURN_IF_ERROR(trainer->PlanNetworks());
   NORMLAB_RETURN_IF_ERROR(trainer->PlanProbes(data));
   if (!trainer->options_.resume_folder.empty()) {
@@ -78,7 +78,9 @@ absl::Status Trainer::PlanNetworks() {
   NORMLAB_ASSIGN_OR_RETURN(optimizer_, MakeOptimizer(resolved_, graph_));
   const RunLength& length = source_.length();
   const auto options = [this](Mode mode, int64_t batch_size) {
-    return OptionsOf(resolved_, source_.source().shape(), mode, batch_size);
+    NetworkOptions wanted = OptionsOf(resolved_, source_.source().shape(), mode, batch_size);
+    wanted.measured = &measured_;
+    return wanted;
   };
   if (length.train_examples >= resolved_.batch_size()) {
     NORMLAB_ASSIGN_OR_RETURN(
@@ -98,7 +100,7 @@ absl::Status Trainer::PlanNetworks() {
 
 absl::Status Trainer::PlanProbes(const MappedDataset& data) {
   if (!resolved_.probes().empty()) {
-    NORMLAB_ASSIGN_OR_RETURN(probes_, ProbeSet::Plan(resolved_, graph_, *model_, data));
+    NORMLAB_ASSIGN_OR_RETURN(probes_, ProbeSet::Plan(resolved_, graph_, *model_, data, &measured_));
     series_.insert(series_.end(), probes_->series().begin(), probes_->series().end());
     probe_values_.reserve(probes_->series().size());
   }
@@ -132,6 +134,12 @@ absl::Status Trainer::Resume() {
   }
   plan_.set_start_step(step);
   initial_weights_sha256_ = loaded.initial_weights_sha256;
+  resumed_metrics_ = loaded.latest_metrics;
+  for (size_t i = 0; i < series().size(); ++i) {
+    if (const auto found = resumed_metrics_.find(series()[i]); found != resumed_metrics_.end()) {
+      latest_[i] = latest_finite_[i] = found->second;
+    }
+  }
   return absl::OkStatus();
 }
 
@@ -143,6 +151,7 @@ absl::Status Trainer::TakeInitialWeights() {
                           .ignore = {weights.ignore().begin(), weights.ignore().end()},
                           .data_roots = options_.data_roots},
                          WeightTargets(graph_, *model_)));
+  FitGains(summary.kept);
   initial_weights_sha256_ = summary.sha256;
   initial_weights_note_ = absl::StrCat(
       "the run begins with ", summary.read, " tensors of ", summary.path, " (SHA-256 ",
@@ -152,14 +161,42 @@ absl::Status Trainer::TakeInitialWeights() {
   return absl::OkStatus();
 }
 
+void Trainer::FitGains(const std::vector<std::string>& kept) {
+  const std::set<std::string> initialized(kept.begin(), kept.end());
+  const std::vector<ParameterSpec>& specs = graph_.parameters();
+  std::set<std::string> given_weights;  // by their layers
+  for (const ParameterSpec& spec : specs) {
+    if (!initialized.contains(spec.name)) {
+      given_layers_.insert(LayerOf(spec.name));
+      if (spec.role == ParameterRole::kWeight) {
+        given_weights.insert(LayerOf(spec.name));
+      }
+    }
+  }
+  for (const ParameterSpec& spec : specs) {
+    if (spec.role == ParameterRole::kGain && initialized.contains(spec.name) &&
+        given_weights.contains(LayerOf(spec.name))) {
+      SetGainToNorms(specs, spec, model_->parameters.span());
+    }
+  }
+}
+
 CheckpointContents Trainer::Contents(int64_t step) {
+  std::map<std::string, double> latest;
+  for (size_t i = 0; i < series().size(); ++i) {
+    if (latest_finite_[i].has_value() && !common::IsDetailSeries(series()[i])) {
+      latest[series()[i]] = *latest_finite_[i];
+    }
+  }
   return {.step = step,
           .seed = resolved_.seed(),
           .spec_sha256 = spec_sha256_,
           .model = AsConst(ModelTensors(graph_, *model_)),
           .optimizer = AsConst(TrainingStateTensors()),
           .optimizer_counters = AsConst(OptimizerCounters(*optimizer_)),
-          .initial_weights_sha256 = initial_weights_sha256_};
+          .initial_weights_sha256 = initial_weights_sha256_,
+          .measured_choices = measured_,
+          .latest_metrics = std::move(latest)};
 }
 
 int64_t Trainer::planned_bytes() const {
@@ -172,290 +209,6 @@ int64_t Trainer::planned_bytes() const {
 
 const std::vector<ImplementationChoice>& Trainer::implementations() const {
   return (full_ != nullptr ? full_ : rest_)->implementations();
-}
-
-bool Trainer::EvaluationDue(int64_t step) const {
-  const v1::Evaluation& evaluation = resolved_.evaluation();
-  const int64_t interval = evaluation.every_steps() > 0
-                               ? evaluation.every_steps()
-                               : evaluation.every_epochs() * source_.length().steps_per_epoch;
-  return interval > 0 && step % interval == 0;
-}
-
-bool Trainer::CheckpointDue(int64_t step) const {
-  // The state a run starts from is there already.
-  if (step <= last_checkpoint_step_) {
-    return false;
-  }
-  const int64_t interval = resolved_.checkpoint().every_steps();
-  return (interval > 0 && step % interval == 0) ||
-         options_.clock->Monotonic() - last_checkpoint_time_ >= checkpoint_interval_;
-}
-
-v1::Outcome Trainer::Run(MetricSink& sink,
-                         const std::stop_token& stop,
-                         const std::stop_token& checkpoint) {
-  omp_set_num_threads(resolved_.threads());
-  start_ = std::chrono::steady_clock::now();
-  steps_done_ = plan_.start_step();
-  sink.OnSeries(series_);
-  last_checkpoint_step_ = plan_.start_step();
-  last_checkpoint_time_ = options_.clock->Monotonic();
-  if (!initial_weights_note_.empty()) {
-    sink.OnLog(v1::LogLine::INFO, initial_weights_note_);
-  }
-  v1::Outcome outcome;
-  const absl::Status status = RunToTheEnd(sink, stop, checkpoint, outcome);
-  if (!status.ok()) {
-    outcome.set_state(v1::Job::FAILED);
-    *outcome.mutable_failure() = ToFailure(status);
-    return outcome;
-  }
-  if (outcome.state() == v1::Job::PAUSED) {
-    return outcome;
-  }
-  FillResult(outcome);
-  return outcome;
-}
-
-absl::Status Trainer::RunToTheEnd(MetricSink& sink,
-                                  const std::stop_token& stop,
-                                  const std::stop_token& checkpoint,
-                                  v1::Outcome& outcome) {
-  if (plan_.start_step() == 0 && !resolved_.has_initial_weights()) {
-    InitializeFromData();
-  }
-  for (int64_t step = plan_.start_step(); step < plan_.total_steps(); ++step) {
-    if (stop.stop_requested()) {
-      return EndStopped(step, checkpoint, sink, outcome);
-    }
-    if (CheckpointDue(step)) {
-      NORMLAB_RETURN_IF_ERROR(WriteCheckpointOf(step, sink));
-    }
-    if (EvaluationDue(step) && !Evaluate(stop)) {
-      return EndStopped(step, checkpoint, sink, outcome);
-    }
-    const TimePoint step_start = std::chrono::steady_clock::now();
-    const double learning_rate = LearningRateAt(resolved_, step, length());
-    const BatchResult result = TrainStep(step, learning_rate);
-    Add(kTrainLoss, result.loss);
-    if (!std::isfinite(result.loss)) {
-      Report(step, step_start, /*examples=*/0, sink);
-      Diverged(step, "the training loss", sink, outcome);
-      return absl::OkStatus();
-    }
-    const int64_t examples = source_.BatchSizeOf(step);
-    if (has_classes()) {
-      Add(kTrainAccuracy, static_cast<double>(result.correct) / static_cast<double>(examples));
-    }
-    Add(kLearningRate, learning_rate);
-    for (const SeriesValue& value : probe_values_) {
-      Add(value.series, value.value);
-    }
-    steps_done_ = step + 1;
-    Report(step, step_start, examples, sink);
-    if (!model_is_finite_) {
-      Diverged(step + 1, "a weight or a running statistic", sink, outcome);
-      return absl::OkStatus();
-    }
-  }
-  if (!Evaluate(stop)) {
-    return EndStopped(plan_.total_steps(), checkpoint, sink, outcome);
-  }
-  if (probes_ != nullptr && std::isfinite(*latest_[kTestLoss])) {
-    probe_values_.clear();
-    probes_->AtEnd(*model_, kSeriesCount, probe_values_);
-    for (const SeriesValue& value : probe_values_) {
-      Add(value.series, value.value);
-    }
-  }
-  Report(plan_.total_steps(), std::chrono::steady_clock::now(), /*examples=*/0, sink);
-  if (!std::isfinite(*latest_[kTestLoss])) {
-    Diverged(plan_.total_steps(), "the test loss", sink, outcome);
-    return absl::OkStatus();
-  }
-  NORMLAB_RETURN_IF_ERROR(WriteFinal(sink, outcome));
-  outcome.set_state(v1::Job::SUCCEEDED);
-  return absl::OkStatus();
-}
-
-absl::Status Trainer::EndStopped(int64_t step,
-                                 const std::stop_token& checkpoint,
-                                 MetricSink& sink,
-                                 v1::Outcome& outcome) {
-  if (!checkpoint.stop_requested()) {
-    outcome.set_state(v1::Job::CANCELLED);
-    return absl::OkStatus();
-  }
-  if (step > last_checkpoint_step_) {
-    NORMLAB_RETURN_IF_ERROR(WriteCheckpointOf(step, sink));
-  }
-  outcome.set_state(v1::Job::PAUSED);
-  return absl::OkStatus();
-}
-
-Network& Trainer::NetworkOf(int64_t step) {
-  return source_.BatchSizeOf(step) == resolved_.batch_size() ? *full_ : *rest_;
-}
-
-void Trainer::InitializeFromData() {
-  Network& network = NetworkOf(0);
-  source_.LoadTraining(0, network.input(), network.labels(), network.targets());
-  network.SetStep(0);
-  network.SetUpdateRunningStatistics(false);
-  network.ForwardInitializing();
-  network.SetUpdateRunningStatistics(true);
-}
-
-BatchResult Trainer::TrainStep(int64_t step, double learning_rate) {
-  Network& network = NetworkOf(step);
-  // Every update changed the parameters, maybe through the other plan.
-  network.ParametersChanged();
-  source_.LoadTraining(step, network.input(), network.labels(), network.targets());
-  network.SetStep(step);
-  const TimePoint start = std::chrono::steady_clock::now();
-  const BatchResult result = network.Forward();
-  probe_values_.clear();
-  if (!std::isfinite(result.loss)) {
-    return result;
-  }
-  network.Backward();
-  if (pass_seconds_.size() < kTimedPasses) {
-    pass_seconds_.push_back(static_cast<float>(Seconds(std::chrono::steady_clock::now() - start)));
-  }
-  const bool probe = probes_ != nullptr && probes_->Due(step);
-  const ProbeStep probe_step = {.step = step,
-                                .learning_rate = learning_rate,
-                                .parameters = model_->parameters.span(),
-                                .gradients = model_->gradients.span(),
-                                .loss = result.loss};
-  if (probe) {
-    probes_->BeforeUpdate(probe_step, source_.BatchSizeOf(step), network);
-  }
-  model_is_finite_ =
-      optimizer_->Step(learning_rate, model_->gradients.span(), model_->parameters.span()) &&
-      AllFinite(model_->state.span());
-  if (probe) {
-    probes_->AfterUpdate(probe_step, kSeriesCount, probe_values_);
-  }
-  return result;
-}
-
-double Trainer::MedianPassSeconds() const {
-  if (pass_seconds_.empty()) {
-    return 0;
-  }
-  std::vector<float> sorted = pass_seconds_;
-  const auto middle = sorted.begin() + static_cast<int64_t>(sorted.size() / 2);
-  std::nth_element(sorted.begin(), middle, sorted.end());
-  return *middle;
-}
-
-bool Trainer::Evaluate(const std::stop_token& stop) {
-  const std::optional<EvaluationResult> result = evaluator_->Run(stop);
-  if (!result.has_value()) {
-    return false;
-  }
-  Add(kTestLoss, result->loss);
-  if (has_classes()) {
-    Add(kTestAccuracy, result->accuracy);
-  }
-  return true;
-}
-
-absl::Status Trainer::WriteCheckpointOf(int64_t step, MetricSink& sink) {
-  const TimePoint begin = std::chrono::steady_clock::now();
-  const std::string parent = options_.attempt_folder + kCheckpointsFolder;
-  const auto written = WriteCheckpoint(parent, CheckpointName(step), Contents(step));
-  if (!written.ok()) {
-    return WithReason(written.status(), v1::FailureReason::CHECKPOINT_ERROR);
-  }
-  sink.OnCheckpoint({.step = step,
-                     .folder = written->folder,
-                     .manifest_sha256 = written->manifest_sha256,
-                     .bytes = written->bytes,
-                     .seconds = Seconds(std::chrono::steady_clock::now() - begin),
-                     .files = written->files});
-  last_checkpoint_step_ = step;
-  // After the writing: a slow disk must not take all the time there is.
-  last_checkpoint_time_ = options_.clock->Monotonic();
-  // One that is announced but not known to be committed may become the one to start from.
-  PruneCheckpoints(parent, kKeptCheckpoints, sink.CommittedCheckpointStep());
-  return absl::OkStatus();
-}
-
-absl::Status Trainer::WriteFinal(MetricSink& sink, v1::Outcome& outcome) {
-  const auto written =
-      WriteCheckpoint(options_.attempt_folder, "final", Contents(plan_.total_steps()));
-  if (!written.ok()) {
-    return WithReason(written.status(), v1::FailureReason::CHECKPOINT_ERROR);
-  }
-  sink.OnLog(v1::LogLine::INFO, absl::StrCat("final weights written to ", written->folder, " (",
-                                             written->bytes, " bytes)"));
-  for (const WrittenFile& file : written->files) {
-    v1::ArtifactFile& announced = *outcome.add_files();
-    announced.set_path(absl::StrCat(written->folder, "/", file.name));
-    announced.set_file_name(DownloadName("final", file.name));
-    announced.set_bytes(file.bytes);
-    announced.set_sha256(file.sha256);
-  }
-  return absl::OkStatus();
-}
-
-void Trainer::Add(uint32_t series, double value) {
-  record_.push_back({series, value});
-  latest_[series] = value;
-  if (std::isfinite(value)) {
-    latest_finite_[series] = value;
-  }
-}
-
-void Trainer::Report(int64_t step, TimePoint step_start, int64_t examples, MetricSink& sink) {
-  const TimePoint now = std::chrono::steady_clock::now();
-  sink.OnStep(
-      {.step = step,
-       .values = absl::MakeConstSpan(record_),
-       .elapsed_us = std::chrono::duration_cast<std::chrono::microseconds>(now - start_).count(),
-       .step_seconds = examples > 0 ? static_cast<float>(Seconds(now - step_start)) : 0.0F,
-       .examples = examples});
-  record_.clear();
-}
-
-void Trainer::Diverged(int64_t step,
-                       absl::string_view what,
-                       MetricSink& sink,
-                       v1::Outcome& outcome) {
-  steps_done_ = step;
-  outcome.set_state(v1::Job::DIVERGED);
-  sink.OnLog(v1::LogLine::WARNING,
-             absl::StrCat(what, " is not finite at step ", step,
-                          ": the run diverged; use a smaller learning rate, another initializer "
-                          "or a normalizer"));
-}
-
-void Trainer::FillResult(v1::Outcome& outcome) {
-  v1::Result& result = *outcome.mutable_result();
-  // Of a diverged run the last finite values are worth keeping.
-  const auto& values = outcome.state() == v1::Job::DIVERGED ? latest_finite_ : latest_;
-  for (size_t i = 0; i < values.size(); ++i) {
-    if (values[i].has_value() && !IsDetailSeries(series_[i])) {
-      (*result.mutable_final_metrics())[series_[i]] = *values[i];
-    }
-  }
-  result.set_steps(steps_done_);
-  result.set_training_seconds(Seconds(std::chrono::steady_clock::now() - start_));
-  result.set_weights_sha256(WeightsSha256(ModelTensors(graph_, *model_)));
-  if (probes_ != nullptr) {
-    for (v1::ProbeCost& cost : probes_->Costs(MedianPassSeconds())) {
-      *result.add_probe_costs() = std::move(cost);
-    }
-  }
-  for (const ImplementationChoice& choice : implementations()) {
-    v1::LayerImplementation& implementation = *result.add_implementations();
-    implementation.set_layer(choice.layer);
-    implementation.set_pass(choice.pass);
-    implementation.set_implementation(choice.implementation);
-  }
 }
 
 }  // namespace normlab::engine

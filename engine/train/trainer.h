@@ -2,8 +2,10 @@
 
 #include <chrono>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <stop_token>
 #include <string>
 #include <vector>
@@ -72,6 +74,8 @@ class Trainer {
   const std::vector<std::string>& series() const { return series_; }
   // Bytes of all plans' buffers.
   int64_t planned_bytes() const;
+  // By name, the last values before plan().start_step() of a run that is resumed.
+  const std::map<std::string, double>& resumed_metrics() const { return resumed_metrics_; }
   // What computes each pass of each layer in training.
   const std::vector<ImplementationChoice>& implementations() const;
 
@@ -108,6 +112,9 @@ class Trainer {
   absl::Status Resume();
   // Weights of a file in place of the initializer's.
   absl::Status TakeInitialWeights();
+  // Of the layers whose gain was not given, but whose v was: the gain at |v|, so that the weights are
+  // the file's. `kept`: tensors that the file did not give.
+  void FitGains(const std::vector<std::string>& kept);
 
   // Runs to the end; sets the outcome's state, or returns the error that ends it.
   absl::Status RunToTheEnd(MetricSink& sink,
@@ -154,8 +161,11 @@ class Trainer {
   std::unique_ptr<Optimizer> optimizer_;
   std::string initial_weights_sha256_;  // of the file that the run began with, if any
   std::string initial_weights_note_;    // for the run's log, when this attempt read it
-  std::unique_ptr<Network> full_;       // null when the training set is smaller than a batch
-  std::unique_ptr<Network> rest_;       // null without a kept incomplete batch
+  std::set<std::string> given_layers_;  // that have weights of that file
+  MeasuredChoices measured_;            // by convolution_algorithm MEASURE
+  std::map<std::string, double> resumed_metrics_;
+  std::unique_ptr<Network> full_;  // null when the training set is smaller than a batch
+  std::unique_ptr<Network> rest_;  // null without a kept incomplete batch
   std::optional<Evaluator> evaluator_;
   std::unique_ptr<ProbeSet> probes_;  // null without probes
   std::vector<std::string> series_;

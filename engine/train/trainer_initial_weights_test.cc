@@ -1,9 +1,11 @@
 // Runs that begin with the weights of a file.
+#include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -122,6 +124,66 @@ TEST_F(InitialWeightsRunTest, AResumedRunNeedsTheFileNoMoreAndEndsTheSame) {
   // What the run began with stays on record.
   const auto manifest = nlohmann::json::parse(*common::ReadFile(attempt + "/final/manifest.json"));
   EXPECT_EQ(manifest["initial_weights_sha256"].get<std::string>().size(), 64U);
+}
+
+constexpr char kWeightNormNet[] =
+    "model { mlp { hidden: [13, 7] } } normalization { weight {} } batch_size: 30 "
+    "optimizer { sgd { learning_rate: 0 } } steps: 1 ";
+
+// Runs of weight norm whose file lacks, or is not asked for, some tensors.
+class WeightNormFromFileTest : public InitialWeightsRunTest {
+ protected:
+  void SetUp() override {
+    source_ = NewAttempt();
+    RecordingSink sink;
+    ASSERT_EQ(Run(std::string(kWeightNormNet) + "seed: 77", sink, source_).state(),
+              v1::Job::SUCCEEDED);
+  }
+
+  // After the first batch, whose update changes nothing.
+  std::vector<float> After(const std::string& ignore, const std::string& tensor) const {
+    auto trainer = PlanRun(absl::StrCat(kWeightNormNet, "initial_weights { path: ",
+                                        "'final/model.safetensors' ", ignore, " }"),
+                           NewAttempt());
+    EXPECT_TRUE(trainer.ok()) << trainer.status();
+    RecordingSink sink;
+    EXPECT_EQ((*trainer)->Run(sink, {}).state(), v1::Job::SUCCEEDED);
+    return Values(**trainer, tensor);
+  }
+  static std::vector<float> Values(const Trainer& trainer, const std::string& tensor) {
+    for (const ParameterSpec& spec : trainer.graph().parameters()) {
+      if (spec.name == tensor) {
+        const float* first = trainer.model().parameters.data() + spec.offset;
+        return {first, first + spec.count};
+      }
+    }
+    ADD_FAILURE() << "no " << tensor;
+    return {};
+  }
+};
+
+TEST_F(WeightNormFromFileTest, ALayerOfWhichTheFileGivesNothingIsInitializedFromTheData) {
+  const std::vector<float> given = After("", "fc2.weight_g");
+  const std::vector<float> from_data = After("ignore: 'fc2.*'", "fc2.weight_g");
+  EXPECT_NE(given, from_data);
+  EXPECT_NE(from_data, std::vector<float>(7, 1.0F));
+  // Layers that are given stay as they are.
+  EXPECT_EQ(After("", "fc1.weight_g"), After("ignore: 'fc2.*'", "fc1.weight_g"));
+}
+
+TEST_F(WeightNormFromFileTest, AGainThatIsNotGivenBesideAGivenVStartsAtItsNorm) {
+  const std::vector<float> v = After("ignore: 'fc2.weight_g'", "fc2.weight_v");
+  const std::vector<float> g = After("ignore: 'fc2.weight_g'", "fc2.weight_g");
+  EXPECT_EQ(v, After("", "fc2.weight_v"));
+  ASSERT_EQ(g.size(), 7U);
+  for (size_t unit = 0; unit < g.size(); ++unit) {
+    double square = 0;
+    for (size_t i = 0; i < 13; ++i) {
+      square += static_cast<double>(v[13 * unit + i]) * v[13 * unit + i];
+    }
+    constexpr double kOneRounding = 1e-6;
+    EXPECT_NEAR(g[unit], std::sqrt(square), kOneRounding);
+  }
 }
 
 }  // namespace

@@ -1,19 +1,24 @@
 // Reproducibility: equal runs, resumed runs, checkpoints and final weights.
 #include <algorithm>
 #include <filesystem>
+#include <fstream>
 #include <iterator>
 #include <string>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "common/atomic_file.h"
 #include "common/random.h"
 #include "engine/checkpoint/safetensors.h"
+#include "engine/dnnl/runtime.h"
 #include "engine/train/model_tensors.h"
 #include "engine/train/trainer.h"
 #include "engine/train/trainer_test_support.h"
+
+#include <nlohmann/json.hpp>
 
 namespace normlab::engine {
 namespace {
@@ -260,6 +265,51 @@ TEST_F(TrainerTest, RunsInterruptedAtRandomPointsEndAsIfTheyHadNotBeen) {
     }
   }
   EXPECT_GE(points, 50);
+}
+
+// What was measured goes with the checkpoint; a resumed run does not measure again.
+TEST_F(TrainerTest, AResumedRunTakesTheMeasuredKernelsOfItsCheckpoint) {
+  const std::string spec =
+      "model { cnn { blocks { channels: 16 pooling { window: 4 } } blocks { channels: 16 } } } "
+      "batch_size: 30 steps: 4 convolution_algorithm: MEASURE checkpoint { every_steps: 2 }";
+  RecordingSink sink;
+  ASSERT_EQ(Run(spec, sink).state(), v1::Job::SUCCEEDED);
+  ASSERT_EQ(sink.checkpoints_.size(), 1U);
+  const std::string manifest = sink.checkpoints_[0].folder + "/manifest.json";
+  for (const std::string algorithm : {"direct_f32", "winograd_f32"}) {
+    auto edited = nlohmann::json::parse(*common::ReadFile(manifest));
+    ASSERT_TRUE(edited.contains("measured_choices"));
+    for (auto& [key, choice] : edited["measured_choices"].items()) {
+      if (absl::StrContains(key, "conv2")) {
+        choice = algorithm;
+      }
+    }
+    std::ofstream(manifest) << edited.dump();
+    auto resumed = Trainer::Plan(
+        Spec(spec), *data_,
+        {.attempt_folder = NewAttempt(), .resume_folder = sink.checkpoints_[0].folder});
+    ASSERT_TRUE(resumed.ok()) << resumed.status();
+    for (const ImplementationChoice& choice : (*resumed)->implementations()) {
+      if (choice.layer == "conv2" && (choice.pass == "forward" || choice.pass == "backward_data" ||
+                                      choice.pass == "backward_weights")) {
+        EXPECT_EQ(absl::StrContains(choice.implementation, "wino"),
+                  algorithm[0] == 'w' && HasWinograd())
+            << choice.pass << " " << choice.implementation;
+      }
+    }
+  }
+}
+
+TEST_F(TrainerTest, AResumedRunKnowsTheLatestMetrics) {
+  const std::string spec = std::string(kBatchNormMlp) + "steps: 9 checkpoint { every_steps: 4 }";
+  RecordingSink sink;
+  ASSERT_EQ(Run(spec, sink).state(), v1::Job::SUCCEEDED);
+  auto resumed =
+      Trainer::Plan(Spec(spec), *data_,
+                    {.attempt_folder = NewAttempt(), .resume_folder = sink.checkpoints_[0].folder});
+  ASSERT_TRUE(resumed.ok()) << resumed.status();
+  EXPECT_EQ((*resumed)->resumed_metrics().at("test/loss"), sink.metrics_["test/loss"][0]);
+  EXPECT_EQ((*resumed)->resumed_metrics().at("train/loss"), sink.metrics_["train/loss"][3]);
 }
 
 TEST_F(TrainerTest, CheckpointsAreKeptTwoAtATimeAndNeverTheUncommittedRemoved) {

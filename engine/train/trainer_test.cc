@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -152,6 +154,31 @@ TEST_F(TrainerTest, AnEvaluationThatOverflowsAtTheEndIsDivergence) {
   EXPECT_EQ(outcome.result().steps(), 1);
   EXPECT_TRUE(std::isfinite(outcome.result().final_metrics().at("test/loss")));
   EXPECT_THAT(sink.logs_, ElementsAre(HasSubstr("test loss is not finite at step 1")));
+}
+
+TEST_F(TrainerTest, AnEvaluationThatOverflowsInBetweenEndsTheRunAtOnce) {
+  RecordingSink sink;
+  const v1::Outcome outcome =
+      Run("model { mlp { hidden: [13, 11] } } batch_size: 30 steps: 9 "
+          "evaluation { every_steps: 1 } optimizer { sgd { learning_rate: 1e22 } }",
+          sink);
+  EXPECT_EQ(outcome.state(), v1::Job::DIVERGED) << outcome.ShortDebugString();
+  EXPECT_EQ(outcome.result().steps(), 1);
+  EXPECT_THAT(sink.Steps("train/loss"), ElementsAre(0));
+  EXPECT_THAT(sink.Steps("test/loss"), ElementsAre(0, 1));
+  EXPECT_THAT(sink.logs_, ElementsAre(HasSubstr("test loss is not finite at step 1")));
+}
+
+TEST_F(TrainerTest, TheHintOfADivergenceDoesNotAskForANormalizerThatIsThere) {
+  for (const char* normalization : {"none {}", "batch {}"}) {
+    RecordingSink sink;
+    const v1::Outcome outcome =
+        Run(absl::StrCat("model { mlp { hidden: [13, 11] } } normalization { ", normalization,
+                         " } batch_size: 30 steps: 9 optimizer { sgd { learning_rate: 1e30 } }"),
+            sink);
+    ASSERT_EQ(outcome.state(), v1::Job::DIVERGED) << outcome.ShortDebugString();
+    EXPECT_EQ(absl::StrContains(sink.logs_.back(), "or a normalizer"), normalization[0] == 'n');
+  }
 }
 
 TEST_F(TrainerTest, AWeightThatOverflowsInTheLastUpdateIsDivergence) {

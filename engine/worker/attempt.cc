@@ -192,7 +192,8 @@ RunSizes AttemptRunner::Sizes() const {
   return {.start_step = trainer_->plan().start_step(),
           .total_steps = trainer_->plan().total_steps(),
           .total_epochs = trainer_->plan().total_epochs(),
-          .steps_per_epoch = std::max<int64_t>(trainer_->length().steps_per_epoch, 1)};
+          .steps_per_epoch = std::max<int64_t>(trainer_->length().steps_per_epoch, 1),
+          .latest_metrics = trainer_->resumed_metrics()};
 }
 
 ReportChannelOptions AttemptRunner::ChannelOptions() {

@@ -8,7 +8,6 @@
 #include <iostream>
 #include <new>
 #include <string>
-#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -17,9 +16,9 @@
 
 #include "common/status_macros.h"
 #include "common/unique_fd.h"
-#include "engine/checkpoint/initial_weights.h"
 #include "engine/data/data_inspector.h"
 #include "engine/dnnl/runtime.h"
+#include "engine/worker/inspect_job.h"
 #include "engine/worker/normalize_command.h"
 
 #include "normlab/v1/worker.pb.h"
@@ -102,21 +101,6 @@ absl::StatusOr<bool> ReadRequest(int fd, v1::HelperRequest& request) {
   return true;
 }
 
-// The data set, and the file of initial weights when the request names one.
-v1::DataReport InspectAll(DataInspector& inspector, const v1::InspectDataRequest& request) {
-  v1::DataReport report = inspector.Inspect(request);
-  if (request.has_initial_weights()) {
-    const std::vector<std::string> roots(request.data_roots().begin(), request.data_roots().end());
-    const absl::Status status = CheckWeightsFile(request.initial_weights().path(), roots);
-    if (!status.ok()) {
-      v1::SpecViolation& violation = *report.add_violations();
-      violation.set_field("initial_weights.path");
-      violation.set_description(std::string(status.message()));
-    }
-  }
-  return report;
-}
-
 v1::DataReport InspectOrExplain(DataInspector& inspector, const v1::InspectDataRequest& request) {
   const auto failed = [](absl::string_view what) {
     v1::DataReport report;
@@ -127,7 +111,7 @@ v1::DataReport InspectOrExplain(DataInspector& inspector, const v1::InspectDataR
     return report;
   };
   try {
-    return InspectAll(inspector, request);
+    return InspectJob(inspector, request);
   } catch (const std::bad_alloc&) {
     return failed("the helper process ran out of memory");
   } catch (const std::exception& error) {

@@ -287,7 +287,7 @@ v1::NormalizeResult Normalize(const v1::NormalizeRequest& request) {
   const std::string kind_field = absl::StrCat("normalizer.", NormalizerName(request.normalizer()));
   absl::StatusOr<LoneNormalizer> made = MakeLoneNormalizer(
       request.normalizer(), Dims(request.input().dims().begin() + 1, request.input().dims().end()),
-      request.input().dims(0));
+      request.input().dims(0), request.statistics() != v1::Statistics::INFERENCE);
   if (!made.ok()) {
     Fail(result, kind_field, std::string(made.status().message()));
     return result;

@@ -4,7 +4,7 @@
 #include <cstring>
 #include <utility>
 
-#include "engine/train/metric_sink.h"
+#include "common/series_name.h"
 
 namespace normlab::engine {
 namespace {
@@ -64,6 +64,12 @@ ReportBuilder::ReportBuilder(std::vector<std::string> series,
                              int32_t attempt)
     : series_(std::move(series)), sizes_(sizes), attempt_(attempt), step_(sizes.start_step) {
   rate_samples_.push_back({});
+  for (size_t i = 0; i < series_.size(); ++i) {
+    const auto known = sizes_.latest_metrics.find(series_[i]);
+    if (known != sizes_.latest_metrics.end()) {
+      latest_[static_cast<uint32_t>(i)] = known->second;
+    }
+  }
 }
 
 void ReportBuilder::AddStep(const StepEntry& entry) {
@@ -90,7 +96,7 @@ void ReportBuilder::AddStep(const StepEntry& entry) {
     block->mutable_values()->Add(entry.values.begin(), entry.values.end());
     block->add_elapsed_us(entry.info.elapsed_us);
     for (size_t i = 0; i < entry.series.size(); ++i) {
-      if (!IsDetailSeries(series_[entry.series[i]])) {
+      if (!common::IsDetailSeries(series_[entry.series[i]])) {
         latest_[entry.series[i]] = entry.values[i];
       }
     }

@@ -21,6 +21,8 @@ struct RunSizes {
   int64_t total_steps = 0;
   int32_t total_epochs = 0;
   int64_t steps_per_epoch = 1;
+  // Last values before the start, by series.
+  std::map<std::string, double> latest_metrics;
 };
 
 // Copies `text`, replacing whatever is not UTF-8 by '?' (a proto string must be UTF-8 or the whole

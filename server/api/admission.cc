@@ -38,7 +38,8 @@ void Append(const std::vector<engine::Violation>& more, std::vector<FieldViolati
 
 std::optional<engine::DatasetShape> ShapeOf(const v1::JobSpec& resolved,
                                             const v1::DataReport* data) {
-  if (data != nullptr && data->violations().empty()) {
+  // A set that is in order is kept, whatever else the helper found.
+  if (data != nullptr && !data->data_cache().empty()) {
     return engine::DatasetShape{.channels = data->channels(),
                                 .height = data->height(),
                                 .width = data->width(),
@@ -50,6 +51,20 @@ std::optional<engine::DatasetShape> ShapeOf(const v1::JobSpec& resolved,
                                 .floats = data->floats()};
   }
   return engine::KnownDatasetShape(resolved);
+}
+
+v1::DataSummary Summarize(const engine::DatasetShape& shape) {
+  v1::DataSummary summary;
+  summary.set_channels(shape.channels);
+  summary.set_height(shape.height);
+  summary.set_width(shape.width);
+  summary.set_dense(shape.dense);
+  summary.set_classes(shape.classes);
+  summary.set_targets(shape.targets);
+  summary.set_train_examples(shape.train_examples);
+  summary.set_test_examples(shape.test_examples);
+  summary.set_floats(shape.floats);
+  return summary;
 }
 
 int64_t TotalBytes(const engine::MemoryEstimate& memory) {
@@ -153,6 +168,10 @@ Admission Admit(const v1::JobSpec& spec,
       admission.job.mutable_progress()->set_total_epochs(
           static_cast<int32_t>(check.length.total_epochs));
       admission.job.mutable_warnings()->Add(check.warnings.begin(), check.warnings.end());
+      *admission.job.mutable_data() = Summarize(*shape);
+      if (data != nullptr) {
+        admission.job.mutable_warnings()->MergeFrom(data->warnings());
+      }
     }
   } else if (shape.has_value() && !Concerns(spec_violations, "model") &&
              !Concerns(spec_violations, "normalization")) {

@@ -112,6 +112,11 @@ class CreateJobCall : public std::enable_shared_from_this<CreateJobCall> {
         return;
       }
     }
+    if (absl::Status health = backend_.store.Health(); absl::IsDataLoss(health)) {
+      // Nothing should be added to a damaged database.
+      Finish(std::move(health));
+      return;
+    }
     violations_ = engine::Validate(spec_);
     const bool data_is_clear =
         spec_.has_data() && spec_.data().source_case() != 0 && !Concerns(violations_, "data");
@@ -129,6 +134,12 @@ class CreateJobCall : public std::enable_shared_from_this<CreateJobCall> {
     *inspect.mutable_data() = engine::Resolve(spec_).data();
     if (spec_.has_initial_weights() && !Concerns(violations_, "initial_weights")) {
       *inspect.mutable_initial_weights() = spec_.initial_weights();
+    }
+    if (!Concerns(violations_, "precision")) {
+      inspect.set_precision(spec_.precision());
+    }
+    if (violations_.empty()) {
+      *inspect.mutable_resolved_spec() = engine::Resolve(spec_);
     }
     inspect.mutable_data_roots()->Add(backend_.options.data_roots.begin(),
                                       backend_.options.data_roots.end());

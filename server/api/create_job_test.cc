@@ -11,42 +11,17 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "server/api/testing/api_test.h"
+#include "server/api/create_job_test_support.h"
 #include "server/domain/errors.h"
 
 namespace normlab::server {
 namespace {
 
+using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsSupersetOf;
 using ::testing::StartsWith;
-
-class CreateJobTest : public ApiTest {
- protected:
-  grpc::Status Create(const v1::CreateJobRequest& request, v1::Job* job = nullptr) {
-    grpc::ClientContext context;
-    v1::Job ignored;
-    return jobs_->CreateJob(&context, request, job != nullptr ? job : &ignored);
-  }
-  int StoredJobs() {
-    grpc::ClientContext context;
-    v1::ListJobsResponse response;
-    EXPECT_TRUE(jobs_->ListJobs(&context, v1::ListJobsRequest(), &response).ok());
-    return response.jobs_size();
-  }
-  // The helper finds what a missing file looks like.
-  void LoseData() {
-    helper_.SetHandler([](const v1::HelperRequest& request) -> absl::StatusOr<v1::HelperResponse> {
-      v1::HelperResponse response;
-      response.set_id(request.id());
-      v1::SpecViolation& violation = *response.mutable_data()->add_violations();
-      violation.set_field("data.fashion_mnist.path");
-      violation.set_description("there is no train-images-idx3-ubyte; install it");
-      return response;
-    });
-  }
-};
 
 TEST_F(CreateJobTest, StoresACompleteJobAndTellsTheController) {
   Serve();
@@ -205,6 +180,12 @@ TEST_F(CreateJobTest, RefusesInitialWeightsThatTheHelperDoesNotFind) {
     response.set_id(request.id());
     v1::DataReport& report = *response.mutable_data();
     report.set_data_cache("/cache/data");
+    report.set_train_examples(200);
+    report.set_test_examples(20);
+    report.set_channels(1);
+    report.set_height(28);
+    report.set_width(28);
+    report.set_classes(10);
     v1::SpecViolation& violation = *report.add_violations();
     violation.set_field("initial_weights.path");
     violation.set_description("is \"x\", where no weights were found; name a safetensors file");
@@ -216,6 +197,45 @@ TEST_F(CreateJobTest, RefusesInitialWeightsThatTheHelperDoesNotFind) {
   EXPECT_EQ(Reason(status), "INVALID_SPEC");
   EXPECT_THAT(ViolatedFields(status), ElementsAre("initial_weights.path"));
   EXPECT_EQ(StoredJobs(), 0);
+}
+
+TEST_F(CreateJobTest, AsksAboutTheWholeJobAndPassesOnWhatTheHelperSays) {
+  helper_.SetHandler([](const v1::HelperRequest& request) -> absl::StatusOr<v1::HelperResponse> {
+    v1::HelperResponse response;
+    response.set_id(request.id());
+    v1::DataReport& report = *response.mutable_data();
+    report.set_data_cache("/cache/data");
+    report.set_train_examples(200);
+    report.set_test_examples(20);
+    report.set_channels(3);
+    report.set_height(7);
+    report.set_width(5);
+    report.set_classes(4);
+    report.set_floats(true);
+    report.add_warnings("a pattern has no effect");
+    return response;
+  });
+  Serve();
+  v1::JobSpec spec = ValidSpec();
+  spec.set_precision(v1::Precision::BF16);
+  v1::Job job;
+  ASSERT_TRUE(Create(CreateRequest(spec), &job).ok());
+  EXPECT_THAT(job.warnings(), Contains("a pattern has no effect"));
+  EXPECT_EQ(job.data().channels(), 3);
+  EXPECT_EQ(job.data().height(), 7);
+  EXPECT_EQ(job.data().width(), 5);
+  EXPECT_EQ(job.data().classes(), 4);
+  EXPECT_EQ(job.data().train_examples(), 200);
+  EXPECT_EQ(job.data().test_examples(), 20);
+  EXPECT_TRUE(job.data().floats());
+  const auto asked = helper_.requests();
+  ASSERT_EQ(asked.size(), 1u);
+  EXPECT_EQ(asked[0].inspect_data().precision(), v1::Precision::BF16);
+  EXPECT_EQ(asked[0].inspect_data().resolved_spec().batch_size(), job.resolved_spec().batch_size());
+  // The network of a spec that is wrong by itself is not compared with anything.
+  spec.set_priority(1000);
+  EXPECT_FALSE(Create(CreateRequest(spec)).ok());
+  EXPECT_FALSE(helper_.requests()[1].inspect_data().has_resolved_spec());
 }
 
 TEST_F(CreateJobTest, EmptyRequestNamesWhatIsMissing) {
@@ -277,142 +297,6 @@ TEST_F(CreateJobTest, ValidateOnlyAnswersTheJobAndStoresNothing) {
   request.set_validate_only(false);
   ASSERT_TRUE(Create(request, &job).ok());
   EXPECT_EQ(StoredJobs(), 1);
-}
-
-TEST_F(CreateJobTest, RequestIdMakesARetryHarmless) {
-  Serve();
-  const v1::Job first = MustCreate(ValidSpec(), "id-1");
-  const v1::Job second = MustCreate(ValidSpec(), "id-1");
-  EXPECT_EQ(first.name(), second.name());
-  EXPECT_EQ(StoredJobs(), 1);
-  EXPECT_EQ(controller_.changed().size(), 1u);
-
-  // Even when the job could not be accepted any more.
-  LoseData();
-  EXPECT_EQ(MustCreate(ValidSpec(), "id-1").name(), first.name());
-
-  v1::JobSpec other = ValidSpec();
-  other.set_seed(9);
-  const grpc::Status status = Create(CreateRequest(other, "id-1"));
-  EXPECT_EQ(status.error_code(), grpc::StatusCode::ALREADY_EXISTS);
-  EXPECT_EQ(Reason(status), "REQUEST_ID_REUSED");
-  EXPECT_THAT(status.error_message(), HasSubstr(first.name()));
-}
-
-TEST_F(CreateJobTest, RefusesARequestIdThatCannotBeShown) {
-  Serve();
-  EXPECT_THAT(ViolatedFields(Create(CreateRequest(ValidSpec(), std::string(129, 'a')))),
-              ElementsAre("request_id"));
-  EXPECT_THAT(ViolatedFields(Create(CreateRequest(ValidSpec(), "a\nb"))),
-              ElementsAre("request_id"));
-  EXPECT_TRUE(Create(CreateRequest(ValidSpec(), std::string(128, 'a'))).ok());
-}
-
-TEST_F(CreateJobTest, AHelperThatCrashesIsThisCallersErrorOnly) {
-  Serve();
-  helper_.SetHandler([](const v1::HelperRequest&) -> absl::StatusOr<v1::HelperResponse> {
-    return absl::InternalError("the helper died by signal 11");
-  });
-  const grpc::Status status = Create(CreateRequest(ValidSpec()));
-  EXPECT_EQ(status.error_code(), grpc::StatusCode::INTERNAL);
-  EXPECT_THAT(status.error_message(), HasSubstr("signal 11"));
-  EXPECT_EQ(backend_->creates_in_flight.load(), 0);
-  // What can be mended is told instead.
-  v1::JobSpec spec = ValidSpec();
-  spec.set_priority(1000);
-  EXPECT_THAT(ViolatedFields(Create(CreateRequest(spec))), ElementsAre("priority"));
-}
-
-TEST_F(CreateJobTest, DrainingServerRefusesWithRetryInfo) {
-  Serve();
-  backend_->draining.store(true);
-  const grpc::Status status = Create(CreateRequest(ValidSpec()));
-  EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE);
-  EXPECT_EQ(DetailOf<google::rpc::RetryInfo>(status).retry_delay().seconds(), 1);
-}
-
-TEST_F(CreateJobTest, ManyCallsAtOnceAreAllAnswered) {
-  Serve();
-  constexpr int kCalls = 64;
-  std::vector<std::string> names(kCalls);
-  std::vector<std::thread> threads;
-  for (int i = 0; i < kCalls; ++i) {
-    threads.emplace_back(
-        [this, i, &names] { names[i] = MustCreate(ValidSpec(), absl::StrCat("r", i)).name(); });
-  }
-  for (std::thread& thread : threads) {
-    thread.join();
-  }
-  std::sort(names.begin(), names.end());
-  EXPECT_EQ(std::unique(names.begin(), names.end()), names.end());
-  EXPECT_EQ(controller_.changed().size(), static_cast<size_t>(kCalls));
-  EXPECT_EQ(backend_->creates_in_flight.load(), 0);
-}
-
-// No thread waits for the helper: more creations than threads hang in it, and other calls are
-// answered.
-TEST_F(CreateJobTest, ASlowHelperDoesNotBlockOtherCalls) {
-  Serve();
-  class HangingHelper final : public Helper {
-   public:
-    void Call(v1::HelperRequest /*request*/, absl::Duration /*timeout*/, Callback done) override {
-      absl::MutexLock lock(&mu);
-      waiting.push_back(std::move(done));
-    }
-    absl::Mutex mu;
-    std::vector<Callback> waiting;
-  } hanging;
-  Backend backend{.options = options_,
-                  .store = *store_,
-                  .hub = hub_,
-                  .controller = controller_,
-                  .helper = hanging,
-                  .normalizer = normalizer_,
-                  .observer = Observer::None(),
-                  .pool = *pool_,
-                  .stream_pool = *stream_pool_,
-                  .streams = *streams_};
-  constexpr int kCalls = 20;  // of a pool of 4 threads
-  std::vector<std::future<absl::StatusOr<v1::Job>>> answers;
-  for (int i = 0; i < kCalls; ++i) {
-    auto answer = std::make_shared<std::promise<absl::StatusOr<v1::Job>>>();
-    answers.push_back(answer->get_future());
-    pool_->Post([&backend, answer] {
-      StartCreateJob(backend, {.owner = "local"}, CreateRequest(ValidSpec()),
-                     [answer](absl::StatusOr<v1::Job> job) { answer->set_value(std::move(job)); });
-    });
-  }
-  EXPECT_EQ(StoredJobs(), 0);  // goes through the same pool
-  {
-    absl::MutexLock lock(&hanging.mu);
-    hanging.mu.Await(absl::Condition(
-        +[](HangingHelper* helper) { return helper->waiting.size() == size_t{kCalls}; }, &hanging));
-    for (auto& callback : hanging.waiting) {
-      std::move(callback)(absl::UnavailableError("shutting down"));
-    }
-  }
-  for (auto& answer : answers) {
-    EXPECT_EQ(answer.get().status().code(), absl::StatusCode::kUnavailable);
-  }
-  EXPECT_EQ(backend.creates_in_flight.load(), 0);
-}
-
-// The whole of a long list would exceed a client's limit for trailers, and the client would see
-// none of it.
-TEST_F(CreateJobTest, VeryManyViolationsStillReachADefaultClient) {
-  Serve();
-  v1::JobSpec spec = ValidSpec();
-  spec.mutable_model()->mutable_mlp()->clear_hidden();
-  for (int i = 0; i < 500; ++i) {
-    spec.mutable_model()->mutable_mlp()->add_hidden(-i - 1);
-  }
-  const grpc::Status status = Create(CreateRequest(spec));
-  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT) << status.error_message();
-  const auto detail = DetailOf<google::rpc::BadRequest>(status);
-  ASSERT_GT(detail.field_violations_size(), 10);
-  EXPECT_EQ(detail.field_violations(0).field(), "model.mlp.hidden[0]");
-  EXPECT_THAT(detail.field_violations(detail.field_violations_size() - 1).description(),
-              HasSubstr("more problems"));
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <memory>
 #include <utility>
 
+#include "server/api/artifacts.h"
 #include "server/api/authorized_source.h"
 #include "server/api/caller.h"
 #include "server/api/cancel_job.h"
@@ -84,6 +85,18 @@ grpc::ServerUnaryReactor* JobsService::ListJobs(grpc::CallbackServerContext* con
                                                 const v1::ListJobsRequest* request,
                                                 v1::ListJobsResponse* response) {
   return RunUnary(backend_, context, "ListJobs", request, response, HandleListJobs);
+}
+
+grpc::ServerUnaryReactor* JobsService::ListArtifacts(grpc::CallbackServerContext* context,
+                                                     const v1::ListArtifactsRequest* request,
+                                                     v1::ListArtifactsResponse* response) {
+  return RunUnary(backend_, context, "ListArtifacts", request, response, HandleListArtifacts);
+}
+
+grpc::ServerWriteReactor<v1::ReadArtifactResponse>* JobsService::ReadArtifact(
+    grpc::CallbackServerContext* context, const v1::ReadArtifactRequest* request) {
+  return OpenStream(backend_, context, "ReadArtifact", *request, absl::InfiniteDuration(),
+                    NewArtifactSource);
 }
 
 grpc::ServerUnaryReactor* JobsService::CancelJob(grpc::CallbackServerContext* context,

@@ -189,6 +189,9 @@ class ReportStream final : public grpc::ServerBidiReactor<v1::WorkerMessage, v1:
       case absl::StatusCode::kInvalidArgument:
       case absl::StatusCode::kNotFound:
         return absl::FailedPreconditionError(status.message());
+      case absl::StatusCode::kDataLoss:
+        // What is stored of this job cannot be read: sending again would not help.
+        return absl::DataLossError(status.message());
       default:
         return absl::UnavailableError(status.message());
     }

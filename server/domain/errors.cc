@@ -230,8 +230,11 @@ FieldViolation DoesNotFitViolation(absl::string_view field,
                                    absl::string_view needed,
                                    absl::string_view limit,
                                    absl::string_view remedy) {
-  return {std::string(field), absl::StrCat("needs ", needed, " of ", what, " and the server has ",
-                                           limit, " for jobs, so it could never start; ", remedy)};
+  // "needs 64 cores", "needs 3 GiB of memory"
+  const bool counted = what == "cores";
+  return {std::string(field),
+          absl::StrCat("needs ", needed, counted ? " " : " of ", what, " and the server has ",
+                       limit, " for jobs, so it could never start; ", remedy)};
 }
 
 absl::Status Overloaded(absl::Duration retry_after) {

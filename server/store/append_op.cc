@@ -2,6 +2,7 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "common/series_name.h"
 #include "common/status_macros.h"
 #include "server/domain/errors.h"
 #include "server/domain/states.h"
@@ -163,7 +164,7 @@ class AppendOp : public WriteOp {
   // An attempt that was resumed near the end may not have seen every series.
   static void CompleteFinalMetrics(const LiveJob& live, v1::Result& result) {
     for (const SeriesTail& tail : live.series) {
-      if (tail.points > 0) {
+      if (tail.points > 0 && !common::IsDetailSeries(tail.series.name())) {
         result.mutable_final_metrics()->insert({tail.series.name(), tail.last_value});
       }
     }

@@ -2,6 +2,7 @@
 import gzip
 import json
 import os
+import shutil
 import struct
 import unittest
 
@@ -137,6 +138,20 @@ class BadInputTest(ServerTest):
         self.refuse(tiny_spec(threads=1000), 'threads')
         self.assertTrue(text)
 
+    def test_weights_that_do_not_fit_the_network(self):
+        """At once, before there is a job, and saying so once."""
+        job = self.server.submit(tiny_spec(steps=1), '--wait')
+        work = os.path.join(self.server.data_dir, 'work', job['name'], 'attempt-1', 'final')
+        shutil.copy(os.path.join(work, 'model.safetensors'), os.path.join(self.server.data_root, 'w.safetensors'))
+        weights = {'path': 'w.safetensors'}
+        other = {'mlp': {'hidden': [25, 16]}}
+        text = self.refuse(tiny_spec(model=other, initial_weights=weights), 'initial_weights.path', 'fc1.weight',
+                           '24x784', '25x784')
+        self.assertEqual(text.count('24x784'), 1, text)
+        ignore = ['fc1.*', 'bn1.*', 'fc2.weight', 'hed.*']
+        job = self.server.submit(tiny_spec(model=other, initial_weights={**weights, 'ignore': ignore}, steps=1), '--wait')
+        self.assertIn('hed.*', ' '.join(job['warnings']))
+
     def test_unreadable_spec_files_name_line_and_column(self):
         self.assertRegex(self.refuse(None, raw='{"model": {"mlp": {}},\n "data": [}'), r':2:\d+')
         self.assertRegex(self.refuse(None, raw='model:\n  mlp: {}\n bad indentation: [\n'), r':\d+:\d+')
@@ -162,6 +177,22 @@ class BadInputTest(ServerTest):
         self.assertEqual(result.code, EXIT_REFUSED)
         self.assertIn('batch_size', result.err)
         self.server.cli('validate', '-', stdin=json.dumps(tiny_spec()), check=EXIT_OK)
+
+
+class WithoutAvx512Test(ServerTest):
+    """A server whose processor has no AVX-512, as oneDNN is told."""
+
+    def setUp(self):
+        os.environ['ONEDNN_MAX_CPU_ISA'] = 'AVX2'
+        self.addCleanup(os.environ.pop, 'ONEDNN_MAX_CPU_ISA')
+        super().setUp()
+
+    def test_bf16_is_refused_when_the_job_is_submitted(self):
+        result = self.server.cli('submit', '-', stdin=json.dumps(tiny_spec(precision='BF16')))
+        self.assertEqual(result.code, EXIT_REFUSED, result)
+        self.assertIn('precision', result.err)
+        self.assertIn('AVX2', result.err)
+        self.server.submit(tiny_spec(steps=2), '--wait')
 
 
 if __name__ == '__main__':

@@ -64,6 +64,11 @@ const char* IsaName(dnnl_cpu_isa_t isa) {
   }
 }
 
+bool HasBf16(dnnl_cpu_isa_t isa) {
+  // An instruction set's value has the bits of those that it includes.
+  return (isa & dnnl_cpu_isa_avx512_core) == dnnl_cpu_isa_avx512_core;
+}
+
 bool HasWinograd(dnnl_cpu_isa_t isa) {
   return (isa & dnnl_cpu_isa_avx512_core) == dnnl_cpu_isa_avx512_core;
 }

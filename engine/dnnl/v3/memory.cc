@@ -87,6 +87,12 @@ const char* IsaName(dnnl_cpu_isa_t isa) {
   }
 }
 
+bool HasBf16(dnnl_cpu_isa_t isa) {
+  // An instruction set's value has the bits of those that it includes.
+  return (isa & dnnl_cpu_isa_avx512_core) == dnnl_cpu_isa_avx512_core ||
+         (isa & dnnl_cpu_isa_avx2_vnni_2) == dnnl_cpu_isa_avx2_vnni_2;
+}
+
 bool HasWinograd(dnnl_cpu_isa_t /*isa*/) {
   return false;  // 3.x dropped the kernels of x86
 }
