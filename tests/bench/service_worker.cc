@@ -84,7 +84,7 @@ int Run() {
   options.hello.set_secret(assignment.secret());
   options.hello.mutable_plan()->set_total_steps(steps);
   options.hello.mutable_plan()->set_total_epochs(1);
-  options.on_stop = [&stopped](v1::StopRequest::Kind) { stopped.store(true); };
+  options.on_stop = [&stopped](const v1::StopRequest&) { stopped.store(true); };
   options.on_end = [](ChannelState, const absl::Status&) { _exit(1); };
   Outbox outbox(size_t{1} << 17);
   ReportChannel channel(std::move(options));
