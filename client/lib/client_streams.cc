@@ -184,6 +184,7 @@ absl::Status Client::ReadArtifact(
     const normlab::v1::Artifact& expect,
     int64_t offset,
     const std::function<absl::Status(absl::string_view bytes)>& consume) {
+  NORMLAB_RETURN_IF_ERROR(usable_);
   normlab::v1::ReadArtifactRequest request;
   request.set_name(expect.name());
   request.set_offset(offset);
@@ -191,6 +192,7 @@ absl::Status Client::ReadArtifact(
   while (true) {
     ServerStream<ReadArtifactResponse> stream(
         [&](grpc::ClientContext* context, grpc::CompletionQueue* queue) {
+          AddToken(options_.token, *context);
           return jobs_->PrepareAsyncReadArtifact(context, request, queue);
         },
         options_.stop);
