@@ -84,6 +84,14 @@ class Client {
   absl::StatusOr<normlab::v1::ListJobsResponse> ListJobs(
       const normlab::v1::ListJobsRequest& request);
   absl::StatusOr<normlab::v1::Job> CancelJob(absl::string_view name);
+  // PAUSED at once when it waits, after a checkpoint when it runs (pause_request_time until then).
+  absl::StatusOr<normlab::v1::Job> PauseJob(absl::string_view name);
+  absl::StatusOr<normlab::v1::Job> ResumeJob(absl::string_view name);
+  // `request.job.name` may be a bare id.
+  absl::StatusOr<normlab::v1::Job> UpdateJob(normlab::v1::UpdateJobRequest request);
+  // With `force` also a job that waits or runs, after its cancellation. A repeated call after a lost
+  // answer finds nothing any more: that is no error here.
+  absl::Status DeleteJob(absl::string_view name, bool force, bool allow_missing);
   absl::StatusOr<normlab::v1::ServerInfo> GetServerInfo();
   // Applies a normalizer to tensors of at most 4,194,304 values. DEADLINE_EXCEEDED also when the server
   // itself gave up, with details then.
@@ -119,10 +127,11 @@ class Client {
   const ClientOptions& options() const { return options_; }
 
  private:
-  // One unary call with its repetitions.
+  // One unary call with its repetitions, the number of which is added to `*repetitions`.
   template <typename Response>
   absl::StatusOr<Response> Call(
-      const std::function<grpc::Status(grpc::ClientContext*, Response*)>& method);
+      const std::function<grpc::Status(grpc::ClientContext*, Response*)>& method,
+      int* repetitions = nullptr);
   // Error texts of the transport made readable.
   absl::Status Explain(const absl::Status& status) const;
 

@@ -35,6 +35,7 @@ bool IsResumable(const absl::Status& status) {
 ReadMetricsResponse After(const ReadMetricsResponse& response, int64_t last_step) {
   ReadMetricsResponse result;
   result.set_series(response.series());
+  result.set_position(response.position());
   for (int i = 0; i < response.steps_size(); ++i) {
     if (response.steps(i) > last_step) {
       result.add_steps(response.steps(i));

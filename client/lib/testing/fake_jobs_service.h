@@ -54,6 +54,8 @@ class FakeServer : private normlab::v1::Jobs::Service {
   // What came in so far.
   std::vector<normlab::v1::CreateJobRequest> create_requests() const;
   std::vector<normlab::v1::NormalizeRequest> normalize_requests() const;
+  std::vector<normlab::v1::UpdateJobRequest> update_requests() const;
+  std::vector<normlab::v1::DeleteJobRequest> delete_requests() const;
   std::vector<int64_t> watch_positions() const;       // after_sequence of every WatchJob
   std::vector<std::string> metric_positions() const;  // position of every ReadMetrics
   std::vector<int64_t> artifact_offsets() const;      // offset of every ReadArtifact
@@ -83,6 +85,18 @@ class FakeServer : private normlab::v1::Jobs::Service {
   grpc::Status CancelJob(grpc::ServerContext*,
                          const normlab::v1::CancelJobRequest*,
                          normlab::v1::Job*) override;
+  grpc::Status PauseJob(grpc::ServerContext*,
+                        const normlab::v1::PauseJobRequest*,
+                        normlab::v1::Job*) override;
+  grpc::Status ResumeJob(grpc::ServerContext*,
+                         const normlab::v1::ResumeJobRequest*,
+                         normlab::v1::Job*) override;
+  grpc::Status UpdateJob(grpc::ServerContext*,
+                         const normlab::v1::UpdateJobRequest*,
+                         normlab::v1::Job*) override;
+  grpc::Status DeleteJob(grpc::ServerContext*,
+                         const normlab::v1::DeleteJobRequest*,
+                         google::protobuf::Empty*) override;
   grpc::Status ReadMetrics(grpc::ServerContext*,
                            const normlab::v1::ReadMetricsRequest*,
                            grpc::ServerWriter<normlab::v1::ReadMetricsResponse>*) override;
@@ -101,6 +115,11 @@ class FakeServer : private normlab::v1::Jobs::Service {
   grpc::Status EnterCall();
   // Records after which the stream that begins now is dropped; -1: never.
   int64_t NextDrop();
+  // A live job becomes `to`; FAILED_PRECONDITION when it is not in a state that may.
+  grpc::Status Move(const std::string& name,
+                    normlab::v1::Job::State to,
+                    bool allowed_when_paused,
+                    normlab::v1::Job* response);
   // The stored job, or NOT_FOUND. mu_ must be held.
   grpc::Status Find(const std::string& name, StoredJob** job);
 
@@ -109,6 +128,8 @@ class FakeServer : private normlab::v1::Jobs::Service {
   std::map<std::string, StoredJob> jobs_;
   std::map<std::string, std::string> request_ids_;  // to job names
   std::vector<normlab::v1::CreateJobRequest> create_requests_;
+  std::vector<normlab::v1::UpdateJobRequest> update_requests_;
+  std::vector<normlab::v1::DeleteJobRequest> delete_requests_;
   std::vector<int64_t> watch_positions_;
   std::vector<int64_t> drops_;
   bool give_positions_ = false;
