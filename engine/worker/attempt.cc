@@ -114,9 +114,11 @@ int AttemptRunner::Run() {
     // a single core. What only sends reports goes wherever there is room.
     const AffinityScope all_cores(cores_);
     channel.emplace(ChannelOptions());
-    reporter.emplace(outbox, ReportBuilder(trainer_ != nullptr ? trainer_->series() : std::vector<std::string>(),
-                                   Sizes(), assignment_.attempt()),
-                     *channel, MakeReporterOptions(outbox));
+    reporter.emplace(
+        outbox,
+        ReportBuilder(trainer_ != nullptr ? trainer_->series() : std::vector<std::string>(),
+                      Sizes(), assignment_.attempt()),
+        *channel, MakeReporterOptions(outbox));
   }
   v1::Outcome outcome;
   bool incomplete = false;

@@ -1,6 +1,4 @@
 // CreateJob as a call: repeated, refused, many at once, with a helper that fails.
-#include "server/api/create_job.h"
-
 #include <algorithm>
 #include <cmath>
 #include <future>
@@ -12,6 +10,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "server/api/create_job.h"
 #include "server/api/create_job_test_support.h"
 #include "server/domain/errors.h"
 
