@@ -91,7 +91,7 @@ class Authorizer {
   void CloseStream(const std::string& owner);
 
   const std::unique_ptr<TokenStore> tokens_;  // null: --auth=none
-  const AccessLimits limits_;
+  const AccessLimits limits_{};
   Observer* const observer_ = nullptr;
   const common::Clock* const clock_ = &common::Clock::Real();
   RateLimiter calls_{0, 0};
