@@ -17,7 +17,11 @@ constexpr absl::Duration kEvery = absl::Minutes(1);
 }  // namespace
 
 Janitor::Janitor(JanitorOptions options, ReadPool& reads)
-    : options_(std::move(options)), reads_(reads), thread_([this] { Run(); }) {}
+    : options_(std::move(options)), reads_(reads) {}
+
+void Janitor::Start() {
+  thread_ = std::thread([this] { Run(); });
+}
 
 void Janitor::Stop() {
   {

@@ -32,6 +32,9 @@ class Janitor {
   Janitor(JanitorOptions options, ReadPool& reads);
   ~Janitor() { Stop(); }
 
+  // Begins to work. Once, when whoever its commits wake can find it.
+  void Start();
+
   // Ends the thread, within one small commit, and makes RunOnce do nothing more. By one thread.
   void Stop() ABSL_LOCKS_EXCLUDED(mu_);
 

@@ -68,6 +68,7 @@ class SqliteStore : public Store {
             .clock = options.clock,
             .submit = [this](std::unique_ptr<WriteOp> op) { writer_->Submit(std::move(op)); }},
         reads_);
+    janitor_->Start();  // its commits wake it through janitor_
   }
 
   ~SqliteStore() override { Close(); }
