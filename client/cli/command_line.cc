@@ -14,7 +14,7 @@
 #include "client/cli/context.h"
 #include "client/cli/exit_code.h"
 #include "client/cli/help_formatter.h"
-#include "client/lib/name_hint.h"
+#include "common/name_hint.h"
 
 #include "CLI/App.hpp"
 #include "CLI/Config.hpp"
@@ -57,6 +57,28 @@ void AddGlobalOptions(CLI::App& app, GlobalOptions& options) {
       ->type_name("")
       ->envname("NORMLAB_SERVER")
       ->capture_default_str();
+  app.add_flag("--tls", options.tls.enabled,
+               "Encrypt the connection; trust the authorities that the system trusts")
+      ->envname("NORMLAB_TLS");
+  app.add_option("--tls-ca", options.tls.ca,
+                 "Encrypt the connection; trust the authorities of this PEM file")
+      ->type_name("FILE")
+      ->envname("NORMLAB_TLS_CA");
+  app.add_option("--tls-cert", options.tls.certificate,
+                 "This client's certificate, for servers that ask for one")
+      ->type_name("FILE")
+      ->envname("NORMLAB_TLS_CERT");
+  app.add_option("--tls-key", options.tls.key, "The key of --tls-cert")
+      ->type_name("FILE")
+      ->envname("NORMLAB_TLS_KEY");
+  app.add_option("--token-file", options.token_file,
+                 "File with the token that says who you are (or the variable NORMLAB_TOKEN)")
+      ->type_name("FILE")
+      ->envname("NORMLAB_TOKEN_FILE");
+  app.add_option(
+         "--token", options.token,
+         "The token itself; other users of this machine can see it in the list of processes")
+      ->type_name("");
   app.add_option("--output", options.output,
                  "text, or json: protobuf JSON, also for errors (on standard error)")
       ->type_name("")
@@ -102,7 +124,8 @@ std::string UnknownCommand(const CLI::App& app) {
        app.get_subcommands([](const CLI::App* /*any*/) { return true; })) {
     names.push_back(command->get_name());
   }
-  return absl::StrCat("unknown command \"", Printable(*word), "\"; ", NameHint(*word, names));
+  return absl::StrCat("unknown command \"", Printable(*word), "\"; ",
+                      common::NameHint(*word, names));
 }
 
 // Ends the output and turns what went wrong with it into the exit code.
@@ -142,6 +165,7 @@ int Run(const std::vector<std::string>& arguments,
   AddCancelCommand(app, selected);
   AddMetricsCommand(app, selected);
   AddNormalizeCommand(app, selected);
+  AddTokenCommand(app, selected);
   AddVersionCommand(app, selected);
   try {
     std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());  // as CLI11 wants it
@@ -159,6 +183,9 @@ int Run(const std::vector<std::string>& arguments,
                                              : unknown);
   }
   CommandContext context(in, out, err, options);
+  if (const absl::Status status = context.Prepare(); !status.ok()) {
+    return context.FailUsage(std::string(status.message()));
+  }
   return selected(context);
 }
 

@@ -17,6 +17,7 @@ void AddGetCommand(CLI::App& app, Command& selected);
 void AddCancelCommand(CLI::App& app, Command& selected);
 void AddMetricsCommand(CLI::App& app, Command& selected);
 void AddNormalizeCommand(CLI::App& app, Command& selected);
+void AddTokenCommand(CLI::App& app, Command& selected);
 void AddVersionCommand(CLI::App& app, Command& selected);
 
 }  // namespace normlab::client

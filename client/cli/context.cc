@@ -1,5 +1,6 @@
 #include "client/cli/context.h"
 
+#include <cstdlib>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -9,6 +10,7 @@
 #include "client/cli/exit_code.h"
 #include "client/lib/number_format.h"
 #include "client/lib/rpc_error.h"
+#include "common/status_macros.h"
 
 namespace normlab::client {
 
@@ -23,9 +25,24 @@ std::string ToJson(const google::protobuf::Message& message, bool pretty) {
   return json;
 }
 
+absl::Status CommandContext::Prepare() {
+  NORMLAB_RETURN_IF_ERROR(CheckServerAddress(options_.server));
+  NORMLAB_ASSIGN_OR_RETURN(credentials_, MakeCredentials(options_.tls));
+  if (!options_.token.empty()) {
+    token_ = options_.token;
+  } else if (!options_.token_file.empty()) {
+    NORMLAB_ASSIGN_OR_RETURN(token_, ReadTokenFile(options_.token_file));
+  } else if (const char* variable = std::getenv("NORMLAB_TOKEN")) {
+    token_ = variable;
+  }
+  return CheckToken(token_, options_.server, credentials_ != nullptr);
+}
+
 ClientOptions CommandContext::MakeClientOptions(std::stop_token stop) const {
   ClientOptions options;
   options.server = options_.server;
+  options.credentials = credentials_;
+  options.token = token_;
   options.stop = std::move(stop);
   absl::Duration duration;
   if (absl::ParseDuration(options_.timeout, &duration)) {

@@ -13,6 +13,7 @@
 
 #include "client/cli/output.h"
 #include "client/lib/client.h"
+#include "client/lib/connection.h"
 #include "client/lib/spec_violation.h"
 
 namespace normlab::client {
@@ -24,6 +25,9 @@ struct GlobalOptions {
   bool no_color = false;
   std::string timeout = "60s";
   std::string retry_for;  // empty: the client's own defaults
+  TlsOptions tls;
+  std::string token;
+  std::string token_file;
 };
 
 // What a command works with: the streams, the options, and one way to end with an error. Not
@@ -38,6 +42,10 @@ class CommandContext {
   Output& err() { return err_; }
   bool json() const { return options_.output == "json"; }
   const GlobalOptions& options() const { return options_; }
+
+  // Reads the files that the connection's options name, once; before any other member.
+  // INVALID_ARGUMENT: an option of the connection is wrong.
+  absl::Status Prepare();
 
   // Options of a connection as the command line has them.
   ClientOptions MakeClientOptions(std::stop_token stop) const;
@@ -60,6 +68,8 @@ class CommandContext {
   Output& out_;
   Output& err_;
   GlobalOptions options_;
+  std::shared_ptr<grpc::ChannelCredentials> credentials_;
+  std::string token_;
 };
 
 // What the command line asks for, once it is parsed.

@@ -11,8 +11,10 @@
 #include "grpcpp/create_channel.h"
 #include "grpcpp/support/channel_arguments.h"
 
+#include "client/lib/connection.h"
 #include "client/lib/rpc_error.h"
 #include "common/ids.h"
+#include "common/status_macros.h"
 
 namespace normlab::client {
 namespace {
@@ -31,15 +33,6 @@ constexpr int kMaxReconnectMs = 1000;
 // nothing after an attempt that was refused.
 constexpr int kConnectTimeoutMs = 5000;
 
-bool IsLocal(absl::string_view server) {
-  for (const absl::string_view prefix : {"127.", "localhost", "[::1]", "unix:", "ipv4:127."}) {
-    if (absl::StartsWith(server, prefix)) {
-      return true;
-    }
-  }
-  return false;
-}
-
 std::shared_ptr<grpc::Channel> MakeChannel(const ClientOptions& options) {
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(kMaxReceivedBytes);
@@ -51,7 +44,7 @@ std::shared_ptr<grpc::Channel> MakeChannel(const ClientOptions& options) {
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, kMaxReconnectMs);
   // Repeating is ours: it honours RetryInfo and tells the user.
   arguments.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);
-  if (IsLocal(options.server)) {
+  if (IsLocalServer(options.server)) {
     arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);  // no proxy reaches our loopback
   }
   return grpc::CreateCustomChannel(
@@ -93,7 +86,9 @@ void WatchHandler::OnReconnect(const absl::Status& /*reason*/,
 
 void WatchHandler::OnReconnected() {}
 
-Client::Client(ClientOptions options) : options_(std::move(options)) {
+Client::Client(ClientOptions options)
+    : options_(std::move(options)),
+      usable_(CheckToken(options_.token, options_.server, options_.credentials != nullptr)) {
   const std::shared_ptr<grpc::Channel> channel = MakeChannel(options_);
   jobs_ = normlab::v1::Jobs::NewStub(channel);
   server_ = normlab::v1::Server::NewStub(channel);
@@ -105,7 +100,19 @@ absl::Status Client::Explain(const absl::Status& status) const {
   if (options_.stop.stop_requested()) {
     return absl::CancelledError("stopped");
   }
-  if (absl::IsUnavailable(status) && explained.details().empty()) {
+  if (absl::IsUnavailable(status) && explained.details().empty() &&
+      absl::StrContains(status.message(), "http1.x server")) {
+    explained.set_message(absl::StrCat(
+        "what listens at ", options_.server,
+        " speaks HTTP, not gRPC; give the server's gRPC port (7600 unless it was told otherwise), "
+        "not the port of its metrics"));
+  } else if (absl::IsUnavailable(status) && explained.details().empty() &&
+             options_.credentials != nullptr) {
+    explained.set_message(absl::StrCat(
+        "no TLS connection to a server at ", options_.server, " (", std::string(status.message()),
+        "); check that it listens there with TLS, that its certificate is of this name and of the "
+        "authority of --tls-ca, and whether it wants a certificate of yours (--tls-cert)"));
+  } else if (absl::IsUnavailable(status) && explained.details().empty()) {
     explained.set_message(absl::StrCat(
         "no answer from a server at ", options_.server, " (", std::string(status.message()),
         "); start normlabd, or give its address with --server HOST:PORT or NORMLAB_SERVER"));
@@ -124,9 +131,11 @@ absl::Status Client::Explain(const absl::Status& status) const {
 template <typename Response>
 absl::StatusOr<Response> Client::Call(
     const std::function<grpc::Status(grpc::ClientContext*, Response*)>& method) {
+  NORMLAB_RETURN_IF_ERROR(usable_);
   Backoff backoff(options_.retry);
   while (true) {
     grpc::ClientContext context;
+    AddToken(options_.token, context);
     context.set_deadline(absl::ToChronoTime(absl::Now() + options_.timeout));
     auto cancel = [&context] { context.TryCancel(); };
     const std::stop_callback<decltype(cancel)> on_stop(options_.stop, cancel);

@@ -26,7 +26,9 @@ inline constexpr char kDefaultServer[] = "127.0.0.1:7600";
 struct ClientOptions {
   std::string server = kDefaultServer;  // HOST:PORT or another gRPC target, for example unix:PATH
   std::shared_ptr<grpc::ChannelCredentials> credentials;  // null: plaintext
-  absl::Duration timeout = absl::Seconds(60);             // of one try of a unary call
+  // Sent with every call; never without TLS to another machine. Empty: none.
+  std::string token;
+  absl::Duration timeout = absl::Seconds(60);  // of one try of a unary call
   RetryOptions retry;
   // How long a stream that once worked goes on trying to come back: as long as a server may take
   // to be restarted by a person.
@@ -68,7 +70,7 @@ struct WatchResult {
 // The service as functions. Calls that fail with UNAVAILABLE are repeated as RetryOptions says (all
 // of them may be: CreateJob carries a request id). Errors carry the server's details (rpc_error.h).
 // UNAVAILABLE: no server; DEADLINE_EXCEEDED: it did not answer in time; CANCELLED: stop was
-// requested.
+// requested; FAILED_PRECONDITION: a token was to be sent in plaintext to another machine.
 //
 // `name` is jobs/ID or ID. Calls block. Thread-safe; the object owns its channel.
 class Client {
@@ -115,6 +117,7 @@ class Client {
   absl::Status Explain(const absl::Status& status) const;
 
   ClientOptions options_;
+  absl::Status usable_;  // why no call may be made with these options; constant
   std::unique_ptr<normlab::v1::Jobs::Stub> jobs_;
   std::unique_ptr<normlab::v1::Server::Stub> server_;
   std::unique_ptr<normlab::v1::Normalization::Stub> normalization_;

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "client/lib/client.h"
+#include "client/lib/connection.h"
 #include "client/lib/rpc_error.h"
 #include "client/lib/server_stream.h"
 #include "common/status_macros.h"
@@ -56,6 +57,9 @@ absl::Status CheckShape(const ReadMetricsResponse& response) {
 WatchResult Client::WatchJob(absl::string_view name,
                              int64_t after_sequence,
                              WatchHandler& handler) {
+  if (!usable_.ok()) {
+    return {.status = usable_, .last_sequence = after_sequence};
+  }
   RecordDecoder decoder(after_sequence);
   Backoff backoff(options_.retry);
   const auto result = [&](absl::Status status) {
@@ -69,6 +73,7 @@ WatchResult Client::WatchJob(absl::string_view name,
     request.set_after_sequence(decoder.last_sequence());
     ServerStream<WatchJobResponse> stream(
         [&](grpc::ClientContext* context, grpc::CompletionQueue* queue) {
+          AddToken(options_.token, *context);
           return jobs_->PrepareAsyncWatchJob(context, request, queue);
         },
         options_.stop);
@@ -125,6 +130,7 @@ WatchResult Client::WatchJob(absl::string_view name,
 absl::Status Client::ReadMetrics(
     ReadMetricsRequest request,
     const std::function<absl::Status(const ReadMetricsResponse&)>& consume) {
+  NORMLAB_RETURN_IF_ERROR(usable_);
   request.set_name(JobName(request.name()));
   Backoff backoff(options_.retry);
   std::map<std::string, int64_t> last_steps;  // of points handed on
@@ -134,6 +140,7 @@ absl::Status Client::ReadMetrics(
     std::vector<ReadMetricsResponse> held;
     ServerStream<ReadMetricsResponse> stream(
         [&](grpc::ClientContext* context, grpc::CompletionQueue* queue) {
+          AddToken(options_.token, *context);
           return jobs_->PrepareAsyncReadMetrics(context, request, queue);
         },
         options_.stop);
@@ -172,12 +179,14 @@ absl::Status Client::ReadMetrics(
 
 absl::Status Client::ReadLogs(ReadLogsRequest request,
                               const std::function<absl::Status(const ReadLogsResponse&)>& consume) {
+  NORMLAB_RETURN_IF_ERROR(usable_);
   request.set_name(JobName(request.name()));
   Backoff backoff(options_.retry);
   while (true) {
     bool was_open = false;
     ServerStream<ReadLogsResponse> stream(
         [&](grpc::ClientContext* context, grpc::CompletionQueue* queue) {
+          AddToken(options_.token, *context);
           return jobs_->PrepareAsyncReadLogs(context, request, queue);
         },
         options_.stop);

@@ -68,7 +68,8 @@ std::string FormatBytes(double bytes) {
     bytes /= kKibi;
     ++unit;
   }
-  return absl::StrFormat(unit == 0 || bytes >= 10 ? "%.0f %s" : "%.1f %s", bytes, kUnits[unit]);
+  return unit == 0 || bytes >= 10 ? absl::StrFormat("%.0f %s", bytes, kUnits[unit])
+                                  : absl::StrFormat("%.1f %s", bytes, kUnits[unit]);
 }
 
 }  // namespace normlab::client

@@ -19,8 +19,8 @@
 #include "google/protobuf/duration.pb.h"
 #include "google/protobuf/timestamp.pb.h"
 
-#include "client/lib/name_hint.h"
 #include "client/lib/number_format.h"
+#include "common/name_hint.h"
 #include "common/status_macros.h"
 
 namespace normlab::client {
@@ -120,7 +120,7 @@ absl::StatusOr<int> ParseEnum(absl::string_view text, const EnumDescriptor& desc
     }
   }
   return absl::InvalidArgumentError(
-      absl::StrCat("unknown value ", Quote(text), "; ", NameHint(text, names)));
+      absl::StrCat("unknown value ", Quote(text), "; ", common::NameHint(text, names)));
 }
 
 absl::StatusOr<std::string> ParseBytes(absl::string_view text) {

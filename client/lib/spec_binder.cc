@@ -6,9 +6,9 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
-#include "client/lib/name_hint.h"
 #include "client/lib/number_format.h"
 #include "client/lib/scalar_binder.h"
+#include "common/name_hint.h"
 
 #include "yaml-cpp/yaml.h"
 
@@ -169,9 +169,9 @@ void SpecBinder::BindMessageMembers(const YAML::Node& node,
     const FieldDescriptor* field = FindField(descriptor, name);
     if (field == nullptr) {
       AddViolation(where, Join(path, name),
-                   name == "<<"
-                       ? "YAML merge keys are not supported; write the fields out"
-                       : absl::StrCat("unknown field; ", NameHint(name, FieldNames(descriptor))));
+                   name == "<<" ? "YAML merge keys are not supported; write the fields out"
+                                : absl::StrCat("unknown field; ",
+                                               common::NameHint(name, FieldNames(descriptor))));
       continue;
     }
     const std::string field_path = Join(path, field->name());

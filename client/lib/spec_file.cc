@@ -13,10 +13,10 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
-#include "client/lib/name_hint.h"
 #include "client/lib/source_text.h"
 #include "client/lib/spec_binder.h"
 #include "client/lib/text_proto.h"
+#include "common/name_hint.h"
 
 #include "yaml-cpp/depthguard.h"
 #include "yaml-cpp/yaml.h"
@@ -173,7 +173,7 @@ SpecResult ReadNormalizer(const std::string& name,
     result.violations.push_back(
         {.where = {.source = name},
          .description = absl::StrCat(argument, " is neither a kind of normalizer nor a file; ",
-                                     NameHint(argument, kinds))});
+                                     common::NameHint(argument, kinds))});
     return result;
   }
   const std::optional<std::string> text =

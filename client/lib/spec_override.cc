@@ -12,9 +12,9 @@
 #include "google/protobuf/descriptor.h"
 #include "google/protobuf/message.h"
 
-#include "client/lib/name_hint.h"
 #include "client/lib/source_text.h"
 #include "client/lib/spec_binder.h"
+#include "common/name_hint.h"
 
 #include "yaml-cpp/yaml.h"
 
@@ -133,7 +133,7 @@ void Override::SetField(const FieldDescriptor& field, Message& message, const st
       }
       if (!choices.empty()) {
         Refuse(path, absl::StrCat("unknown kind ", node->Scalar(), "; ",
-                                  NameHint(node->Scalar(), choices)));
+                                  common::NameHint(node->Scalar(), choices)));
         return;
       }
     }
@@ -197,9 +197,9 @@ void Override::Apply(absl::string_view path, Message& root) {
                     "the index is malformed; write NAME[0]");
     }
     if (field == nullptr) {
-      return Refuse(
-          field_path,
-          absl::StrCat("unknown field; ", NameHint(name, FieldNames(*message->GetDescriptor()))));
+      return Refuse(field_path,
+                    absl::StrCat("unknown field; ",
+                                 common::NameHint(name, FieldNames(*message->GetDescriptor()))));
     }
     const Reflection& reflection = *message->GetReflection();
     if (field->is_map() && !is_last) {

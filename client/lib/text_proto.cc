@@ -6,8 +6,8 @@
 #include "google/protobuf/io/tokenizer.h"
 #include "google/protobuf/text_format.h"
 
-#include "client/lib/name_hint.h"
 #include "client/lib/spec_binder.h"
+#include "common/name_hint.h"
 
 namespace normlab::client {
 namespace {
@@ -28,7 +28,7 @@ std::string HintFor(const std::string& message) {
         google::protobuf::DescriptorPool::generated_pool()->FindMessageTypeByName(parts[1]);
     if (descriptor != nullptr) {
       return absl::StrCat("unknown field ", parts[3], "; ",
-                          NameHint(parts[3], FieldNames(*descriptor)));
+                          common::NameHint(parts[3], FieldNames(*descriptor)));
     }
   }
   return absl::StrCat(message, message.empty() || message.back() != '.' ? ";" : "",

@@ -62,7 +62,7 @@ absl::Status WriteTensors(const fs::path& folder,
                           const std::vector<ConstTensor>& tensors,
                           const std::vector<ConstCounter>& counters,
                           Json& manifest,
-                          int64_t& bytes) {
+                          WrittenCheckpoint& written) {
   const std::string encoded = EncodeSafetensors(tensors, counters);
   NORMLAB_RETURN_IF_ERROR(common::WriteFileSynced((folder / file).string(), encoded));
   Json checksums = Json::object();
@@ -72,10 +72,12 @@ absl::Status WriteTensors(const fs::path& folder,
   for (const ConstCounter& counter : counters) {
     checksums[counter.name] = common::Sha256Hex(AsBytes(counter.value));
   }
-  manifest["files"][file] = {{"bytes", encoded.size()},
-                             {"sha256", common::Sha256Hex(encoded)},
-                             {"tensors", std::move(checksums)}};
-  bytes += static_cast<int64_t>(encoded.size());
+  const auto bytes = static_cast<int64_t>(encoded.size());
+  const std::string sha256 = common::Sha256Hex(encoded);
+  manifest["files"][file] = {
+      {"bytes", bytes}, {"sha256", sha256}, {"tensors", std::move(checksums)}};
+  written.files.push_back({file, bytes, sha256});
+  written.bytes += bytes;
   return absl::OkStatus();
 }
 
@@ -97,11 +99,10 @@ absl::StatusOr<WrittenCheckpoint> WriteFolder(const fs::path& temporary,
     manifest[kLatestMetrics] = contents.latest_metrics;
   }
   WrittenCheckpoint written;
-  NORMLAB_RETURN_IF_ERROR(
-      WriteTensors(temporary, kModel, contents.model, {}, manifest, written.bytes));
+  NORMLAB_RETURN_IF_ERROR(WriteTensors(temporary, kModel, contents.model, {}, manifest, written));
   if (!contents.optimizer.empty() || !contents.optimizer_counters.empty()) {
     NORMLAB_RETURN_IF_ERROR(WriteTensors(temporary, kOptimizer, contents.optimizer,
-                                         contents.optimizer_counters, manifest, written.bytes));
+                                         contents.optimizer_counters, manifest, written));
   }
   const std::string text = manifest.dump(2) + "\n";
   NORMLAB_RETURN_IF_ERROR(common::WriteFileSynced((temporary / kManifest).string(), text));
@@ -265,6 +266,10 @@ std::map<std::string, std::string> ReadMeasuredChoices(const std::string& folder
     }
   }
   return choices;
+}
+
+std::string DownloadName(const std::string& checkpoint, const std::string& file) {
+  return file == kModel ? checkpoint + ".safetensors" : checkpoint + "-" + file;
 }
 
 void PruneCheckpoints(const std::string& parent, int keep, int64_t first_needed_step) {

@@ -43,10 +43,17 @@ struct CheckpointContents {
   std::map<std::string, double> latest_metrics;
 };
 
+struct WrittenFile {
+  std::string name;  // within the folder
+  int64_t bytes = 0;
+  std::string sha256;  // lower-case hexadecimal
+};
+
 struct WrittenCheckpoint {
   std::string folder;
   std::string manifest_sha256;
-  int64_t bytes = 0;
+  int64_t bytes = 0;               // of everything in the folder
+  std::vector<WrittenFile> files;  // weights first, then the optimizer's state when it has any
 };
 
 // Writes the folder `parent`/`name`; creates `parent` when it is missing and replaces an earlier
@@ -80,6 +87,11 @@ absl::StatusOr<LoadedCheckpoint> LoadCheckpoint(
 
 // "step-000000123": sorts by step.
 std::string CheckpointName(int64_t step);
+
+// A name under which a file of a checkpoint is worth saving: "checkpoint-500.safetensors" for
+// ("checkpoint-500", "model.safetensors"), "checkpoint-500-optimizer.safetensors" for its
+// optimizer.safetensors.
+std::string DownloadName(const std::string& checkpoint, const std::string& file);
 
 // Removes the checkpoints of `parent` but the last `keep` and those from `first_needed_step` on,
 // and what interrupted writes left behind. Names that are not checkpoints are left alone. Best

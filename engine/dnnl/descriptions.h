@@ -76,6 +76,11 @@ dnnl::inner_product_backward_weights::primitive_desc InnerProductBackwardWeights
     const Desc& d_y,
     const dnnl::inner_product_forward::primitive_desc& forward);
 
+dnnl::matmul::primitive_desc MatrixProducts(const Context& context,
+                                            const Desc& a,
+                                            const Desc& b,
+                                            const Desc& c);
+
 dnnl::convolution_forward::primitive_desc ConvolutionForward(const Context& context,
                                                              dnnl::prop_kind kind,
                                                              dnnl::algorithm algorithm,

@@ -46,6 +46,31 @@ absl::StatusOr<Op> MakeInnerProductBackwardWeights(const Runtime& runtime,
                                                    bool bias,
                                                    const Op& forward);
 
+// Several products of matrices of the same sizes, c[t] = a[t] b[t] with a[t] [rows,inner] and b[t]
+// [inner,columns].
+struct MatrixProducts {
+  int64_t count = 1;
+  int64_t rows = 0;
+  int64_t inner = 0;
+  int64_t columns = 0;
+  // The operand's rows and columns are exchanged in memory: each a[t] lies as [inner,rows].
+  bool transposed_a = false;
+  bool transposed_b = false;
+
+  Layout a() const {
+    return Layout::RowMajor({count, transposed_a ? inner : rows, transposed_a ? rows : inner});
+  }
+  Layout b() const {
+    return Layout::RowMajor(
+        {count, transposed_b ? columns : inner, transposed_b ? inner : columns});
+  }
+  Layout c() const { return Layout::RowMajor({count, rows, columns}); }
+};
+
+// kSource (a), kWeights (b) -> kDestination (c), F32, one after the other without gaps, in the
+// layouts that `products` tells.
+absl::StatusOr<Op> MakeMatrixProducts(const Runtime& runtime, const MatrixProducts& products);
+
 // The same on both sides of both image axes.
 struct WindowGeometry {
   int64_t kernel = 1;  // used by pooling only; a convolution has it in its weights

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <utility>
+#include <vector>
 
 #include "engine/graph/plan_estimate.h"
 #include "engine/graph/saturating.h"
@@ -14,16 +15,38 @@ namespace {
 constexpr int64_t kProcessBytes = int64_t{96} << 20;
 constexpr int64_t kBytesPerThread = int64_t{8} << 20;
 
+// Every output and every gradient has memory of its own, often a copy in another layout too.
+Saturating KeptByUnfusedPlan(const Graph& graph, Saturating examples) {
+  constexpr int kTensorsPerNode = 4;
+  Saturating floats = 0;
+  for (const Node& node : graph.nodes()) {
+    floats += Saturating(ElementCount(node.out)) * kTensorsPerNode;
+  }
+  return floats * examples * sizeof(float);
+}
+
 }  // namespace
 
 MemoryEstimate EstimateMemory(const Graph& graph, const MemoryInputs& inputs) {
   constexpr int64_t kFloat = sizeof(float);
   const auto or_full = [](int64_t last, int64_t full) { return last < 0 ? full : last; };
-  const std::pair<int64_t, bool> plans[] = {
+  const int64_t last_batch_size = or_full(inputs.last_batch_size, inputs.batch_size);
+  std::vector<std::pair<int64_t, bool>> plans = {
       {inputs.batch_size, true},
-      {or_full(inputs.last_batch_size, inputs.batch_size), true},
+      {last_batch_size, true},
       {inputs.evaluation_batch_size, false},
       {or_full(inputs.evaluation_last_batch_size, inputs.evaluation_batch_size), false}};
+  if (inputs.probe_training || inputs.probe_unfused) {
+    // An unfused plan has all that a fused one has (what it keeps besides is added below).
+    const int copies = (inputs.probe_training ? 1 : 0) + (inputs.probe_unfused ? 1 : 0);
+    for (int i = 0; i < copies; ++i) {
+      plans.emplace_back(inputs.batch_size, true);
+      plans.emplace_back(last_batch_size, true);
+    }
+  }
+  if (inputs.probe_evaluation) {
+    plans.emplace_back(inputs.batch_size > 0 ? inputs.batch_size : last_batch_size, false);
+  }
   Saturating activations = 0;
   Saturating weights = 0;
   for (const auto& [batch, training] : plans) {
@@ -38,9 +61,17 @@ MemoryEstimate EstimateMemory(const Graph& graph, const MemoryInputs& inputs) {
     }
   }
 
+  if (inputs.probe_unfused) {
+    activations += KeptByUnfusedPlan(graph, Saturating(inputs.batch_size) + last_batch_size);
+  }
+
   MemoryEstimate estimate;
   // Parameters, gradients, one copy while a checkpoint is written, and the optimizer's slots.
-  const Saturating copies = Saturating(3) + inputs.optimizer_slots;
+  Saturating copies = Saturating(3) + inputs.optimizer_slots;
+  if (inputs.probe_training || inputs.probe_unfused || inputs.probe_evaluation) {
+    copies += 2;
+    copies += inputs.probe_vectors;
+  }
   estimate.parameters =
       ((copies * graph.parameter_floats() + Saturating(2) * graph.state_floats()) * kFloat +
        weights)

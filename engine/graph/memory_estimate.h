@@ -33,6 +33,11 @@ struct MemoryInputs {
   int threads = 1;
   bool bf16 = false;  // activations, and the weights that layers compute with
   WinogradUse winograd = WinogradUse::kWide;
+  // Plans that probes need besides, on a model of their own; all are of training batches.
+  bool probe_training = false;
+  bool probe_unfused = false;
+  bool probe_evaluation = false;
+  int probe_vectors = 0;  // floats per parameter, besides parameters and gradients
 };
 
 // An upper estimate of the private memory of a training run, in bytes; saturates instead of

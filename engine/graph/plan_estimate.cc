@@ -47,7 +47,8 @@ bool IsOtherNormalizer(const NodeKind& kind) {
          std::holds_alternative<FrozenBatchNormNode>(kind);
 }
 
-// The passes of a plan, each at a time of its own: node i forwards at i, backwards at 2n - i.
+// The passes of a plan, each at a time of its own: node i forwards at i, backwards at 3n - 2i. Of a
+// convolution that is the pass of the weights; that of its input comes next.
 class Walk {
  public:
   Walk(const Graph& graph, const PlanSize& size)
@@ -94,7 +95,7 @@ class Walk {
   };
 
   const Node& At(size_t i) const { return graph_.nodes()[i]; }
-  int64_t BackwardTime(size_t i) const { return static_cast<int64_t>(2 * nodes_ - i); }
+  int64_t BackwardTime(size_t i) const { return static_cast<int64_t>(3 * nodes_ - 2 * i); }
 
   int Reserve(Saturating bytes, int64_t time) {
     buffers_.push_back({bytes, time, time});
@@ -270,7 +271,7 @@ class Walk {
 
   void Backward(size_t i) {
     const Node& node = At(i);
-    const int64_t time = BackwardTime(i);
+    int64_t time = BackwardTime(i);
     const bool weights = std::holds_alternative<ConvNode>(node.kind) ||
                          std::holds_alternative<LinearNode>(node.kind);
     const std::optional<int> d_y = gradients_[i];
@@ -296,6 +297,13 @@ class Walk {
     });
     if (!wants) {
       return;
+    }
+    if (std::holds_alternative<ConvNode>(node.kind)) {
+      ++time;
+      if (d_y.has_value()) {
+        Use(*d_y, time);
+        Reserve(Bytes(node.out, true, outputs_[i].element), time);
+      }
     }
     const bool passes_on = (std::holds_alternative<AddNode>(node.kind) && !FusesRelu(i)) ||
                            std::holds_alternative<ScalarBiasNode>(node.kind) ||

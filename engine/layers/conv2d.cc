@@ -127,6 +127,13 @@ absl::StatusOr<View> Conv2dLayer::PlanForward(Planner& planner, absl::Span<const
               .type = planner.options().type,
               .bias = bias_,
               .training = planner.training()};
+  if (UsesSmall(planner, ConvolutionPass::kForward)) {
+    small_forward_ = true;
+    x_ = given_x_;
+    NORMLAB_ASSIGN_OR_RETURN(const View w, weights_.For(planner, Layout::RowMajor(weight_dims_)));
+    NORMLAB_ASSIGN_OR_RETURN(y_, small_->PlanForward(planner, given_x_, w, parameters_.bias));
+    return y_;
+  }
   NORMLAB_ASSIGN_OR_RETURN(
       Op * op, PlanPass(planner, ConvolutionPass::kForward, {.x = given_x_.layout, .d_y = {}}));
   NORMLAB_ASSIGN_OR_RETURN(x_,
@@ -146,19 +153,27 @@ absl::StatusOr<View> Conv2dLayer::PlanBackward(Planner& planner, const View& d_y
   if (!wants_d_x) {
     return View();
   }
+  planner.Tick();  // so that the passes share memory
   return PlanBackwardData(planner, d_y);
 }
 
 absl::Status Conv2dLayer::PlanBackwardWeights(Planner& planner, const View& d_y) {
+  if (UsesSmall(planner, ConvolutionPass::kBackwardWeights)) {
+    small_weights_ = true;
+    NORMLAB_ASSIGN_OR_RETURN(const View d_w,
+                             weights_.GradientFor(planner, Layout::RowMajor(weight_dims_)));
+    return small_->PlanBackwardWeights(planner, given_x_, d_y, d_w, parameters_.d_bias);
+  }
   NORMLAB_ASSIGN_OR_RETURN(Op * op, PlanPass(planner, ConvolutionPass::kBackwardWeights,
                                              {.x = x_.layout, .d_y = d_y.layout}));
   // Whichever of the two already lies as wanted; else from what the forward pass read, which is no
   // larger.
   const View& source = given_x_.layout == op->layout(Arg::kSource) ? given_x_ : x_;
-  NORMLAB_ASSIGN_OR_RETURN(const View x,
-                           planner.Convert(name(), source, op->layout(Arg::kSource), backward_));
   NORMLAB_ASSIGN_OR_RETURN(
-      const View d_out, planner.Convert(name(), d_y, op->layout(Arg::kDiffDestination), backward_));
+      const View x, planner.Convert(name(), source, op->layout(Arg::kSource), backward_weights_));
+  NORMLAB_ASSIGN_OR_RETURN(
+      const View d_out,
+      planner.Convert(name(), d_y, op->layout(Arg::kDiffDestination), backward_weights_));
   NORMLAB_ASSIGN_OR_RETURN(const View d_w,
                            weights_.GradientFor(planner, op->layout(Arg::kDiffWeights)));
   NORMLAB_RETURN_IF_ERROR(planner.Bind(*op, Arg::kSource, x.buffer));
@@ -166,15 +181,20 @@ absl::Status Conv2dLayer::PlanBackwardWeights(Planner& planner, const View& d_y)
   NORMLAB_RETURN_IF_ERROR(planner.Bind(*op, Arg::kDiffWeights, d_w.buffer));
   NORMLAB_RETURN_IF_ERROR(
       planner.Bind(*op, Arg::kDiffBias, planner.Borrow(parameters_.d_bias, out_[0])));
-  backward_.push_back(op);
+  backward_weights_.push_back(op);
   return absl::OkStatus();
 }
 
 absl::StatusOr<View> Conv2dLayer::PlanBackwardData(Planner& planner, const View& d_y) {
+  if (UsesSmall(planner, ConvolutionPass::kBackwardData)) {
+    small_data_ = true;
+    return small_->PlanBackwardData(planner, d_y);
+  }
   NORMLAB_ASSIGN_OR_RETURN(
       Op * op, PlanPass(planner, ConvolutionPass::kBackwardData, {.x = {}, .d_y = d_y.layout}));
   NORMLAB_ASSIGN_OR_RETURN(
-      const View d_out, planner.Convert(name(), d_y, op->layout(Arg::kDiffDestination), backward_));
+      const View d_out,
+      planner.Convert(name(), d_y, op->layout(Arg::kDiffDestination), backward_data_));
   View w = w_;
   if (op->layout(Arg::kWeights) != w_.layout) {
     NORMLAB_ASSIGN_OR_RETURN(w, weights_.For(planner, op->layout(Arg::kWeights)));
@@ -183,8 +203,50 @@ absl::StatusOr<View> Conv2dLayer::PlanBackwardData(Planner& planner, const View&
   NORMLAB_RETURN_IF_ERROR(planner.Bind(*op, Arg::kDiffDestination, d_out.buffer));
   NORMLAB_RETURN_IF_ERROR(planner.Bind(*op, Arg::kWeights, w.buffer));
   NORMLAB_RETURN_IF_ERROR(planner.Bind(*op, Arg::kDiffSource, d_x.buffer));
-  backward_.push_back(op);
+  backward_data_.push_back(op);
   return d_x;
+}
+
+bool Conv2dLayer::UsesSmall(const Planner& planner, ConvolutionPass pass) {
+  const ConvolutionPolicy policy = planner.options().convolution;
+  if ((policy != ConvolutionPolicy::kAuto && policy != ConvolutionPolicy::kMeasure) ||
+      !SmallImageConvolution::Fits(problem_, pass)) {
+    return false;
+  }
+  if (small_ == nullptr) {
+    small_ = std::make_unique<SmallImageConvolution>(name(), problem_);
+  }
+  return true;
+}
+
+void Conv2dLayer::ParametersChanged() {
+  weights_.Refresh();
+  RefreshSmall();
+}
+
+void Conv2dLayer::RefreshSmall() const {
+  if (small_ != nullptr) {
+    small_->Refresh();
+  }
+}
+
+void Conv2dLayer::Forward() {
+  RunAll(forward_);
+  if (small_forward_) {
+    small_->Forward();
+  }
+}
+
+void Conv2dLayer::Backward() {
+  RunAll(backward_weights_);
+  if (small_weights_) {
+    small_->BackwardWeights();
+  }
+  weights_.StoreGradient();
+  RunAll(backward_data_);
+  if (small_data_) {
+    small_->BackwardData();
+  }
 }
 
 }  // namespace normlab::engine

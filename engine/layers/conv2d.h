@@ -1,10 +1,13 @@
 #pragma once
 
+#include <memory>
+
 #include "engine/dnnl/primitives.h"
 #include "engine/graph/graph.h"
 #include "engine/layers/convolution_choice.h"
 #include "engine/layers/layer.h"
 #include "engine/layers/layer_weights.h"
+#include "engine/layers/small_image_convolution.h"
 
 namespace normlab::engine {
 
@@ -14,30 +17,30 @@ namespace normlab::engine {
 //
 // oneDNN chooses all layouts; what differs from the neighbours' or from the model's plain weights
 // is reordered. Each pass has its own algorithm, by PlanOptions::convolution:
-//   kAuto      ChooseConvolution, a fixed rule
+//   kAuto      ChooseConvolution, a fixed rule; SmallImageConvolution where it fits
 //   kDirect    direct
 //   kWinograd  Winograd wherever oneDNN has it for whole blocks of 16 channels, else direct
-//   kMeasure   the fastest candidate here and now, reorders included
+//   kMeasure   the fastest candidate here and now, reorders included; SmallImageConvolution, which
+//              no candidate comes near, where it fits
 class Conv2dLayer final : public Layer {
  public:
   Conv2dLayer(const Node& node, const ConvNode& conv, const LayerParameters& parameters);
 
   absl::StatusOr<View> PlanForward(Planner& planner, absl::Span<const View> inputs) override;
   absl::StatusOr<View> PlanBackward(Planner& planner, const View& d_y, bool wants_d_x) override;
-  void ParametersChanged() override { weights_.Refresh(); }
-  void Forward() override { RunAll(forward_); }
+  void ParametersChanged() override;
+  void Forward() override;
   void ForwardInitializing() override {
     if (weights_.depends_on_data()) {
       weights_.BeginInitialization();
+      RefreshSmall();
       Forward();
       weights_.Initialize(y_);
+      RefreshSmall();
     }
     Forward();
   }
-  void Backward() override {
-    RunAll(backward_);
-    weights_.StoreGradient();
-  }
+  void Backward() override;
 
  private:
   // Picks an algorithm and makes the op of a pass.
@@ -46,6 +49,9 @@ class Conv2dLayer final : public Layer {
                                const ConvolutionNeighbours& neighbours);
   absl::Status PlanBackwardWeights(Planner& planner, const View& d_y);
   absl::StatusOr<View> PlanBackwardData(Planner& planner, const View& d_y);
+  // Whether SmallImageConvolution computes the pass; makes it if so.
+  bool UsesSmall(const Planner& planner, ConvolutionPass pass);
+  void RefreshSmall() const;
 
   const Dims in_;
   const Dims out_;
@@ -60,8 +66,14 @@ class Conv2dLayer final : public Layer {
   View x_;  // as the forward op reads it
   View w_;  // likewise
   View y_;
+  std::unique_ptr<SmallImageConvolution> small_;  // null: computes no pass
+  // Of the passes that it does not compute.
   OpList forward_;
-  OpList backward_;
+  OpList backward_weights_;
+  OpList backward_data_;
+  bool small_forward_ = false;
+  bool small_weights_ = false;
+  bool small_data_ = false;
 };
 
 }  // namespace normlab::engine

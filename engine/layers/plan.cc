@@ -32,7 +32,8 @@ bool SameMemory(const Layout& a, const Layout& b) {
 absl::StatusOr<Op*> Planner::Adopt(absl::string_view layer,
                                    absl::string_view pass,
                                    absl::StatusOr<Op> op,
-                                   When when) {
+                                   When when,
+                                   absl::string_view around) {
   if (!op.ok()) {
     return absl::Status(op.status().code(),
                         absl::StrCat("layer ", layer, " (", pass, "): ", op.status().message()));
@@ -43,7 +44,7 @@ absl::StatusOr<Op*> Planner::Adopt(absl::string_view layer,
     NORMLAB_RETURN_IF_ERROR(Bind(*adopted, Arg::kScratchpad,
                                  when == When::kThisTick ? Reserve(bytes) : AnyTimeScratch(bytes)));
   }
-  Record(layer, pass, adopted->implementation());
+  Record(layer, pass, absl::StrCat(around, adopted->implementation()));
   return adopted;
 }
 

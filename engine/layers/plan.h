@@ -142,11 +142,13 @@ class Planner {
   }
 
   // Takes over an op, gives it a scratchpad and records its implementation; the pointer stays
-  // valid. Passes errors on, naming the layer.
+  // valid. Passes errors on, naming the layer. `around`: of loops of our own around the op, put
+  // before its name in the record.
   absl::StatusOr<Op*> Adopt(absl::string_view layer,
                             absl::string_view pass,
                             absl::StatusOr<Op> op,
-                            When when = When::kThisTick);
+                            When when = When::kThisTick,
+                            absl::string_view around = "");
   // Records a choice that is not an op.
   void Record(absl::string_view layer, absl::string_view pass, absl::string_view implementation);
 

@@ -51,6 +51,44 @@ WinogradUse ToWinogradUse(v1::ConvolutionAlgorithm::Kind algorithm) {
   }
 }
 
+// What ProbeSet::Plan makes.
+void AddProbes(const v1::JobSpec& resolved, MemoryInputs& inputs) {
+  for (const v1::Probe& probe : resolved.probes()) {
+    switch (probe.kind_case()) {
+      case v1::Probe::kLandscape:
+      case v1::Probe::kGradientNoise:
+        inputs.probe_training = true;
+        break;
+      case v1::Probe::kCovariateShift:
+        inputs.probe_training = true;
+        inputs.probe_vectors += 1;
+        break;
+      case v1::Probe::kSharpness:
+        inputs.probe_training = true;
+        inputs.probe_vectors += 2;
+        break;
+      case v1::Probe::kGradientNorms:
+        inputs.probe_unfused = true;
+        inputs.probe_vectors += 1;
+        break;
+      case v1::Probe::kActivationStatistics:
+        inputs.probe_unfused = true;
+        break;
+      case v1::Probe::kLossSurface:
+        inputs.probe_evaluation = true;
+        inputs.probe_vectors += 2;
+        break;
+      case v1::Probe::kScaleInvariance:
+      case v1::Probe::kNormalizerParameters:
+      case v1::Probe::KIND_NOT_SET:
+        break;
+    }
+  }
+  if (inputs.probe_training || inputs.probe_unfused || inputs.probe_evaluation) {
+    inputs.probe_vectors += 1;  // scratch
+  }
+}
+
 }  // namespace
 
 MemoryEstimate EstimateJobMemory(const v1::JobSpec& resolved,
@@ -70,6 +108,7 @@ MemoryEstimate EstimateJobMemory(const v1::JobSpec& resolved,
   inputs.threads = resolved.threads();
   inputs.bf16 = resolved.precision() == v1::Precision::BF16;
   inputs.winograd = ToWinogradUse(resolved.convolution_algorithm());
+  AddProbes(resolved, inputs);
   return EstimateMemory(graph, inputs);
 }
 

@@ -11,6 +11,7 @@
 #include "engine/models/build_graph.h"
 #include "engine/models/normalized_sets.h"
 #include "engine/models/normalizer_node.h"
+#include "engine/models/probe_check.h"
 #include "engine/spec/resolve.h"
 #include "engine/spec/schedule_warnings.h"
 
@@ -136,6 +137,9 @@ JobCheck CheckJob(const v1::JobSpec& resolved, const DatasetShape& shape) {
   if (built.graph.has_value()) {
     CheckNormalizedSets(resolved, built, check);
     CheckOrthogonal(resolved, *built.graph, check);
+    for (Violation& violation : CheckProbes(resolved, *built.graph)) {
+      check.violations.push_back(std::move(violation));
+    }
   }
   WarnOfSettingsWithoutEffect(resolved, check);
   WarnOfEpsilonZero(resolved, check);

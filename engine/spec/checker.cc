@@ -82,6 +82,17 @@ void Checker::Text(absl::string_view field, absl::string_view value, int64_t max
   }
 }
 
+void Checker::Path(absl::string_view field, absl::string_view path) {
+  if (std::any_of(path.begin(), path.end(), IsControl)) {
+    Fail(field, absl::StrCat("is ", Quoted(path),
+                             ", which has control characters; rename the file or folder"));
+  }
+  if (static_cast<int64_t>(path.size()) > kMaxPathBytes) {
+    Fail(field, absl::StrCat("has ", path.size(), " bytes, but a path has at most ", kMaxPathBytes,
+                             "; move the files to a shorter one"));
+  }
+}
+
 std::vector<Violation> Checker::Take() {
   if (left_out_ > 0) {
     violations_.push_back(

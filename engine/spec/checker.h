@@ -40,6 +40,10 @@ class Checker {
   // At most `max_characters` UTF-8 characters, none of them a control character.
   void Text(absl::string_view field, absl::string_view value, int64_t max_characters);
 
+  // A path that can be shown: at most kMaxPathBytes, no control character. Whether there is
+  // something is another matter.
+  void Path(absl::string_view field, absl::string_view path);
+
   // The violations found, with a summary in place of those beyond kMaxViolations.
   std::vector<Violation> Take();
 

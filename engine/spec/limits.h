@@ -42,6 +42,9 @@ inline constexpr int64_t kMaxSyntheticValues = int64_t{1} << 27;
 inline constexpr int64_t kMaxSyntheticOperations = int64_t{1} << 33;
 // A year.
 inline constexpr int64_t kMaxTimeLimitSeconds = 366LL * 24 * 3600;
+// A shorter interval would spend the run on writing; a week is longer than anybody wants to repeat.
+inline constexpr int64_t kMinCheckpointSeconds = 1;
+inline constexpr int64_t kMaxCheckpointSeconds = 7LL * 24 * 3600;
 // Largest magnitude of a real-valued setting: representable as a float, with room for a product of
 // two small ones.
 inline constexpr double kMaxReal = 1e30;

@@ -34,7 +34,7 @@ TEST(ResolveTest, WritesOutEveryDefaultOfAnMlp) {
     batch_size: 64
     epochs: 1
     evaluation { every_epochs: 1 batch_size: 256 }
-    checkpoint {}
+    checkpoint { every_time { seconds: 300 } }
     threads: 1
     precision: F32
     convolution_algorithm: AUTO)");
@@ -68,7 +68,7 @@ TEST(ResolveTest, KeepsWhatWasSet) {
     schedule { constant {} }
     batch_size: 5 steps: 9
     evaluation { every_steps: 4 every_epochs: 0 batch_size: 3 }
-    checkpoint { every_steps: 2 }
+    checkpoint { every_steps: 2 every_time {} }
     threads: 2 seed: 11 priority: -4 labels { key: "a" value: "b" } max_retries: 1
     time_limit { seconds: 5 }
     precision: F32 convolution_algorithm: DIRECT)";

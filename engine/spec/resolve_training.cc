@@ -9,6 +9,7 @@ namespace {
 constexpr double kDefaultGain = 1;
 constexpr double kDefaultStd = 0.01;
 constexpr int32_t kDefaultEvaluationBatchSize = 256;
+constexpr int64_t kDefaultCheckpointSeconds = 300;
 
 // Without a normalizer to restore the scale, pytorch_default's weights (a third of He's variance)
 // let the signal fade from layer to layer; Fixup and SkipInit are defined with He's.
@@ -71,6 +72,12 @@ void ResolveLearningRate(v1::JobSpec& spec) {
 }
 
 }  // namespace
+
+void ResolveCheckpoint(v1::CheckpointPolicy& checkpoint) {
+  if (!checkpoint.has_every_time()) {
+    checkpoint.mutable_every_time()->set_seconds(kDefaultCheckpointSeconds);
+  }
+}
 
 void ResolveTraining(v1::JobSpec& spec) {
   ResolveInitializer(spec.normalization(), *spec.mutable_initializer());

@@ -80,6 +80,7 @@ std::vector<Violation> Validate(const v1::JobSpec& spec) {
   ValidateData(spec, checker);
   ValidateTraining(spec, checker);
   ValidateJob(spec, checker);
+  ValidateProbes(spec, checker);
   ValidateUnknownFields(spec, checker);
   return checker.Take();
 }

@@ -14,16 +14,6 @@ namespace {
 
 constexpr int64_t kMaxInt32 = 0x7FFFFFFF;
 
-void ValidatePath(absl::string_view field, const std::string& path, Checker& checker) {
-  if (path.find('\0') != std::string::npos) {
-    checker.Fail(field, absl::StrCat("is ", Quoted(path), ", which has a zero byte; remove it"));
-  }
-  if (static_cast<int64_t>(path.size()) > kMaxPathBytes) {
-    checker.Fail(field, absl::StrCat("has ", path.size(), " bytes, but a path has at most ",
-                                     kMaxPathBytes, "; move the files to a shorter one"));
-  }
-}
-
 void ValidateArrays(const v1::ArrayFiles& arrays, Checker& checker) {
   const std::array<std::pair<const char*, const std::string*>, 4> parts = {
       {{"x_train", &arrays.x_train()},
@@ -34,9 +24,9 @@ void ValidateArrays(const v1::ArrayFiles& arrays, Checker& checker) {
   std::vector<std::string> missing;
   for (const auto& [name, path] : parts) {
     (path->empty() ? missing : given).emplace_back(name);
-    ValidatePath(absl::StrCat("data.arrays.", name), *path, checker);
+    checker.Path(absl::StrCat("data.arrays.", name), *path);
   }
-  ValidatePath("data.arrays.path", arrays.path(), checker);
+  checker.Path("data.arrays.path", arrays.path());
   if (arrays.path().empty() && given.empty()) {
     checker.Fail("data.arrays",
                  "names no file; give path (a .npz or .safetensors file with x_train, y_train, "
@@ -153,16 +143,16 @@ void ValidateAugmentation(const v1::Augmentation& augmentation, Checker& checker
 void ValidateSource(const v1::Data& data, Checker& checker) {
   switch (data.source_case()) {
     case v1::Data::kFashionMnist:
-      ValidatePath("data.fashion_mnist.path", data.fashion_mnist().path(), checker);
+      checker.Path("data.fashion_mnist.path", data.fashion_mnist().path());
       break;
     case v1::Data::kMnist:
-      ValidatePath("data.mnist.path", data.mnist().path(), checker);
+      checker.Path("data.mnist.path", data.mnist().path());
       break;
     case v1::Data::kCifar10:
-      ValidatePath("data.cifar10.path", data.cifar10().path(), checker);
+      checker.Path("data.cifar10.path", data.cifar10().path());
       break;
     case v1::Data::kCifar100:
-      ValidatePath("data.cifar100.path", data.cifar100().path(), checker);
+      checker.Path("data.cifar100.path", data.cifar100().path());
       break;
     case v1::Data::kArrays:
       ValidateArrays(data.arrays(), checker);

@@ -36,13 +36,7 @@ void ValidateInitialWeights(const v1::InitialWeights& weights, Checker& checker)
                  "is missing; name a safetensors file below a data root of the server, or leave "
                  "initial_weights out");
   }
-  if (path.find('\0') != std::string::npos) {
-    checker.Fail(kPath, absl::StrCat("is ", Quoted(path), ", which has a zero byte; remove it"));
-  }
-  if (static_cast<int64_t>(path.size()) > kMaxPathBytes) {
-    checker.Fail(kPath, absl::StrCat("has ", path.size(), " bytes, but a path has at most ",
-                                     kMaxPathBytes, "; move the file to a shorter one"));
-  }
+  checker.Path(kPath, path);
   if (weights.ignore_size() > kMaxIgnorePatterns) {
     checker.Fail("initial_weights.ignore",
                  absl::StrCat("has ", weights.ignore_size(), " patterns, but at most ",

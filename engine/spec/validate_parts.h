@@ -40,6 +40,7 @@ void ValidateInitialWeights(const v1::InitialWeights& weights, Checker& checker)
 // A newer client may choose a member of a oneof that this version does not know: it would silently
 // mean the default.
 void ValidateUnknownFields(const v1::JobSpec& spec, Checker& checker);
+void ValidateProbes(const v1::JobSpec& spec, Checker& checker);
 void ValidateJob(const v1::JobSpec& spec, Checker& checker);
 
 }  // namespace normlab::engine

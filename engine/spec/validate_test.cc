@@ -191,6 +191,23 @@ TEST(ValidateTest, TimeLimits) {
   }
 }
 
+TEST(ValidateTest, TimesBetweenCheckpoints) {
+  for (const char* good : {"", "seconds: 1", "seconds: 1 nanos: 1", "seconds: 604800"}) {
+    EXPECT_THAT(Validate(Parse(std::string(kMinimal) + "checkpoint { every_time { " +
+                               std::string(good) + " } }")),
+                IsEmpty())
+        << good;
+  }
+  for (const char* bad :
+       {"nanos: 999999999", "seconds: -1", "seconds: 5 nanos: -1", "seconds: 5 nanos: 1000000000",
+        "seconds: 604800 nanos: 1", "seconds: 9223372036854775807"}) {
+    EXPECT_THAT(Fields(Parse(std::string(kMinimal) + "checkpoint { every_time { " +
+                             std::string(bad) + " } }")),
+                ElementsAre("checkpoint.every_time"))
+        << bad;
+  }
+}
+
 TEST(ValidateTest, ManyViolationsAreCutWithTheirNumber) {
   v1::JobSpec spec = Parse(kMinimal);
   for (int i = 0; i < 2000; ++i) {
@@ -274,7 +291,7 @@ TEST(ValidateTest, ArraysAreOneFileOrFour) {
   v1::JobSpec spec =
       Parse(WithData("arrays { x_train: 'a' y_train: 'b' x_test: 'c' y_test: 'd' }"));
   spec.mutable_data()->mutable_arrays()->set_y_test(std::string("d\0", 2));
-  EXPECT_THAT(Validate(spec), ElementsAre(Says("data.arrays.y_test", "zero byte")));
+  EXPECT_THAT(Validate(spec), ElementsAre(Says("data.arrays.y_test", "control characters")));
   EXPECT_THAT(Validate(Parse(WithData("cifar10 { path: '" + std::string(4097, 'x') + "' }"))),
               ElementsAre(Says("data.cifar10.path", "4097 bytes")));
 }

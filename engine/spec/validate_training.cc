@@ -26,6 +26,28 @@ void ValidateEvaluation(const v1::Evaluation& evaluation, Checker& checker) {
   }
 }
 
+void ValidateCheckpoint(const v1::CheckpointPolicy& checkpoint, Checker& checker) {
+  checker.Range("checkpoint.every_steps", checkpoint.every_steps(), 0, kMaxInt32,
+                "0 means by time only, see checkpoint.every_time");
+  if (!checkpoint.has_every_time()) {
+    return;
+  }
+  const google::protobuf::Duration& time = checkpoint.every_time();
+  const bool off = time.seconds() == 0 && time.nanos() == 0;
+  const bool well_formed = time.nanos() >= 0 && time.nanos() < 1000000000;
+  const bool in_range = time.seconds() >= kMinCheckpointSeconds &&
+                        (time.seconds() < kMaxCheckpointSeconds ||
+                         (time.seconds() == kMaxCheckpointSeconds && time.nanos() == 0));
+  if (!off && !(well_formed && in_range)) {
+    checker.Fail(
+        "checkpoint.every_time",
+        absl::StrCat("is ", time.seconds(), " s and ", time.nanos(), " ns, but must be from ",
+                     kMinCheckpointSeconds, " s to ", kMaxCheckpointSeconds,
+                     " s; give for example \"300s\" (the default), or \"0s\" for "
+                     "checkpoints by every_steps only"));
+  }
+}
+
 }  // namespace
 
 void ValidateTraining(const v1::JobSpec& spec, Checker& checker) {
@@ -52,8 +74,7 @@ void ValidateTraining(const v1::JobSpec& spec, Checker& checker) {
       break;  // the default: one epoch
   }
   ValidateEvaluation(spec.evaluation(), checker);
-  checker.Range("checkpoint.every_steps", spec.checkpoint().every_steps(), 0, kMaxInt32,
-                "0 means no checkpoints but the final weights");
+  ValidateCheckpoint(spec.checkpoint(), checker);
 }
 
 }  // namespace normlab::engine

@@ -3,15 +3,18 @@
 #include <cstdint>
 #include <limits>
 #include <string>
+#include <vector>
 
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+
+#include "engine/checkpoint/checkpoint.h"
 
 #include "normlab/v1/records.pb.h"
 
 namespace normlab::engine {
 
-// One value of a step; `series` is an index into Trainer::series().
+// One value of a step; `series` is a position in the trainer's series().
 struct SeriesValue {
   uint32_t series = 0;
   double value = 0;
@@ -38,6 +41,7 @@ struct CheckpointRecord {
   std::string manifest_sha256;
   int64_t bytes = 0;
   double seconds = 0;  // that writing it took
+  std::vector<WrittenFile> files;
 };
 
 // Where a run's results go. All calls come from the thread that runs the trainer, in the order of
@@ -49,6 +53,8 @@ class MetricSink {
  public:
   virtual ~MetricSink() = default;
 
+  // Names of the series that records count in; before anything else.
+  virtual void OnSeries(const std::vector<std::string>& /*names*/) {}
   virtual void OnStep(const StepRecord& record) = 0;
   virtual void OnCheckpoint(const CheckpointRecord& checkpoint) = 0;
   virtual void OnLog(v1::LogLine::Severity severity, absl::string_view text) = 0;

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 
+#include "common/series_name.h"
 #include "common/status_macros.h"
 #include "engine/checkpoint/checkpoint.h"
 #include "engine/checkpoint/initial_weights.h"
@@ -24,14 +25,13 @@ std::string LayerOf(const std::string& tensor) {
   return tensor.substr(0, tensor.rfind('.'));
 }
 
-}  // namespace
-
-const std::vector<std::string>& Trainer::series() {
-  // In the order of the enum Series. Never destroyed.
-  static const auto& names = *new std::vector<std::string>{
-      "train/loss", "train/accuracy", "train/learning_rate", "test/loss", "test/accuracy"};
-  return names;
+absl::Duration CheckpointInterval(const v1::CheckpointPolicy& policy) {
+  const google::protobuf::Duration& time = policy.every_time();
+  const absl::Duration interval = absl::Seconds(time.seconds()) + absl::Nanoseconds(time.nanos());
+  return interval > absl::ZeroDuration() ? interval : absl::InfiniteDuration();
 }
+
+}  // namespace
 
 Trainer::Trainer(v1::JobSpec resolved,
                  const MappedDataset& data,
@@ -40,8 +40,12 @@ Trainer::Trainer(v1::JobSpec resolved,
     : resolved_(std::move(resolved)),
       options_(std::move(options)),
       spec_sha256_(TrainingSpecSha256(resolved_)),
+      checkpoint_interval_(CheckpointInterval(resolved_.checkpoint())),
       graph_(std::move(graph)),
-      source_(resolved_, data, PlanLoading(resolved_, data.shape()).prefetch_thread) {}
+      source_(resolved_, data, PlanLoading(resolved_, data.shape()).prefetch_thread),
+      // In the order of the enum Series.
+      series_(
+          {"train/loss", "train/accuracy", "train/learning_rate", "test/loss", "test/accuracy"}) {}
 
 absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Plan(v1::JobSpec resolved,
                                                        const MappedDataset& data,
@@ -54,6 +58,7 @@ absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Plan(v1::JobSpec resolved,
     trainer->measured_ = ReadMeasuredChoices(trainer->options_.resume_folder);
   }
   NORMLAB_RETURN_IF_ERROR(trainer->PlanNetworks());
+  NORMLAB_RETURN_IF_ERROR(trainer->PlanProbes(data));
   if (!trainer->options_.resume_folder.empty()) {
     NORMLAB_RETURN_IF_ERROR(WithReason(trainer->Resume(), v1::FailureReason::CHECKPOINT_ERROR));
   } else if (trainer->resolved_.has_initial_weights()) {
@@ -89,12 +94,34 @@ absl::Status Trainer::PlanNetworks() {
   return absl::OkStatus();
 }
 
+absl::Status Trainer::PlanProbes(const MappedDataset& data) {
+  if (!resolved_.probes().empty()) {
+    NORMLAB_ASSIGN_OR_RETURN(probes_, ProbeSet::Plan(resolved_, graph_, *model_, data));
+    series_.insert(series_.end(), probes_->series().begin(), probes_->series().end());
+    probe_values_.reserve(probes_->series().size());
+  }
+  record_.reserve(series_.size());
+  latest_.resize(series_.size());
+  latest_finite_.resize(series_.size());
+  pass_seconds_.reserve(kTimedPasses);
+  return absl::OkStatus();
+}
+
+std::vector<MutableTensor> Trainer::TrainingStateTensors() {
+  std::vector<MutableTensor> tensors = OptimizerTensors(graph_, *optimizer_);
+  if (probes_ != nullptr) {
+    for (MutableTensor& tensor : probes_->state()) {
+      tensors.push_back(std::move(tensor));
+    }
+  }
+  return tensors;
+}
+
 absl::Status Trainer::Resume() {
-  NORMLAB_ASSIGN_OR_RETURN(
-      const LoadedCheckpoint loaded,
-      LoadCheckpoint(options_.resume_folder, spec_sha256_, resolved_.seed(),
-                     ModelTensors(graph_, *model_), OptimizerTensors(graph_, *optimizer_),
-                     OptimizerCounters(*optimizer_)));
+  NORMLAB_ASSIGN_OR_RETURN(const LoadedCheckpoint loaded,
+                           LoadCheckpoint(options_.resume_folder, spec_sha256_, resolved_.seed(),
+                                          ModelTensors(graph_, *model_), TrainingStateTensors(),
+                                          OptimizerCounters(*optimizer_)));
   const int64_t step = loaded.step;
   if (step > plan_.total_steps()) {
     return absl::DataLossError(absl::StrCat("checkpoint ", options_.resume_folder, " is of step ",
@@ -104,8 +131,8 @@ absl::Status Trainer::Resume() {
   plan_.set_start_step(step);
   initial_weights_sha256_ = loaded.initial_weights_sha256;
   resumed_metrics_ = loaded.latest_metrics;
-  for (size_t i = 0; i < series().size(); ++i) {
-    if (const auto found = resumed_metrics_.find(series()[i]); found != resumed_metrics_.end()) {
+  for (size_t i = 0; i < series_.size(); ++i) {
+    if (const auto found = resumed_metrics_.find(series_[i]); found != resumed_metrics_.end()) {
       latest_[i] = latest_finite_[i] = found->second;
     }
   }
@@ -152,16 +179,16 @@ void Trainer::FitGains(const std::vector<std::string>& kept) {
 
 CheckpointContents Trainer::Contents(int64_t step) {
   std::map<std::string, double> latest;
-  for (size_t i = 0; i < series().size(); ++i) {
-    if (latest_finite_[i].has_value()) {
-      latest[series()[i]] = *latest_finite_[i];
+  for (size_t i = 0; i < series_.size(); ++i) {
+    if (latest_finite_[i].has_value() && !common::IsDetailSeries(series_[i])) {
+      latest[series_[i]] = *latest_finite_[i];
     }
   }
   return {.step = step,
           .seed = resolved_.seed(),
           .spec_sha256 = spec_sha256_,
           .model = AsConst(ModelTensors(graph_, *model_)),
-          .optimizer = AsConst(OptimizerTensors(graph_, *optimizer_)),
+          .optimizer = AsConst(TrainingStateTensors()),
           .optimizer_counters = AsConst(OptimizerCounters(*optimizer_)),
           .initial_weights_sha256 = initial_weights_sha256_,
           .measured_choices = measured_,
@@ -169,7 +196,7 @@ CheckpointContents Trainer::Contents(int64_t step) {
 }
 
 int64_t Trainer::planned_bytes() const {
-  int64_t bytes = evaluator_->planned_bytes();
+  int64_t bytes = evaluator_->planned_bytes() + (probes_ != nullptr ? probes_->planned_bytes() : 0);
   for (const Network* network : {full_.get(), rest_.get()}) {
     bytes += network != nullptr ? network->planned_bytes() : 0;
   }

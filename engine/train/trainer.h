@@ -1,6 +1,5 @@
 #pragma once
 
-#include <array>
 #include <chrono>
 #include <cstdint>
 #include <map>
@@ -14,11 +13,13 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
+#include "common/clock.h"
 #include "engine/checkpoint/checkpoint.h"
 #include "engine/data/mapped_dataset.h"
 #include "engine/data/prefetching_source.h"
 #include "engine/graph/graph.h"
 #include "engine/optim/optimizer.h"
+#include "engine/probes/probe_set.h"
 #include "engine/train/evaluator.h"
 #include "engine/train/metric_sink.h"
 #include "engine/train/network.h"
@@ -36,6 +37,8 @@ struct TrainerOptions {
   std::string resume_folder;
   // Where initial weights may lie.
   std::vector<std::string> data_roots;
+  // By which checkpoint.every_time is measured.
+  const common::Clock* clock = &common::Clock::Real();
 };
 
 // One training run: plans everything, then steps.
@@ -44,7 +47,8 @@ struct TrainerOptions {
 // The test set is evaluated before update t when t is a multiple of the evaluation interval (t = 0
 // included), in the record of step t, and once after the last update, in a last record with step =
 // total_steps. A checkpoint of step n is the state before update n. A run resumed from it repeats
-// step n's evaluation and equals the uninterrupted run bit for bit.
+// step n's evaluation and equals the uninterrupted run bit for bit. Checkpoints are due every
+// checkpoint.every_steps steps and, between steps, checkpoint.every_time after the last one.
 //
 // A loss, parameter or running statistic that is not finite ends the run as DIVERGED at once: at
 // step t when the loss of step t is not, at step t + 1 when the update of step t made one of the
@@ -66,8 +70,8 @@ class Trainer {
   // What the plan says: steps and epochs of the whole budget, and the step that comes first.
   const v1::WorkerPlan& plan() const { return plan_; }
   const RunLength& length() const { return source_.length(); }
-  // Names of the series that SeriesValue::series counts in.
-  static const std::vector<std::string>& series();
+  // Names of the series that SeriesValue::series counts in: training and evaluation, then the probes'.
+  const std::vector<std::string>& series() const { return series_; }
   // Bytes of all plans' buffers.
   int64_t planned_bytes() const;
   // By name, the last values before plan().start_step() of a run that is resumed.
@@ -75,10 +79,14 @@ class Trainer {
   // What computes each pass of each layer in training.
   const std::vector<ImplementationChoice>& implementations() const;
 
-  // Trains from plan().start_step() to the end of the budget, a divergence, a stop request
-  // (CANCELLED, after the current step) or a failure. Call once. The outcome's result is set unless
-  // it failed.
-  v1::Outcome Run(MetricSink& sink, const std::stop_token& stop);
+  // Trains from plan().start_step() to the end of the budget, a divergence, a stop request or a
+  // failure. A stop takes effect after the current step, within an evaluation after its current
+  // batch: CANCELLED; or, when `checkpoint` is requested too, PAUSED with a checkpoint of that very
+  // state (none when the run has made no step since the last one: that is where a new attempt
+  // starts). Call once. The outcome's result is set unless it is FAILED or PAUSED.
+  v1::Outcome Run(MetricSink& sink,
+                  const std::stop_token& stop,
+                  const std::stop_token& checkpoint = {});
 
   // For tests and tools: the model as it is.
   const Graph& graph() const { return graph_; }
@@ -94,10 +102,15 @@ class Trainer {
     kSeriesCount
   };
   using TimePoint = std::chrono::steady_clock::time_point;
+  // Steps whose passes are timed, to compare the probes' cost with.
+  static constexpr size_t kTimedPasses = 101;
 
   Trainer(v1::JobSpec resolved, const MappedDataset& data, TrainerOptions options, Graph graph);
 
   absl::Status PlanNetworks();
+  absl::Status PlanProbes(const MappedDataset& data);
+  // What a resumed run needs besides the model, but for counters.
+  std::vector<MutableTensor> TrainingStateTensors();
   absl::Status Resume();
   // Weights of a file in place of the initializer's.
   absl::Status TakeInitialWeights();
@@ -106,25 +119,35 @@ class Trainer {
   void FitGains(const std::vector<std::string>& kept);
 
   // Runs to the end; sets the outcome's state, or returns the error that ends it.
-  absl::Status RunToTheEnd(MetricSink& sink, const std::stop_token& stop, v1::Outcome& outcome);
+  absl::Status RunToTheEnd(MetricSink& sink,
+                           const std::stop_token& stop,
+                           const std::stop_token& checkpoint,
+                           v1::Outcome& outcome);
+  // Ends a stopped run whose state is that before update `step`.
+  absl::Status EndStopped(int64_t step,
+                          const std::stop_token& checkpoint,
+                          MetricSink& sink,
+                          v1::Outcome& outcome);
   // The plan for the batch size of step `step`.
   Network& NetworkOf(int64_t step);
   // Sets the parameters whose initial values depend on the first batch.
   void InitializeFromData();
   // Else targets are real-valued, and there is no accuracy.
   bool has_classes() const { return source_.source().shape().targets == 0; }
-  // Without an update when the loss is not finite; sets model_is_finite_.
+  // Without an update when the loss is not finite; sets model_is_finite_. Runs the probes that are due around the update.
   BatchResult TrainStep(int64_t step, double learning_rate);
+  // What computed forward and backward passes cost, from those measured. [seconds]
+  double MedianPassSeconds() const;
   bool EvaluationDue(int64_t step) const;
   bool CheckpointDue(int64_t step) const;
   // False when stopped.
   bool Evaluate(const std::stop_token& stop);
   absl::Status WriteCheckpointOf(int64_t step, MetricSink& sink);
-  absl::Status WriteFinal(MetricSink& sink);
+  absl::Status WriteFinal(MetricSink& sink, v1::Outcome& outcome);
   CheckpointContents Contents(int64_t step);
 
   // Collects values of the current record; Report sends them.
-  void Add(Series series, double value);
+  void Add(uint32_t series, double value);
   void Report(int64_t step, TimePoint step_start, int64_t examples, MetricSink& sink);
   void Diverged(int64_t step, absl::string_view what, MetricSink& sink, v1::Outcome& outcome);
   void FillResult(v1::Outcome& outcome);
@@ -132,6 +155,7 @@ class Trainer {
   const v1::JobSpec resolved_;
   const TrainerOptions options_;
   const std::string spec_sha256_;
+  const absl::Duration checkpoint_interval_;  // infinite: by steps only
   const Graph graph_;
   PrefetchingSource source_;
   v1::WorkerPlan plan_;
@@ -145,15 +169,21 @@ class Trainer {
   std::unique_ptr<Network> full_;  // null when the training set is smaller than a batch
   std::unique_ptr<Network> rest_;  // null without a kept incomplete batch
   std::optional<Evaluator> evaluator_;
+  std::unique_ptr<ProbeSet> probes_;  // null without probes
+  std::vector<std::string> series_;
 
   // Of the run.
   TimePoint start_;
   int64_t steps_done_ = 0;
+  int64_t last_checkpoint_step_ = 0;  // of this run, or what it started from
+  absl::Duration last_checkpoint_time_;
   bool model_is_finite_ = true;
-  std::array<SeriesValue, kSeriesCount> record_;
-  size_t record_size_ = 0;
-  std::array<std::optional<double>, kSeriesCount> latest_;         // reported last
-  std::array<std::optional<double>, kSeriesCount> latest_finite_;  // the last finite one
+  std::vector<SeriesValue> record_;  // room for all series
+  std::vector<SeriesValue>
+      probe_values_;  // of the step that is trained; room for all of the probes'
+  std::vector<std::optional<double>> latest_;         // reported last, by series
+  std::vector<std::optional<double>> latest_finite_;  // the last finite one
+  std::vector<float> pass_seconds_;                   // of the first steps: forward and backward
 };
 
 }  // namespace normlab::engine

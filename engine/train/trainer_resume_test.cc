@@ -77,6 +77,95 @@ TEST_F(TrainerTest, AResumedRunEqualsTheUninterruptedOneBitForBit) {
   }
 }
 
+std::vector<int64_t> StepsOf(const std::vector<CheckpointRecord>& checkpoints) {
+  std::vector<int64_t> steps;
+  for (const CheckpointRecord& checkpoint : checkpoints) {
+    steps.push_back(checkpoint.step);
+  }
+  return steps;
+}
+
+TEST_F(TrainerTest, APausedRunLeavesACheckpointOfThatVeryStep) {
+  const std::string spec = std::string(kBatchNormCnn) +
+                           "steps: 23 evaluation { every_steps: 7 batch_size: 9 } "
+                           "checkpoint { every_time {} }";
+  RecordingSink whole;
+  const v1::Outcome expected = Run(spec, whole);
+  ASSERT_EQ(expected.state(), v1::Job::SUCCEEDED);
+  std::stop_source checkpoint;
+  checkpoint.request_stop();
+  // After the first step, before an evaluation, after one, and within the last one.
+  for (const int64_t stop_after : {0, 6, 7, 15, 22}) {
+    SCOPED_TRACE(stop_after);
+    auto first = Trainer::Plan(Spec(spec), *data_, {.attempt_folder = NewAttempt()});
+    ASSERT_TRUE(first.ok()) << first.status();
+    RecordingSink begun;
+    begun.stop_after_ = stop_after;
+    const v1::Outcome paused =
+        (*first)->Run(begun, begun.stop_.get_token(), checkpoint.get_token());
+    EXPECT_EQ(paused.state(), v1::Job::PAUSED);
+    EXPECT_FALSE(paused.has_result());
+    ASSERT_THAT(StepsOf(begun.checkpoints_), ElementsAre(stop_after + 1));
+
+    auto second = Trainer::Plan(
+        Spec(spec), *data_,
+        {.attempt_folder = NewAttempt(), .resume_folder = begun.checkpoints_[0].folder});
+    ASSERT_TRUE(second.ok()) << second.status();
+    RecordingSink rest;
+    const v1::Outcome outcome = (*second)->Run(rest, {});
+    EXPECT_EQ(outcome.state(), v1::Job::SUCCEEDED);
+    EXPECT_EQ(rest.MetricBits(), whole.MetricBits(stop_after + 1));
+    EXPECT_EQ(outcome.result().weights_sha256(), expected.result().weights_sha256());
+  }
+}
+
+TEST_F(TrainerTest, APauseWithoutAStepSinceTheLastCheckpointWritesNone) {
+  const std::string spec =
+      std::string(kBatchNormMlp) +
+      "steps: 20 checkpoint { every_steps: 6 } evaluation { every_steps: 6 batch_size: 9 }";
+  std::stop_source both;
+  both.request_stop();
+  RecordingSink at_start;
+  auto trainer = Trainer::Plan(Spec(spec), *data_, {.attempt_folder = NewAttempt()});
+  ASSERT_TRUE(trainer.ok()) << trainer.status();
+  EXPECT_EQ((*trainer)->Run(at_start, both.get_token(), both.get_token()).state(), v1::Job::PAUSED);
+  EXPECT_TRUE(at_start.checkpoints_.empty());
+
+  // The checkpoint of step 6 is just there when the evaluation of step 6 is stopped.
+  RecordingSink in_evaluation;
+  in_evaluation.stop_at_checkpoint_ = 6;
+  trainer = Trainer::Plan(Spec(spec), *data_, {.attempt_folder = NewAttempt()});
+  ASSERT_TRUE(trainer.ok()) << trainer.status();
+  EXPECT_EQ(
+      (*trainer)->Run(in_evaluation, in_evaluation.stop_.get_token(), both.get_token()).state(),
+      v1::Job::PAUSED);
+  EXPECT_THAT(StepsOf(in_evaluation.checkpoints_), ElementsAre(6));
+  EXPECT_EQ(in_evaluation.Steps("train/loss").back(), 5);
+}
+
+TEST_F(TrainerTest, CheckpointsComeByTimeToo) {
+  const auto run = [this](const std::string& policy, absl::Duration step_takes) {
+    common::FakeClock clock;
+    RecordingSink sink;
+    sink.clock_ = &clock;
+    sink.step_takes_ = step_takes;
+    auto trainer = Trainer::Plan(Spec(std::string(kBatchNormMlp) + "steps: 25 " + policy), *data_,
+                                 {.attempt_folder = NewAttempt(), .clock = &clock});
+    EXPECT_TRUE(trainer.ok()) << trainer.status();
+    EXPECT_EQ((*trainer)->Run(sink, {}).state(), v1::Job::SUCCEEDED);
+    return StepsOf(sink.checkpoints_);
+  };
+  EXPECT_THAT(run("checkpoint { every_time { seconds: 9 } }", absl::Seconds(1)),
+              ElementsAre(9, 18));
+  // The default is five minutes.
+  EXPECT_THAT(run("", absl::Seconds(40)), ElementsAre(8, 16, 24));
+  EXPECT_THAT(run("checkpoint { every_time {} }", absl::Hours(1)), ElementsAre());
+  // One by steps starts the time anew.
+  EXPECT_THAT(run("checkpoint { every_steps: 10 every_time { seconds: 7 nanos: 500000000 } }",
+                  absl::Seconds(1)),
+              ElementsAre(8, 10, 18, 20));
+}
+
 // What a resumed run must repeat: extend it by every kind of layer, optimizer, schedule and
 // augmentation. Small enough that a run takes some tens of milliseconds.
 struct ResumeCase {

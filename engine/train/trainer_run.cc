@@ -1,11 +1,13 @@
 // The run itself: what Trainer does from its first step to its last. trainer.cc plans it.
 #include <omp.h>
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 
+#include "common/series_name.h"
 #include "common/status_macros.h"
 #include "engine/checkpoint/checkpoint.h"
 #include "engine/optim/schedule.h"
@@ -34,23 +36,35 @@ bool Trainer::EvaluationDue(int64_t step) const {
 }
 
 bool Trainer::CheckpointDue(int64_t step) const {
-  const int64_t interval = resolved_.checkpoint().every_steps();
   // The state a run starts from is there already.
-  return interval > 0 && step % interval == 0 && step > plan_.start_step();
+  if (step <= last_checkpoint_step_) {
+    return false;
+  }
+  const int64_t interval = resolved_.checkpoint().every_steps();
+  return (interval > 0 && step % interval == 0) ||
+         options_.clock->Monotonic() - last_checkpoint_time_ >= checkpoint_interval_;
 }
 
-v1::Outcome Trainer::Run(MetricSink& sink, const std::stop_token& stop) {
+v1::Outcome Trainer::Run(MetricSink& sink,
+                         const std::stop_token& stop,
+                         const std::stop_token& checkpoint) {
   omp_set_num_threads(resolved_.threads());
   start_ = std::chrono::steady_clock::now();
   steps_done_ = plan_.start_step();
+  sink.OnSeries(series_);
+  last_checkpoint_step_ = plan_.start_step();
+  last_checkpoint_time_ = options_.clock->Monotonic();
   if (!initial_weights_note_.empty()) {
     sink.OnLog(v1::LogLine::INFO, initial_weights_note_);
   }
   v1::Outcome outcome;
-  const absl::Status status = RunToTheEnd(sink, stop, outcome);
+  const absl::Status status = RunToTheEnd(sink, stop, checkpoint, outcome);
   if (!status.ok()) {
     outcome.set_state(v1::Job::FAILED);
     *outcome.mutable_failure() = ToFailure(status);
+    return outcome;
+  }
+  if (outcome.state() == v1::Job::PAUSED) {
     return outcome;
   }
   FillResult(outcome);
@@ -59,22 +73,21 @@ v1::Outcome Trainer::Run(MetricSink& sink, const std::stop_token& stop) {
 
 absl::Status Trainer::RunToTheEnd(MetricSink& sink,
                                   const std::stop_token& stop,
+                                  const std::stop_token& checkpoint,
                                   v1::Outcome& outcome) {
   if (plan_.start_step() == 0) {
     InitializeFromData();
   }
   for (int64_t step = plan_.start_step(); step < plan_.total_steps(); ++step) {
     if (stop.stop_requested()) {
-      outcome.set_state(v1::Job::CANCELLED);
-      return absl::OkStatus();
+      return EndStopped(step, checkpoint, sink, outcome);
     }
     if (CheckpointDue(step)) {
       NORMLAB_RETURN_IF_ERROR(WriteCheckpointOf(step, sink));
     }
     const bool evaluates = EvaluationDue(step);
     if (evaluates && !Evaluate(stop)) {
-      outcome.set_state(v1::Job::CANCELLED);
-      return absl::OkStatus();
+      return EndStopped(step, checkpoint, sink, outcome);
     }
     // The untrained net may overflow with running statistics that nothing was measured for, and
     // train well all the same.
@@ -97,6 +110,9 @@ absl::Status Trainer::RunToTheEnd(MetricSink& sink,
       Add(kTrainAccuracy, static_cast<double>(result.correct) / static_cast<double>(examples));
     }
     Add(kLearningRate, learning_rate);
+    for (const SeriesValue& value : probe_values_) {
+      Add(value.series, value.value);
+    }
     steps_done_ = step + 1;
     Report(step, step_start, examples, sink);
     if (!model_is_finite_) {
@@ -105,16 +121,37 @@ absl::Status Trainer::RunToTheEnd(MetricSink& sink,
     }
   }
   if (!Evaluate(stop)) {
-    outcome.set_state(v1::Job::CANCELLED);
-    return absl::OkStatus();
+    return EndStopped(plan_.total_steps(), checkpoint, sink, outcome);
+  }
+  if (probes_ != nullptr && std::isfinite(*latest_[kTestLoss])) {
+    probe_values_.clear();
+    probes_->AtEnd(*model_, kSeriesCount, probe_values_);
+    for (const SeriesValue& value : probe_values_) {
+      Add(value.series, value.value);
+    }
   }
   Report(plan_.total_steps(), std::chrono::steady_clock::now(), /*examples=*/0, sink);
   if (!std::isfinite(*latest_[kTestLoss])) {
     Diverged(plan_.total_steps(), "the test loss", sink, outcome);
     return absl::OkStatus();
   }
-  NORMLAB_RETURN_IF_ERROR(WriteFinal(sink));
+  NORMLAB_RETURN_IF_ERROR(WriteFinal(sink, outcome));
   outcome.set_state(v1::Job::SUCCEEDED);
+  return absl::OkStatus();
+}
+
+absl::Status Trainer::EndStopped(int64_t step,
+                                 const std::stop_token& checkpoint,
+                                 MetricSink& sink,
+                                 v1::Outcome& outcome) {
+  if (!checkpoint.stop_requested()) {
+    outcome.set_state(v1::Job::CANCELLED);
+    return absl::OkStatus();
+  }
+  if (step > last_checkpoint_step_) {
+    NORMLAB_RETURN_IF_ERROR(WriteCheckpointOf(step, sink));
+  }
+  outcome.set_state(v1::Job::PAUSED);
   return absl::OkStatus();
 }
 
@@ -137,14 +174,42 @@ BatchResult Trainer::TrainStep(int64_t step, double learning_rate) {
   network.ParametersChanged();
   source_.LoadTraining(step, network.input(), network.labels(), network.targets());
   network.SetStep(step);
+  const TimePoint start = std::chrono::steady_clock::now();
   const BatchResult result = network.Forward();
-  if (std::isfinite(result.loss)) {
-    network.Backward();
-    model_is_finite_ =
-        optimizer_->Step(learning_rate, model_->gradients.span(), model_->parameters.span()) &&
-        AllFinite(model_->state.span());
+  probe_values_.clear();
+  if (!std::isfinite(result.loss)) {
+    return result;
+  }
+  network.Backward();
+  if (pass_seconds_.size() < kTimedPasses) {
+    pass_seconds_.push_back(static_cast<float>(Seconds(std::chrono::steady_clock::now() - start)));
+  }
+  const bool probe = probes_ != nullptr && probes_->Due(step);
+  const ProbeStep probe_step = {.step = step,
+                                .learning_rate = learning_rate,
+                                .parameters = model_->parameters.span(),
+                                .gradients = model_->gradients.span(),
+                                .loss = result.loss};
+  if (probe) {
+    probes_->BeforeUpdate(probe_step, source_.BatchSizeOf(step), network);
+  }
+  model_is_finite_ =
+      optimizer_->Step(learning_rate, model_->gradients.span(), model_->parameters.span()) &&
+      AllFinite(model_->state.span());
+  if (probe) {
+    probes_->AfterUpdate(probe_step, kSeriesCount, probe_values_);
   }
   return result;
+}
+
+double Trainer::MedianPassSeconds() const {
+  if (pass_seconds_.empty()) {
+    return 0;
+  }
+  std::vector<float> sorted = pass_seconds_;
+  const auto middle = sorted.begin() + static_cast<int64_t>(sorted.size() / 2);
+  std::nth_element(sorted.begin(), middle, sorted.end());
+  return *middle;
 }
 
 bool Trainer::Evaluate(const std::stop_token& stop) {
@@ -170,13 +235,17 @@ absl::Status Trainer::WriteCheckpointOf(int64_t step, MetricSink& sink) {
                      .folder = written->folder,
                      .manifest_sha256 = written->manifest_sha256,
                      .bytes = written->bytes,
-                     .seconds = Seconds(std::chrono::steady_clock::now() - begin)});
+                     .seconds = Seconds(std::chrono::steady_clock::now() - begin),
+                     .files = written->files});
+  last_checkpoint_step_ = step;
+  // After the writing: a slow disk must not take all the time there is.
+  last_checkpoint_time_ = options_.clock->Monotonic();
   // One that is announced but not known to be committed may become the one to start from.
   PruneCheckpoints(parent, kKeptCheckpoints, sink.CommittedCheckpointStep());
   return absl::OkStatus();
 }
 
-absl::Status Trainer::WriteFinal(MetricSink& sink) {
+absl::Status Trainer::WriteFinal(MetricSink& sink, v1::Outcome& outcome) {
   const auto written =
       WriteCheckpoint(options_.attempt_folder, "final", Contents(plan_.total_steps()));
   if (!written.ok()) {
@@ -184,11 +253,18 @@ absl::Status Trainer::WriteFinal(MetricSink& sink) {
   }
   sink.OnLog(v1::LogLine::INFO, absl::StrCat("final weights written to ", written->folder, " (",
                                              written->bytes, " bytes)"));
+  for (const WrittenFile& file : written->files) {
+    v1::ArtifactFile& announced = *outcome.add_files();
+    announced.set_path(absl::StrCat(written->folder, "/", file.name));
+    announced.set_file_name(DownloadName("final", file.name));
+    announced.set_bytes(file.bytes);
+    announced.set_sha256(file.sha256);
+  }
   return absl::OkStatus();
 }
 
-void Trainer::Add(Series series, double value) {
-  record_[record_size_++] = {series, value};
+void Trainer::Add(uint32_t series, double value) {
+  record_.push_back({series, value});
   latest_[series] = value;
   if (std::isfinite(value)) {
     latest_finite_[series] = value;
@@ -199,11 +275,11 @@ void Trainer::Report(int64_t step, TimePoint step_start, int64_t examples, Metri
   const TimePoint now = std::chrono::steady_clock::now();
   sink.OnStep(
       {.step = step,
-       .values = absl::MakeConstSpan(record_.data(), record_size_),
+       .values = absl::MakeConstSpan(record_),
        .elapsed_us = std::chrono::duration_cast<std::chrono::microseconds>(now - start_).count(),
        .step_seconds = examples > 0 ? static_cast<float>(Seconds(now - step_start)) : 0.0F,
        .examples = examples});
-  record_size_ = 0;
+  record_.clear();
 }
 
 void Trainer::Diverged(int64_t step,
@@ -224,13 +300,18 @@ void Trainer::FillResult(v1::Outcome& outcome) {
   // Of a diverged run the last finite values are worth keeping.
   const auto& values = outcome.state() == v1::Job::DIVERGED ? latest_finite_ : latest_;
   for (size_t i = 0; i < values.size(); ++i) {
-    if (values[i].has_value()) {
-      (*result.mutable_final_metrics())[series()[i]] = *values[i];
+    if (values[i].has_value() && !common::IsDetailSeries(series_[i])) {
+      (*result.mutable_final_metrics())[series_[i]] = *values[i];
     }
   }
   result.set_steps(steps_done_);
   result.set_training_seconds(Seconds(std::chrono::steady_clock::now() - start_));
   result.set_weights_sha256(WeightsSha256(ModelTensors(graph_, *model_)));
+  if (probes_ != nullptr) {
+    for (v1::ProbeCost& cost : probes_->Costs(MedianPassSeconds())) {
+      *result.add_probe_costs() = std::move(cost);
+    }
+  }
   for (const ImplementationChoice& choice : implementations()) {
     v1::LayerImplementation& implementation = *result.add_implementations();
     implementation.set_layer(choice.layer);

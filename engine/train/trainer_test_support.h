@@ -34,6 +34,7 @@ using Bits = uint64_t;
 // Keeps everything; can ask for a stop after a step.
 class RecordingSink : public MetricSink {
  public:
+  void OnSeries(const std::vector<std::string>& names) override { series_ = names; }
   void OnStep(const StepRecord& record) override {
     EXPECT_GT(record.step, last_step_);
     EXPECT_GE(record.elapsed_us, last_elapsed_us_);
@@ -41,15 +42,21 @@ class RecordingSink : public MetricSink {
     last_elapsed_us_ = record.elapsed_us;
     examples_ += record.examples;
     for (const SeriesValue& value : record.values) {
-      metrics_[Trainer::series()[value.series]][record.step] = value.value;
+      metrics_[series_[value.series]][record.step] = value.value;
     }
     if (record.step == stop_after_) {
       stop_.request_stop();
+    }
+    if (clock_ != nullptr) {
+      clock_->Advance(step_takes_);
     }
   }
   void OnCheckpoint(const CheckpointRecord& checkpoint) override {
     EXPECT_EQ(checkpoint.step, last_step_ + 1);
     checkpoints_.push_back(checkpoint);
+    if (checkpoint.step == stop_at_checkpoint_) {
+      stop_.request_stop();
+    }
   }
   void OnLog(v1::LogLine::Severity, absl::string_view text) override { logs_.emplace_back(text); }
   int64_t CommittedCheckpointStep() const override {
@@ -80,10 +87,14 @@ class RecordingSink : public MetricSink {
   std::vector<std::string> logs_;
   int64_t examples_ = 0;
   int64_t stop_after_ = -1;
+  int64_t stop_at_checkpoint_ = -1;
+  common::FakeClock* clock_ = nullptr;  // goes on by so much with every step
+  absl::Duration step_takes_;
   bool commits_ = true;
   std::stop_source stop_;
 
  private:
+  std::vector<std::string> series_;
   int64_t last_step_ = -1;
   int64_t last_elapsed_us_ = 0;
 };

@@ -44,6 +44,17 @@ v1::Failure InternalFailure(absl::string_view what) {
   return failure;
 }
 
+// Why a run ended with a checkpoint, which a later attempt continues.
+v1::Failure StoppedFailure(v1::FailureReason::Kind reason) {
+  v1::Failure failure;
+  failure.set_reason(reason);
+  failure.set_message(
+      "the run ended after a checkpoint, as the server asked; it goes on from there when the job "
+      "is "
+      "started again");
+  return failure;
+}
+
 // How often each implementation is used, the most frequent first: "brg:avx512_core 6, normlab:loop
 // 2". The job's result has them by layer and pass.
 std::string ShortForm(const std::vector<ImplementationChoice>& choices) {
@@ -103,7 +114,8 @@ int AttemptRunner::Run() {
     // a single core. What only sends reports goes wherever there is room.
     const AffinityScope all_cores(cores_);
     channel.emplace(ChannelOptions());
-    reporter.emplace(outbox, ReportBuilder(Trainer::series(), Sizes(), assignment_.attempt()),
+    reporter.emplace(outbox, ReportBuilder(trainer_ != nullptr ? trainer_->series() : std::vector<std::string>(),
+                                   Sizes(), assignment_.attempt()),
                      *channel, MakeReporterOptions(outbox));
   }
   v1::Outcome outcome;
@@ -124,6 +136,9 @@ int AttemptRunner::Run() {
   }
   spdlog::info("the attempt ends as {}{}", v1::Job::State_Name(outcome.state()),
                outcome.has_failure() ? ": " + outcome.failure().message() : "");
+  for (v1::ArtifactFile& file : *outcome.mutable_files()) {
+    file.set_path(CheckpointFolderForServer(assignment_.attempt_folder(), file.path()));
+  }
   outbox.Finish(std::move(outcome));
   while (!reporter->WaitUntilDelivered(kDeliveryCheckInterval)) {
     if (terminating_()) {
@@ -195,9 +210,20 @@ ReportChannelOptions AttemptRunner::ChannelOptions() {
   options.orphan_timeout = assignment_.orphan_timeout_ms() > 0
                                ? absl::Milliseconds(assignment_.orphan_timeout_ms())
                                : kDefaultOrphanTimeout;
-  options.on_stop = [this](v1::StopRequest::Kind kind) {
-    if (kind == v1::StopRequest::CANCEL) {
-      stop_.request_stop();
+  options.on_stop = [this](const v1::StopRequest& request) {
+    switch (request.kind()) {
+      case v1::StopRequest::CANCEL:
+        stop_.request_stop();
+        return;
+      case v1::StopRequest::CHECKPOINT:
+        if (request.reason() != v1::FailureReason::FAILURE_REASON_UNSPECIFIED) {
+          stop_reason_.store(request.reason());
+        }
+        checkpoint_.request_stop();
+        stop_.request_stop();
+        return;
+      default:
+        return;  // of a later protocol version
     }
   };
   options.on_disconnect = [](const absl::Status& status) {
@@ -251,7 +277,10 @@ void AttemptRunner::Announce(Outbox& outbox) const {
 v1::Outcome AttemptRunner::Train(MetricSink& sink) {
   v1::Outcome outcome;
   try {
-    outcome = trainer_->Run(sink, stop_.get_token());
+    outcome = trainer_->Run(sink, stop_.get_token(), checkpoint_.get_token());
+    if (outcome.state() == v1::Job::PAUSED) {
+      *outcome.mutable_failure() = StoppedFailure(stop_reason_.load());
+    }
   } catch (const std::bad_alloc&) {
     trainer_.reset();
     outcome.set_state(v1::Job::FAILED);

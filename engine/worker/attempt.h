@@ -2,6 +2,7 @@
 
 #include <sched.h>
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -53,6 +54,9 @@ class AttemptRunner {
   const std::function<bool()> terminating_;
   const cpu_set_t cores_;  // of the process; OpenMP binds this thread to one of them
   std::stop_source stop_;
+  // Requested before stop_ when the run shall leave a checkpoint; stop_reason_ is set before both.
+  std::stop_source checkpoint_;
+  std::atomic<v1::FailureReason::Kind> stop_reason_ = v1::FailureReason::PAUSED;
   std::optional<MappedDataset> data_;
   std::unique_ptr<Trainer> trainer_;
 };

@@ -56,14 +56,17 @@ class FakeServer::Service : public v1::Worker::Service {
     stopper = std::thread([&] {
       {
         absl::MutexLock lock(&fake_.mu_);
-        const auto ready = [&] { return fake_.cancel_ || ended; };
+        const auto ready = [&] { return fake_.stop_request_.kind() != 0 || ended; };
         fake_.mu_.Await(absl::Condition(&ready));
         if (ended) {
           return;
         }
       }
       v1::ServerMessage stop;
-      stop.mutable_stop()->set_kind(v1::StopRequest::CANCEL);
+      {
+        absl::MutexLock lock(&fake_.mu_);
+        *stop.mutable_stop() = fake_.stop_request_;
+      }
       Write(stream, write_mu, stop);
     });
     while (stream.Read(&message)) {
@@ -165,7 +168,13 @@ void FakeServer::RefuseHello(absl::Status status) {
 
 void FakeServer::RequestCancel() {
   absl::MutexLock lock(&mu_);
-  cancel_ = true;
+  stop_request_.set_kind(v1::StopRequest::CANCEL);
+}
+
+void FakeServer::RequestCheckpoint(v1::FailureReason::Kind reason) {
+  absl::MutexLock lock(&mu_);
+  stop_request_.set_kind(v1::StopRequest::CHECKPOINT);
+  stop_request_.set_reason(reason);
 }
 
 bool FakeServer::WaitFor(const std::function<bool(const Seen&)>& condition,

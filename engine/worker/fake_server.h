@@ -48,6 +48,8 @@ class FakeServer {
   void RefuseHello(absl::Status status);
   // Sends StopRequest CANCEL on the connections there are and those to come.
   void RequestCancel();
+  // The same with CHECKPOINT and this reason.
+  void RequestCheckpoint(v1::FailureReason::Kind reason);
 
   // Waits until `condition` holds of what the server has seen. False: not within `timeout`.
   struct Seen {
@@ -69,7 +71,7 @@ class FakeServer {
   Seen seen_ ABSL_GUARDED_BY(mu_);
   Script script_ ABSL_GUARDED_BY(mu_);
   absl::Status refuse_hello_ ABSL_GUARDED_BY(mu_);
-  bool cancel_ ABSL_GUARDED_BY(mu_) = false;
+  v1::StopRequest stop_request_ ABSL_GUARDED_BY(mu_);
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
   std::unique_ptr<Service> service_;
   std::unique_ptr<grpc::Server> server_;

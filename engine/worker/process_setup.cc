@@ -42,6 +42,15 @@ void OnOutOfMemory() {
   throw std::bad_alloc();
 }
 
+// Both limits, so that it cannot be raised again; never raises one.
+void LowerLimit(__rlimit_resource resource, int64_t value) {
+  rlimit limit{};
+  getrlimit(resource, &limit);
+  limit.rlim_max = std::min(limit.rlim_max, static_cast<rlim_t>(value));
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(resource, &limit);
+}
+
 }  // namespace
 
 void SetUpProcess(const char* name) {
@@ -52,8 +61,12 @@ void SetUpProcess(const char* name) {
   if (getpriority(PRIO_PROCESS, 0) < kNice) {
     setpriority(PRIO_PROCESS, 0, kNice);
   }
-  const rlimit no_core{0, 0};
-  setrlimit(RLIMIT_CORE, &no_core);
+  LowerLimit(RLIMIT_CORE, 0);
+  LowerLimit(RLIMIT_NOFILE, kMaxOpenFiles);
+  // The signal would kill; without it the write fails and can be reported.
+  signal(SIGXFSZ, SIG_IGN);
+  LowerLimit(RLIMIT_FSIZE, kMaxFileBytes);
+  prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
   pthread_attr_t attributes;
   if (pthread_attr_init(&attributes) == 0) {
     pthread_attr_setstacksize(&attributes, kStackBytes);

@@ -10,9 +10,13 @@
 namespace normlab::engine {
 
 // What both kinds of worker process do first: a name in `ps` (at most 15 characters), lower
-// priority than the server's, no core dumps (the data and models of others), SIGPIPE ignored, and
-// small thread stacks and few heaps, because a limit of private memory counts both in full. Before
-// any thread is started. Never fails: none of it is essential.
+// priority than the server's, no core dumps (the data and models of others), no way to gain
+// privileges, kMaxOpenFiles descriptors, files of kMaxFileBytes at most (writing more fails, with
+// EFBIG), SIGPIPE ignored, and small thread stacks and few heaps, because a limit of private memory
+// counts both in full. Before any thread is started. Never fails: none of it is essential.
+inline constexpr int64_t kMaxOpenFiles = 1024;
+// Far above any checkpoint; a runaway writer must not fill a disk of terabytes.
+inline constexpr int64_t kMaxFileBytes = int64_t{64} << 30;
 void SetUpProcess(const char* name);
 
 // Limits the private memory of the process (RLIMIT_DATA), within the limit it has already; 0: no

@@ -1,8 +1,11 @@
 #include "engine/worker/process_setup.h"
 
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <cstdio>
 #include <cstdlib>
 #include <iostream>
 #include <memory>
@@ -81,6 +84,40 @@ TEST(ProcessSetupDeathTest, LowersPriorityAndLeavesNoCore) {
         rlimit core{};
         getrlimit(RLIMIT_CORE, &core);
         _exit(getpriority(PRIO_PROCESS, 0) >= 5 && core.rlim_cur == 0 ? 7 : 1);
+      },
+      ::testing::ExitedWithCode(7), "");
+}
+
+TEST(ProcessSetupDeathTest, GivesUpPrivilegesAndLimitsFiles) {
+  ::testing::GTEST_FLAG(death_test_style) = "threadsafe";
+  EXPECT_EXIT(
+      {
+        SetUpProcess("setup-test");
+        rlimit files{};
+        getrlimit(RLIMIT_NOFILE, &files);
+        rlimit bytes{};
+        getrlimit(RLIMIT_FSIZE, &bytes);
+        const bool limited = files.rlim_max <= static_cast<rlim_t>(kMaxOpenFiles) &&
+                             bytes.rlim_max <= static_cast<rlim_t>(kMaxFileBytes);
+        _exit(limited && prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1 ? 7 : 1);
+      },
+      ::testing::ExitedWithCode(7), "");
+}
+
+TEST(ProcessSetupDeathTest, AFileThatGrowsBeyondTheLimitIsAnErrorNotADeath) {
+  ::testing::GTEST_FLAG(death_test_style) = "threadsafe";
+  EXPECT_EXIT(
+      {
+        SetUpProcess("setup-test");
+        rlimit small;
+        small.rlim_cur = 100;
+        small.rlim_max = 100;
+        setrlimit(RLIMIT_FSIZE, &small);
+        std::FILE* file = std::tmpfile();
+        const char text[200] = {};
+        const bool written =
+            std::fwrite(text, 1, sizeof(text), file) == sizeof(text) && std::fflush(file) == 0;
+        _exit(!written && errno == EFBIG ? 7 : 1);
       },
       ::testing::ExitedWithCode(7), "");
 }

@@ -4,6 +4,8 @@
 #include <cstring>
 #include <utility>
 
+#include "common/series_name.h"
+
 namespace normlab::engine {
 namespace {
 
@@ -94,7 +96,9 @@ void ReportBuilder::AddStep(const StepEntry& entry) {
     block->mutable_values()->Add(entry.values.begin(), entry.values.end());
     block->add_elapsed_us(entry.info.elapsed_us);
     for (size_t i = 0; i < entry.series.size(); ++i) {
-      latest_[entry.series[i]] = entry.values[i];
+      if (!common::IsDetailSeries(series_[entry.series[i]])) {
+        latest_[entry.series[i]] = entry.values[i];
+      }
     }
   }
   if (entry.info.step_seconds > 0) {

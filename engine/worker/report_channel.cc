@@ -289,7 +289,7 @@ void ReportChannel::Handle(const v1::ServerMessage& message) {
     }
     case v1::ServerMessage::kStop:
       if (options_.on_stop != nullptr) {
-        options_.on_stop(message.stop().kind());
+        options_.on_stop(message.stop());
       }
       return;
     case v1::ServerMessage::KIND_NOT_SET:

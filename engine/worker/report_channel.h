@@ -35,7 +35,7 @@ struct ReportChannelOptions {
   // How long a server may take to answer the hello.
   absl::Duration welcome_timeout = absl::Seconds(30);
   // The server asks to stop. On a thread of the channel; must not block. May come more than once.
-  std::function<void(v1::StopRequest::Kind)> on_stop;
+  std::function<void(const v1::StopRequest&)> on_stop;
   // The channel became kFenced or kOrphaned, and why. At most once, on a thread of the channel.
   std::function<void(ChannelState, const absl::Status&)> on_end;
   // For the log: why a connection ended and will be tried again. On a thread of the channel; may be

@@ -225,9 +225,9 @@ TEST_F(ReportChannelTest, AStopRequestArrivesAlsoAfterAReconnection) {
   absl::Mutex mu;
   int stops = 0;
   ReportChannelOptions options = Options();
-  options.on_stop = [&](v1::StopRequest::Kind kind) {
+  options.on_stop = [&](const v1::StopRequest& request) {
     absl::MutexLock lock(&mu);
-    stops += kind == v1::StopRequest::CANCEL ? 1 : 0;
+    stops += request.kind() == v1::StopRequest::CANCEL ? 1 : 0;
   };
   const auto stopped = [&](int count) {
     absl::MutexLock lock(&mu);

@@ -176,6 +176,41 @@ TEST_F(WorkerProcessTest, ACancelledRunEndsAfterItsStep) {
   EXPECT_GT(run.outcome.result().steps(), 0);
 }
 
+TEST_F(WorkerProcessTest, APausedRunGoesOnFromItsLastStep) {
+  v1::JobSpec spec = Spec(3000);
+  const Finished whole = RunToTheEnd(spec, 1);
+
+  NewServer();
+  StartRun(Assignment(spec, 2));
+  ASSERT_TRUE(server_->WaitFor([](const FakeServer::Seen& seen) {
+    return seen.reports.size() >= 2;
+  })) << Log();
+  server_->RequestCheckpoint(v1::FailureReason::SERVER_DRAINED);
+  ASSERT_EQ(Wait(), common::kExitDone) << Log();
+  const Finished begun = Collect();
+  ASSERT_EQ(begun.outcome.state(), v1::Job::PAUSED) << begun.outcome.ShortDebugString();
+  EXPECT_EQ(begun.outcome.failure().reason(), v1::FailureReason::SERVER_DRAINED);
+  const std::vector<v1::WorkerReport> reports = server_->seen().reports;
+  const auto announced =
+      std::find_if(reports.begin(), reports.end(),
+                   [](const v1::WorkerReport& report) { return report.has_checkpoint(); });
+  ASSERT_NE(announced, reports.end());
+  const int64_t step = announced->checkpoint().step();
+  EXPECT_EQ(step, begun.points.back().step + 1);
+  EXPECT_LT(step, 3000);
+
+  NewServer();
+  v1::WorkerAssignment assignment = Assignment(spec, 3);
+  assignment.set_resume_from(absl::StrCat(folder_, "/work/", announced->checkpoint().folder()));
+  StartRun(assignment);
+  ASSERT_EQ(Wait(), common::kExitDone) << Log();
+  const Finished rest = Collect();
+  std::vector<UnpackedPoint> points = begun.points;
+  points.insert(points.end(), rest.points.begin(), rest.points.end());
+  EXPECT_EQ(points, whole.points);
+  EXPECT_EQ(rest.outcome.result().weights_sha256(), whole.outcome.result().weights_sha256());
+}
+
 TEST_F(WorkerProcessTest, ADivergedRunSaysWhere) {
   v1::JobSpec spec = Spec(200);
   spec.mutable_normalization()->mutable_none();

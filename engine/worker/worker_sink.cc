@@ -1,6 +1,7 @@
 #include "engine/worker/worker_sink.h"
 
 #include <filesystem>
+#include <string>
 #include <utility>
 
 namespace normlab::engine {
@@ -34,6 +35,14 @@ void WorkerSink::OnCheckpoint(const CheckpointRecord& checkpoint) {
   announcement.set_manifest_sha256(checkpoint.manifest_sha256);
   announcement.set_bytes(checkpoint.bytes);
   announcement.set_seconds(checkpoint.seconds);
+  const std::string name = "checkpoint-" + std::to_string(checkpoint.step);
+  for (const WrittenFile& file : checkpoint.files) {
+    v1::ArtifactFile& announced = *announcement.add_files();
+    announced.set_path(announcement.folder() + "/" + file.name);
+    announced.set_file_name(DownloadName(name, file.name));
+    announced.set_bytes(file.bytes);
+    announced.set_sha256(file.sha256);
+  }
   outbox_.Checkpoint(std::move(announcement));
 }
 

@@ -34,11 +34,13 @@ TEST(WorkerSinkTest, PassesEverythingOnInOrder) {
   sink.OnStep(
       {.step = 4, .values = values, .elapsed_us = 1234, .step_seconds = 0.25F, .examples = 61});
   sink.OnLog(v1::LogLine::WARNING, "watch out");
-  sink.OnCheckpoint({.step = 5,
-                     .folder = "/work/jobs/x/attempt-1/checkpoints/step-000000005",
-                     .manifest_sha256 = "abc",
-                     .bytes = 99,
-                     .seconds = 0.5});
+  sink.OnCheckpoint(
+      {.step = 5,
+       .folder = "/work/jobs/x/attempt-1/checkpoints/step-000000005",
+       .manifest_sha256 = "abc",
+       .bytes = 99,
+       .seconds = 0.5,
+       .files = {{"model.safetensors", 90, "aa"}, {"optimizer.safetensors", 9, "bb"}}});
 
   ReportBuilder builder({"a", "b", "c"},
                         {.total_steps = 9, .total_epochs = 1, .steps_per_epoch = 9}, 1);
@@ -59,6 +61,13 @@ TEST(WorkerSinkTest, PassesEverythingOnInOrder) {
   EXPECT_EQ(report.checkpoint().manifest_sha256(), "abc");
   EXPECT_EQ(report.checkpoint().bytes(), 99);
   EXPECT_EQ(report.checkpoint().seconds(), 0.5);
+  ASSERT_EQ(report.checkpoint().files_size(), 2);
+  const v1::ArtifactFile& model = report.checkpoint().files(0);
+  EXPECT_EQ(model.path(), "jobs/x/attempt-1/checkpoints/step-000000005/model.safetensors");
+  EXPECT_EQ(model.file_name(), "checkpoint-5.safetensors");
+  EXPECT_EQ(model.bytes(), 90);
+  EXPECT_EQ(model.sha256(), "aa");
+  EXPECT_EQ(report.checkpoint().files(1).file_name(), "checkpoint-5-optimizer.safetensors");
   EXPECT_FALSE(sink.dropped());
 }
 

@@ -10,6 +10,7 @@
 #include "common/clock.h"
 #include "server/api/stream_registry.h"
 #include "server/api/work_pool.h"
+#include "server/auth/authorizer.h"
 #include "server/executor/helper.h"
 #include "server/monitor/observer.h"
 #include "server/scheduler/controller.h"
@@ -47,6 +48,7 @@ struct Backend {
   WorkPool&
       stream_pool;  // streams' reads, which a crowd of watchers must not take from other calls
   StreamRegistry& streams;
+  Authorizer& authorizer = Authorizer::AllowAll();
   // New jobs are refused; everything else goes on until the listener closes.
   std::atomic<bool> draining = false;
   // CreateJob calls between admission and answer.

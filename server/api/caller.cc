@@ -1,10 +1,59 @@
 #include "server/api/caller.h"
 
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+
+#include "common/status_macros.h"
+#include "server/auth/method_rules.h"
+#include "server/domain/errors.h"
+#include "server/domain/names.h"
+
 namespace normlab::server {
 
-absl::StatusOr<Caller> Authorize(const grpc::CallbackServerContext& /*context*/,
-                                 absl::string_view /*method*/) {
-  return Caller{.owner = "local"};
+absl::StatusOr<Caller> Authorize(const Backend& backend,
+                                 const grpc::CallbackServerContext& context,
+                                 absl::string_view method) {
+  const auto& metadata = context.client_metadata();
+  const auto [begin, end] = metadata.equal_range("authorization");
+  absl::string_view authorization;
+  if (begin != end) {
+    authorization = absl::string_view(begin->second.data(), begin->second.size());
+  }
+  return backend.authorizer.Authorize(method, authorization, context.peer());
+}
+
+absl::Status CheckOwner(Backend& backend, const Caller& caller, absl::string_view resource) {
+  if (caller.sees_all()) {
+    return absl::OkStatus();
+  }
+  // Of jobs/<id>/artifacts/<a> the first two parts.
+  const std::vector<absl::string_view> parts = absl::StrSplit(resource, '/');
+  if (parts.size() < 2) {
+    return absl::OkStatus();
+  }
+  if (parts[0] == "experiments") {
+    return InternalError("experiments have no rule for owners in CheckOwner");
+  }
+  const absl::StatusOr<std::string> id = ParseJobName(absl::StrCat(parts[0], "/", parts[1]));
+  if (!id.ok()) {
+    return absl::OkStatus();
+  }
+  NORMLAB_ASSIGN_OR_RETURN(const v1::Job job, backend.store.GetJob(*id));
+  return caller.sees(job.owner()) ? absl::OkStatus() : JobNotFound(JobName(*id));
+}
+
+void Audit(const Backend& backend,
+           const Caller& caller,
+           absl::string_view method,
+           absl::string_view resource,
+           const grpc::CallbackServerContext& context,
+           const absl::Status& outcome) {
+  const MethodRule* rule = FindMethodRule(method);
+  if (rule != nullptr && rule->changes) {
+    backend.authorizer.Audit(caller, method, resource, context.peer(), outcome);
+  }
 }
 
 }  // namespace normlab::server

@@ -2,21 +2,61 @@
 
 #include <string>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include <grpcpp/server_context.h>
 
+#include "server/api/backend.h"
+#include "server/auth/caller.h"
+
 namespace normlab::server {
 
-// Who makes a call.
-struct Caller {
-  std::string owner;
-};
-
-// Decides at the top of every call who makes it and whether they may. With --auth=none, the only
-// way so far (and refused unless every listener is loopback), everybody is the owner "local" and
-// may do everything.
-absl::StatusOr<Caller> Authorize(const grpc::CallbackServerContext& context,
+// Decides at the top of every call who makes it and whether they may call this method at all, from
+// the token in the call's metadata. UNAUTHENTICATED, PERMISSION_DENIED, RESOURCE_EXHAUSTED: see
+// Authorizer. Does not block.
+absl::StatusOr<Caller> Authorize(const Backend& backend,
+                                 const grpc::CallbackServerContext& context,
                                  absl::string_view method);
+
+// Whether the job of `resource` ("jobs/<id>", "jobs/<id>/artifacts/<a>") exists for the caller.
+// OK also for what is no name at all: the handler says what is wrong with it. A collection whose
+// owners this function does not know is refused to everybody but an admin: INTERNAL. NOT_FOUND, with the
+// same words for a job of another owner as for one that never was. Reads the store, so it blocks;
+// not for an admin.
+absl::Status CheckOwner(Backend& backend, const Caller& caller, absl::string_view resource);
+
+// Writes a change, or a call refused for its job, into the audit log.
+void Audit(const Backend& backend,
+           const Caller& caller,
+           absl::string_view method,
+           absl::string_view resource,
+           const grpc::CallbackServerContext& context,
+           const absl::Status& outcome);
+
+// The job that a request is about, as its messages name it: `name`, `parent`, or `job.name`; empty
+// for a request that is about none.
+template <typename Request>
+std::string ResourceOf(const Request& request) {
+  if constexpr (requires { request.name(); }) {
+    return request.name();
+  } else if constexpr (requires { request.parent(); }) {
+    return request.parent();
+  } else if constexpr (requires { request.job().name(); }) {
+    return request.job().name();
+  } else {
+    return "";
+  }
+}
+
+// Whether the caller has asked that what is not there is no error.
+template <typename Request>
+bool AllowsMissing(const Request& request) {
+  if constexpr (requires { request.allow_missing(); }) {
+    return request.allow_missing();
+  } else {
+    return false;
+  }
+}
 
 }  // namespace normlab::server

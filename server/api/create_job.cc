@@ -160,14 +160,15 @@ class CreateJobCall : public std::enable_shared_from_this<CreateJobCall> {
     if (!violations_.empty()) {
       return InvalidSpec(Admit(spec_, violations_, nullptr, backend_.options).violations);
     }
-    absl::Status status(
-        failure.code(),
-        absl::StrCat("the data set could not be looked at: ", failure.message(),
-                     "; try again, and if it happens again look into the helper's log"));
-    failure.ForEachPayload([&status](absl::string_view type_url, const absl::Cord& payload) {
-      status.SetPayload(type_url, payload);
-    });
-    return status;
+    switch (failure.code()) {
+      case absl::StatusCode::kDeadlineExceeded:
+        return DataNotReadInTime(backend_.options.inspect_timeout);
+      case absl::StatusCode::kUnavailable:
+        return ShuttingDown(kDrainRetry);
+      default:
+        spdlog::warn("CreateJob: {}", std::string(failure.message()));
+        return HelperCrashed(failure.message());
+    }
   }
 
   void Decide(const v1::DataReport* data) {

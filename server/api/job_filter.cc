@@ -23,7 +23,7 @@ constexpr size_t kMaxTerms = 64;
 // Creation times are stored in whole microseconds.
 constexpr absl::Duration kTimeUnit = absl::Microseconds(1);
 
-constexpr absl::string_view kFields = "state, owner, labels.KEY and create_time";
+constexpr absl::string_view kFields = "state, owner, experiment, labels.KEY and create_time";
 
 bool IsFieldCharacter(char c) {
   return absl::ascii_isalnum(c) || c == '_' || c == '-' || c == '.';
@@ -107,7 +107,7 @@ class Parser {
       return CreateTime(op, operator_start, value, value_start);
     }
     const bool is_label = absl::StartsWith(field, "labels.");
-    if (field != "state" && field != "owner" && !is_label) {
+    if (field != "state" && field != "owner" && field != "experiment" && !is_label) {
       return Fail(field_start, absl::StrCat("there is no field ", QuotedForMessage(field),
                                             " to filter by; use one of ", kFields));
     }
@@ -117,6 +117,9 @@ class Parser {
     }
     if (is_label) {
       return Label(field.substr(7), field_start, value);
+    }
+    if (field == "experiment") {
+      return Experiment(value, value_start);
     }
     return field == "state" ? State(value, value_start) : Owner(value, value_start);
   }
@@ -179,6 +182,18 @@ class Parser {
     return absl::OkStatus();
   }
 
+  absl::Status Experiment(const std::string& value, size_t position) {
+    if (!absl::StartsWith(value, "experiments/") || value.size() <= 12) {
+      return Fail(position,
+                  absl::StrCat(QuotedForMessage(value), " is no experiment; write experiments/ID"));
+    }
+    if (filter_.experiment.has_value() && *filter_.experiment != value) {
+      return Fail(position, "a job has only one experiment; ask for one at a time");
+    }
+    filter_.experiment = value;
+    return absl::OkStatus();
+  }
+
   absl::Status Label(absl::string_view key, size_t position, const std::string& value) {
     if (key.empty()) {
       return Fail(position, "expected a key after labels., as in labels.study=explosion");
@@ -193,10 +208,13 @@ class Parser {
                           size_t position) {
     absl::Time time;
     std::string error;
-    if (!absl::ParseTime(absl::RFC3339_full, value, &time, &error)) {
+    // A day alone is its first moment, in UTC.
+    if (!absl::ParseTime(absl::RFC3339_full, value, &time, &error) &&
+        !absl::ParseTime("%Y-%m-%d", value, &time, &error)) {
       return Fail(position,
                   absl::StrCat(QuotedForMessage(value),
-                               " is not a time; write it as 2026-01-31T00:00:00Z (RFC 3339)"));
+                               " is not a time; write it as 2026-01-31T00:00:00Z (RFC 3339), or "
+                               "2026-01-31 for the beginning of a day in UTC"));
     }
     // In whole units, so that each comparison becomes one of the two that the store has.
     const absl::Time below = absl::FromUnixMicros(absl::ToUnixMicros(time));

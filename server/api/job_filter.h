@@ -10,6 +10,7 @@ namespace normlab::server {
 // Parses the filter of ListJobs: terms joined by AND, each of
 //   state=RUNNING
 //   owner=NAME
+//   experiment=experiments/ID
 //   labels.KEY=VALUE
 //   create_time>=2026-01-31T00:00:00Z    also > < <=; RFC 3339
 // A value is a word or, where it has spaces or is empty, a string in double quotes with \" and \\.

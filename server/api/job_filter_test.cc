@@ -58,6 +58,18 @@ TEST(JobFilterTest, BoundsAreExact) {
   EXPECT_EQ(tightest->created_at_or_after, second + absl::Seconds(7));
 }
 
+TEST(JobFilterTest, ADayIsItsBeginningInUtc) {
+  const absl::Time day = absl::FromUnixSeconds(1769817600);
+  const auto filter = ParseJobFilter("create_time>=2026-01-31 AND create_time<2026-02-01");
+  ASSERT_TRUE(filter.ok()) << filter.status();
+  EXPECT_EQ(filter->created_at_or_after, day);
+  EXPECT_EQ(filter->created_before, day + absl::Hours(24));
+  for (const char* bad :
+       {"create_time>=2026-02-30", "create_time>=2026-01", "create_time<31.1.2026"}) {
+    EXPECT_FALSE(ParseJobFilter(bad).ok()) << bad;
+  }
+}
+
 struct BadFilter {
   const char* text;
   const char* expected;  // in the message: where, and what is allowed

@@ -27,7 +27,7 @@ absl::StatusOr<v1::Job> HandleGetJob(Backend& backend,
 }
 
 absl::StatusOr<v1::ListJobsResponse> HandleListJobs(Backend& backend,
-                                                    const Caller& /*caller*/,
+                                                    const Caller& caller,
                                                     const v1::ListJobsRequest& request) {
   if (request.page_size() < 0) {
     return InvalidArgument("page_size",
@@ -36,7 +36,13 @@ absl::StatusOr<v1::ListJobsResponse> HandleListJobs(Backend& backend,
   }
   const int page_size =
       request.page_size() == 0 ? kDefaultPageSize : std::min(request.page_size(), kMaxPageSize);
-  NORMLAB_ASSIGN_OR_RETURN(const JobFilter filter, ParseJobFilter(request.filter()));
+  NORMLAB_ASSIGN_OR_RETURN(JobFilter filter, ParseJobFilter(request.filter()));
+  if (!caller.sees_all()) {
+    if (filter.owner.has_value() && *filter.owner != caller.owner) {
+      return v1::ListJobsResponse();  // as if there were none
+    }
+    filter.owner = caller.owner;
+  }
   NORMLAB_ASSIGN_OR_RETURN(JobPage page,
                            backend.store.ListJobs(filter, page_size, request.page_token()));
   v1::ListJobsResponse response;

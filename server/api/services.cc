@@ -3,6 +3,7 @@
 #include <memory>
 #include <utility>
 
+#include "server/api/authorized_source.h"
 #include "server/api/caller.h"
 #include "server/api/cancel_job.h"
 #include "server/api/create_job.h"
@@ -26,16 +27,22 @@ grpc::ServerWriteReactor<Response>* OpenStream(
     const Request& request,
     absl::Duration heartbeat,
     absl::StatusOr<std::unique_ptr<StreamSource<Response>>> (*make)(Backend&, const Request&)) {
-  const absl::StatusOr<Caller> caller = Authorize(*context, method);
+  const absl::StatusOr<Caller> caller = Authorize(backend, *context, method);
   if (!caller.ok()) {
     return StreamReactor<Response>::Refuse(caller.status());
+  }
+  auto lease = backend.authorizer.OpenStream(*caller);
+  if (!lease.ok()) {
+    return StreamReactor<Response>::Refuse(lease.status());
   }
   auto source = make(backend, request);
   if (!source.ok()) {
     return StreamReactor<Response>::Refuse(source.status());
   }
-  return StreamReactor<Response>::Start(backend.streams, backend.stream_pool, context, heartbeat,
-                                        *std::move(source));
+  return StreamReactor<Response>::Start(
+      backend.streams, backend.stream_pool, context, heartbeat,
+      std::make_unique<AuthorizedSource<Response>>(backend, *caller, ResourceOf(request),
+                                                   *std::move(lease), *std::move(source)));
 }
 
 }  // namespace
@@ -44,20 +51,23 @@ grpc::ServerUnaryReactor* JobsService::CreateJob(grpc::CallbackServerContext* co
                                                  const v1::CreateJobRequest* request,
                                                  v1::Job* response) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  absl::StatusOr<Caller> caller = Authorize(*context, "CreateJob");
+  absl::StatusOr<Caller> caller = Authorize(backend_, *context, "CreateJob");
   if (!caller.ok()) {
     reactor->Finish(ToGrpcStatus(caller.status()));
     return reactor;
   }
-  const bool accepted = backend_.pool.TryPost([this, request, response, reactor,
-                                               caller = *std::move(caller)] {
-    StartCreateJob(backend_, caller, *request, [response, reactor](absl::StatusOr<v1::Job> job) {
-      if (job.ok()) {
-        *response = *std::move(job);
-      }
-      reactor->Finish(ToGrpcStatus(job.status()));
-    });
-  });
+  const bool accepted = backend_.pool.TryPost(
+      [this, context, request, response, reactor, caller = *std::move(caller)] {
+        StartCreateJob(backend_, caller, *request,
+                       [this, caller, context, response, reactor](absl::StatusOr<v1::Job> job) {
+                         Audit(backend_, caller, "CreateJob", job.ok() ? job->name() : "", *context,
+                               job.status());
+                         if (job.ok()) {
+                           *response = *std::move(job);
+                         }
+                         reactor->Finish(ToGrpcStatus(job.status()));
+                       });
+      });
   if (!accepted) {
     reactor->Finish(ToGrpcStatus(Overloaded(kOverloadRetry)));
   }
@@ -104,7 +114,7 @@ grpc::ServerUnaryReactor* NormalizationService::Normalize(grpc::CallbackServerCo
                                                           const v1::NormalizeRequest* request,
                                                           v1::NormalizeResponse* response) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  const absl::StatusOr<Caller> caller = Authorize(*context, "Normalize");
+  const absl::StatusOr<Caller> caller = Authorize(backend_, *context, "Normalize");
   if (!caller.ok()) {
     reactor->Finish(ToGrpcStatus(caller.status()));
     return reactor;
@@ -133,13 +143,16 @@ grpc::ServerUnaryReactor* ServerService::GetServerInfo(grpc::CallbackServerConte
                                                        const v1::GetServerInfoRequest* /*request*/,
                                                        v1::ServerInfo* response) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  const absl::StatusOr<Caller> caller = Authorize(*context, "GetServerInfo");
+  const absl::StatusOr<Caller> caller = Authorize(backend_, *context, "GetServerInfo");
   if (!caller.ok()) {
     reactor->Finish(ToGrpcStatus(caller.status()));
     return reactor;
   }
-  reader_.Read([response, reactor](v1::ServerInfo info) {
+  reader_.Read([response, reactor, caller = *caller](v1::ServerInfo info) {
     *response = std::move(info);
+    response->mutable_caller()->set_name(caller.name);
+    response->mutable_caller()->set_role(caller.role);
+    response->mutable_caller()->set_owner(caller.owner);
     reactor->Finish(grpc::Status::OK);
   });
   return reactor;

@@ -55,13 +55,14 @@ class NormalizationService final : public v1::Normalization::CallbackService {
 // normlab.v1.Server. Thread-safe. `backend` must outlive the grpc::Server.
 class ServerService final : public v1::Server::CallbackService {
  public:
-  explicit ServerService(Backend& backend) : reader_(backend) {}
+  explicit ServerService(Backend& backend) : backend_(backend), reader_(backend) {}
 
   grpc::ServerUnaryReactor* GetServerInfo(grpc::CallbackServerContext* context,
                                           const v1::GetServerInfoRequest* request,
                                           v1::ServerInfo* response) override;
 
  private:
+  Backend& backend_;
   ServerInfoReader reader_;
 };
 

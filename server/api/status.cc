@@ -10,6 +10,8 @@
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 
+#include "server/domain/errors.h"
+
 namespace normlab::server {
 namespace {
 
@@ -62,10 +64,11 @@ std::string CutBadRequest(const std::string& serialized, size_t bytes) {
 
 }  // namespace
 
-grpc::Status ToGrpcStatus(const absl::Status& status) {
-  if (status.ok()) {
+grpc::Status ToGrpcStatus(const absl::Status& error) {
+  if (error.ok()) {
     return grpc::Status::OK;
   }
+  const absl::Status status = WithReason(error);
   const std::string message = Cut(status.message(), kMaxMessageBytes);
   std::vector<std::pair<std::string, std::string>> details;
   std::string bad_request;
@@ -90,9 +93,6 @@ grpc::Status ToGrpcStatus(const absl::Status& status) {
 
   // absl's codes are gRPC's.
   const auto code = static_cast<grpc::StatusCode>(status.raw_code());
-  if (details.empty()) {
-    return grpc::Status(code, message);
-  }
   google::rpc::Status proto;
   proto.set_code(static_cast<int>(code));
   proto.set_message(message);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <string>
 #include <utility>
 
 #include "absl/status/statusor.h"
@@ -16,7 +17,8 @@ namespace normlab::server {
 // How long a refused caller is asked to wait.
 inline constexpr absl::Duration kOverloadRetry = absl::Milliseconds(200);
 
-// Runs `handler`, a short free function, on the pool and answers with what it returns.
+// Runs `handler`, a short free function, on the pool and answers with what it returns, when the
+// caller may call the method and the job that the request names exists for them.
 // RESOURCE_EXHAUSTED with RetryInfo when too many calls wait; a call whose client has gone
 // meanwhile is not run.
 template <typename Request, typename Response>
@@ -29,20 +31,28 @@ grpc::ServerUnaryReactor* RunUnary(Backend& backend,
                                                                        const Caller&,
                                                                        const Request&)) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  absl::StatusOr<Caller> caller = Authorize(*context, method);
+  absl::StatusOr<Caller> caller = Authorize(backend, *context, method);
   if (!caller.ok()) {
     reactor->Finish(ToGrpcStatus(caller.status()));
     return reactor;
   }
   backend.calls_in_flight.fetch_add(1);
-  const bool accepted = backend.pool.TryPost(
-      [&backend, context, request, response, handler, reactor, caller = *std::move(caller)] {
+  const bool accepted =
+      backend.pool.TryPost([&backend, context, request, response, handler, reactor,
+                            method = std::string(method), caller = *std::move(caller)] {
         if (context->IsCancelled()) {
           reactor->Finish(grpc::Status::CANCELLED);
           backend.calls_in_flight.fetch_sub(1);
           return;
         }
-        absl::StatusOr<Response> result = handler(backend, caller, *request);
+        const std::string resource = ResourceOf(*request);
+        absl::StatusOr<Response> result = Response();
+        if (const absl::Status owned = CheckOwner(backend, caller, resource); owned.ok()) {
+          result = handler(backend, caller, *request);
+        } else if (!absl::IsNotFound(owned) || !AllowsMissing(*request)) {
+          result = owned;
+        }
+        Audit(backend, caller, method, resource, *context, result.status());
         if (result.ok()) {
           *response = *std::move(result);
         }

@@ -34,9 +34,9 @@ class ReportStream final : public grpc::ServerBidiReactor<v1::WorkerMessage, v1:
 
   // ---- WorkerSession.
 
-  void Stop(v1::StopRequest::Kind kind) override {
+  void Stop(const v1::StopRequest& request) override {
     absl::MutexLock lock(&mu_);
-    outgoing_.emplace_back().mutable_stop()->set_kind(kind);
+    *outgoing_.emplace_back().mutable_stop() = request;
     Pump();
   }
 

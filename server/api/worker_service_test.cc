@@ -178,6 +178,33 @@ TEST_F(WorkerServiceTest, StrangersAndZombiesAreToldApart) {
   EXPECT_EQ(second.Ended().error_code(), grpc::StatusCode::FAILED_PRECONDITION);
 }
 
+TEST_F(WorkerServiceTest, AWorkerCannotSpeakForAnotherJob) {
+  const std::string other = Submit();
+  const v1::Hello other_hello = HelloOf(WaitForLaunch(other, 1));
+  // Its own secret, another's job; and the other way round.
+  for (const auto& [job, secret] : {std::pair{other_hello.job(), hello_.secret()},
+                                    std::pair{hello_.job(), other_hello.secret()}}) {
+    v1::Hello impostor = hello_;
+    impostor.set_job(job);
+    impostor.set_secret(secret);
+    Connection connection(*stub_);
+    connection.Send(impostor);
+    EXPECT_EQ(connection.Ended().error_code(), grpc::StatusCode::UNAUTHENTICATED);
+  }
+  for (const char* job : {"", "jobs/", "jobs/../../x", "jobs/00000000000000000000"}) {
+    v1::Hello nobody = hello_;
+    nobody.set_job(job);
+    Connection connection(*stub_);
+    connection.Send(nobody);
+    EXPECT_FALSE(connection.Ended().ok()) << job;
+  }
+  // Neither has lost anything by it.
+  Connection honest(*stub_);
+  ASSERT_TRUE(honest.Greet(hello_).has_value());
+  honest.Send(TenSteps(1));
+  EXPECT_TRUE(honest.ReadAcksUpTo(1));
+}
+
 TEST_F(WorkerServiceTest, WhatWasNotAcknowledgedIsSentAgainAndStoredOnce) {
   {
     Connection broken(*stub_);

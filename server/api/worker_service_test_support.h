@@ -100,6 +100,26 @@ class GatedStore final : public Store {
   void SetCommitObserver(CommitObserver observer) override {
     real_.SetCommitObserver(std::move(observer));
   }
+  void DeleteJob(std::string job_id, absl::AnyInvocable<void(absl::Status) &&> done) override {
+    real_.DeleteJob(std::move(job_id), std::move(done));
+  }
+  void SaveUsage(std::vector<OwnerUsage> usage,
+                 absl::AnyInvocable<void(absl::Status) &&> done) override {
+    real_.SaveUsage(std::move(usage), std::move(done));
+  }
+  absl::StatusOr<LogPage> ReadLogs(const std::string& job_id,
+                                   int64_t after,
+                                   int64_t max_bytes) override {
+    return real_.ReadLogs(job_id, after, max_bytes);
+  }
+  absl::StatusOr<std::vector<StoredArtifact>> ListArtifacts(const std::string& job_id) override {
+    return real_.ListArtifacts(job_id);
+  }
+  absl::StatusOr<std::vector<OwnerUsage>> LoadUsage() override { return real_.LoadUsage(); }
+  int64_t CountJobs(const std::string& owner, v1::Job::State state) override {
+    return real_.CountJobs(owner, state);
+  }
+  absl::Status Maintain() override { return real_.Maintain(); }
   absl::StatusOr<std::optional<v1::Job>> FindRequest(const std::string& owner,
                                                      const std::string& request_id,
                                                      const std::string& request_sha256) override {

@@ -1,14 +1,16 @@
 #include "server/app/flags.h"
 
+#include <algorithm>
+
 #include "absl/flags/flag.h"
-#include "absl/flags/parse.h"
 #include "absl/flags/reflection.h"
-#include "absl/flags/usage.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/time.h"
 
+#include "common/status_macros.h"
 #include "server/app/byte_size.h"
+#include "server/app/flag_values.h"
 
 #include <spdlog/common.h>
 
@@ -37,8 +39,40 @@ ABSL_FLAG(std::string,
 ABSL_FLAG(std::string,
           auth,
           "none",
-          "How callers prove who they are. Only `none` so far, which is why both addresses have to "
-          "be loopback ones.");
+          "How callers prove who they are: `none`, as long as both addresses are loopback ones, or "
+          "`tokens`, which needs --tokens_file.");
+ABSL_FLAG(std::string,
+          tokens_file,
+          "",
+          "File of tokens, one line each as `normlab token new` prints it; read again when it "
+          "changes.");
+ABSL_FLAG(
+    std::string,
+    tls_cert,
+    "",
+    "Certificate chain of the gRPC interface (PEM), looked at every second, so that it can be "
+    "renewed without a restart. Empty: no TLS.");
+ABSL_FLAG(std::string, tls_key, "", "Private key of --tls_cert (PEM, without passphrase).");
+ABSL_FLAG(std::string,
+          tls_client_ca,
+          "",
+          "Certificates of authorities (PEM): only clients that show a certificate of one of them "
+          "are let in. Empty: clients need none.");
+ABSL_FLAG(bool,
+          allow_plaintext,
+          false,
+          "Take tokens without TLS on an address that is not loopback. For a container whose port "
+          "is published to the host's loopback only: whoever can listen to the network reads the "
+          "tokens.");
+ABSL_FLAG(double,
+          requests_per_second,
+          1000,
+          "Calls that one owner may make, in the long run; twice as many at once. With "
+          "--auth=tokens. 0: no limit.");
+ABSL_FLAG(int32_t,
+          streams_per_owner,
+          1000,
+          "Streams that one owner may have open. With --auth=tokens. 0: no limit.");
 ABSL_FLAG(std::string,
           port_file,
           "",
@@ -76,6 +110,10 @@ ABSL_FLAG(
     absl::Seconds(10),
     "How long SIGTERM waits for calls in progress, for example 10s; a second SIGTERM ends the "
     "waiting.");
+ABSL_FLAG(double,
+          retention_days,
+          0,
+          "Jobs go away, with their records and files, so many days after their end. 0: never.");
 ABSL_FLAG(std::string,
           log_level,
           "info",
@@ -91,8 +129,11 @@ struct Group {
 
 const std::vector<Group>& Groups() {
   static const auto& groups = *new std::vector<Group>{
-      {"Where things are kept", {"data_dir", "work_dir", "data_roots"}},
-      {"Where it listens", {"listen", "http_listen", "auth", "port_file"}},
+      {"Where things are kept", {"data_dir", "work_dir", "data_roots", "retention_days"}},
+      {"Where it listens", {"listen", "http_listen", "port_file"}},
+      {"Who may call",
+       {"auth", "tokens_file", "tls_cert", "tls_key", "tls_client_ca", "allow_plaintext",
+        "requests_per_second", "streams_per_owner"}},
       {"What jobs may use", {"cores", "memory", "pin", "worker_binary", "orphan_timeout"}},
       {"Behaviour", {"stream_write_timeout", "drain_timeout", "log_level"}}};
   return groups;
@@ -149,12 +190,8 @@ absl::StatusOr<CommandLine> ParseFlags(int argc, char** argv) {
   if (line.action != CommandLineAction::kRun) {
     return line;
   }
-  absl::SetProgramUsageMessage("normlabd --help shows the flags");
-  const std::vector<char*> rest = absl::ParseCommandLine(argc, argv);
-  if (rest.size() > 1) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "\"", rest[1], "\" is not a flag; flags are written --name=value (see normlabd --help)"));
-  }
+  NORMLAB_RETURN_IF_ERROR(
+      SetFlags(std::vector<std::string>(argv + std::min(argc, 1), argv + argc), HelpFlagNames()));
   RawOptions& options = line.options;
   options.data_dir = absl::GetFlag(FLAGS_data_dir);
   options.work_dir = absl::GetFlag(FLAGS_work_dir);
@@ -162,12 +199,20 @@ absl::StatusOr<CommandLine> ParseFlags(int argc, char** argv) {
   options.listen = absl::GetFlag(FLAGS_listen);
   options.http_listen = absl::GetFlag(FLAGS_http_listen);
   options.auth = absl::GetFlag(FLAGS_auth);
+  options.tokens_file = absl::GetFlag(FLAGS_tokens_file);
+  options.tls.certificate = absl::GetFlag(FLAGS_tls_cert);
+  options.tls.key = absl::GetFlag(FLAGS_tls_key);
+  options.tls.client_ca = absl::GetFlag(FLAGS_tls_client_ca);
+  options.allow_plaintext = absl::GetFlag(FLAGS_allow_plaintext);
+  options.requests_per_second = absl::GetFlag(FLAGS_requests_per_second);
+  options.streams_per_owner = absl::GetFlag(FLAGS_streams_per_owner);
   options.port_file = absl::GetFlag(FLAGS_port_file);
   options.cores = absl::GetFlag(FLAGS_cores);
   options.memory_bytes = absl::GetFlag(FLAGS_memory).bytes;
   options.pin = absl::GetFlag(FLAGS_pin);
   options.worker_binary = absl::GetFlag(FLAGS_worker_binary);
   options.orphan_timeout = absl::GetFlag(FLAGS_orphan_timeout);
+  options.retention_days = absl::GetFlag(FLAGS_retention_days);
   options.stream_write_timeout = absl::GetFlag(FLAGS_stream_write_timeout);
   options.drain_timeout = absl::GetFlag(FLAGS_drain_timeout);
   line.log_level = absl::GetFlag(FLAGS_log_level);

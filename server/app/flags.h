@@ -18,9 +18,7 @@ struct CommandLine {
   std::string log_level;  // trace, debug, info, warning, error
 };
 
-// Reads the flags. An unknown flag or a value that cannot be read ends the process with absl's
-// message (it names the flag and near ones). INVALID_ARGUMENT: an argument that is no flag, an
-// unknown log level. Call once, from main.
+// Reads the flags. INVALID_ARGUMENT: see SetFlags; an unknown log level. Call once, from main.
 absl::StatusOr<CommandLine> ParseFlags(int argc, char** argv);
 
 // The text of --help: every flag with its default and its meaning, in groups.

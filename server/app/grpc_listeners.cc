@@ -8,7 +8,10 @@
 #include <grpcpp/ext/health_check_service_server_builder_option.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/health_check_service_interface.h>
+#include <grpcpp/resource_quota.h>
 #include <grpcpp/security/server_credentials.h>
+
+#include "server/api/error_interceptor.h"
 
 #include "normlab/v1/jobs.grpc.pb.h"
 #include "normlab/v1/normalization.grpc.pb.h"
@@ -22,6 +25,12 @@ namespace {
 constexpr int kMaxPublicMessageBytes = 64 << 20;
 // A worker keeps at most 64 MiB of reports altogether.
 constexpr int kMaxWorkerMessageBytes = 80 << 20;
+// Of one connection. A honest client has a few calls at a time; one that opens more waits.
+constexpr int kMaxStreamsPerConnection = 500;
+// All headers of a call: a token, a deadline and what proxies add.
+constexpr int kMaxMetadataBytes = 16 << 10;
+// What the messages and buffers of all public connections may take before gRPC stops reading.
+constexpr size_t kPublicQuotaBytes = size_t{512} << 20;
 constexpr int kKeepaliveTimeMs = 30'000;
 constexpr int kKeepaliveTimeoutMs = 20'000;
 // How often a client may ping without being told off.
@@ -43,14 +52,28 @@ void SetCommonOptions(grpc::ServerBuilder& builder, GrpcMetrics& metrics) {
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
                              kMinPingIntervalMs);
-  builder.experimental().SetInterceptorCreators(metrics.MakeInterceptors());
+  auto interceptors = metrics.MakeInterceptors();
+  // In front, so that the metrics see the code that the caller sees.
+  interceptors.insert(interceptors.begin(), NewErrorInterceptors());
+  builder.experimental().SetInterceptorCreators(std::move(interceptors));
 }
 
 }  // namespace
 
 absl::StatusOr<PublicListener> StartPublicListener(const ListenAddress& address,
+                                                   const TlsFiles& tls,
                                                    const std::vector<grpc::Service*>& services,
                                                    GrpcMetrics& metrics) {
+  const auto cannot_listen = [&address](absl::string_view why) {
+    return absl::UnavailableError(absl::StrCat("cannot listen for gRPC on ", address.ToString(),
+                                               ": ", why,
+                                               "; choose another --listen, or port 0 for any free "
+                                               "one"));
+  };
+  // Tried beforehand: gRPC itself would only complain, at length, to the log.
+  if (const std::string why = WhyNotListening(address); address.port != 0 && !why.empty()) {
+    return cannot_listen(why);
+  }
   PublicListener listener;
   // Idempotent; also keeps the linker from dropping the library.
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
@@ -63,7 +86,12 @@ absl::StatusOr<PublicListener> StartPublicListener(const ListenAddress& address,
   // Reflection is the one synchronous service.
   builder.SetSyncServerOption(grpc::ServerBuilder::SyncServerOption::NUM_CQS, 1);
   builder.SetSyncServerOption(grpc::ServerBuilder::SyncServerOption::MAX_POLLERS, 1);
-  builder.AddListeningPort(address.ToString(), grpc::InsecureServerCredentials(), &listener.port);
+  builder.AddListeningPort(address.ToString(), MakeServerCredentials(tls), &listener.port);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxStreamsPerConnection);
+  builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, kMaxMetadataBytes);
+  builder.SetResourceQuota(grpc::ResourceQuota("public").Resize(kPublicQuotaBytes));
+  listener.unknown_methods = std::make_unique<UnknownMethodsService>();
+  builder.RegisterCallbackGenericService(listener.unknown_methods.get());
   for (grpc::Service* service : services) {
     builder.RegisterService(service);
   }
@@ -76,10 +104,7 @@ absl::StatusOr<PublicListener> StartPublicListener(const ListenAddress& address,
     grpc::EnableDefaultHealthCheckService(false);
   }
   if (listener.server == nullptr || listener.port == 0) {
-    return absl::UnavailableError(absl::StrCat("cannot listen for gRPC on ", address.ToString(),
-                                               ": ", WhyNotListening(address),
-                                               "; choose another --listen, or port 0 for any free "
-                                               "one"));
+    return cannot_listen("the address cannot be used");
   }
   SetServing(*listener.server, false);
   return listener;

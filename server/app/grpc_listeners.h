@@ -8,12 +8,15 @@
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
 
+#include "server/api/unknown_methods.h"
 #include "server/app/listen_address.h"
+#include "server/app/tls.h"
 #include "server/monitor/grpc_metrics.h"
 
 namespace normlab::server {
 
 struct PublicListener {
+  std::unique_ptr<UnknownMethodsService> unknown_methods;
   std::unique_ptr<grpc::Server> server;
   int port = 0;
 };
@@ -22,6 +25,7 @@ struct PublicListener {
 // `services`. No other server can share the port. UNAVAILABLE, with the reason and what to do, when
 // it cannot be listened on. Services and metrics must outlive the server.
 absl::StatusOr<PublicListener> StartPublicListener(const ListenAddress& address,
+                                                   const TlsFiles& tls,
                                                    const std::vector<grpc::Service*>& services,
                                                    GrpcMetrics& metrics);
 

@@ -104,7 +104,9 @@ absl::Status RequireLoopback(absl::string_view flag, const ListenAddress& addres
                    " is not a loopback address, and with --auth=none whoever reaches it could run "
                    "jobs and read everything; listen on 127.0.0.1:",
                    address.port, " and come from other machines through a tunnel: ssh -L ",
-                   address.port, ":127.0.0.1:", address.port, " THIS_HOST"));
+                   address.port, ":127.0.0.1:", address.port,
+                   " THIS_HOST, or give --auth=tokens with --tokens_file, --tls_cert and "
+                   "--tls_key"));
 }
 
 std::string WhyNotListening(const ListenAddress& address) {
@@ -122,7 +124,7 @@ std::string WhyNotListening(const ListenAddress& address) {
       listen(socket_fd.get(), 1) != 0) {
     return std::strerror(errno);
   }
-  return "the address cannot be used";
+  return "";
 }
 
 }  // namespace normlab::server

@@ -28,8 +28,8 @@ absl::StatusOr<ListenAddress> ResolveListenAddress(absl::string_view flag, absl:
 // --auth=none whoever reaches the port may do everything.
 absl::Status RequireLoopback(absl::string_view flag, const ListenAddress& address);
 
-// Why nothing can listen on the address, found out by trying: "Address already in use". For the
-// library that does not tell.
+// Why nothing can listen on the address, found out by trying: "Address already in use"; empty: it
+// can. For the library that does not tell.
 std::string WhyNotListening(const ListenAddress& address);
 
 }  // namespace normlab::server

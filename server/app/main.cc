@@ -1,4 +1,6 @@
 // normlabd: flags, signals, and a server between them.
+#include <sys/stat.h>
+
 #include <atomic>
 #include <cstdio>
 #include <memory>
@@ -49,6 +51,8 @@ int main(int argc, char** argv) {
   using normlab::server::CommandLineAction;
   using normlab::server::Server;
   normlab::server::BlockSignals();
+  // Jobs, checkpoints and logs are nobody else's; workers inherit it.
+  umask(0077);
 
   const auto line = normlab::server::ParseFlags(argc, argv);
   if (!line.ok()) {

@@ -121,7 +121,12 @@ TEST_F(NormlabdTest, RefusesAnOpenAddressWithAdvice) {
   EXPECT_THAT(Log(), HasSubstr("ssh -L"));
   EXPECT_EQ(Ending(Run({"stray"})), "exit code 2");
   EXPECT_EQ(Ending(Run({"--log_level=loud"})), "exit code 2");
-  EXPECT_EQ(Ending(Run({"--memory=lots"})), "exit code 1");
+  EXPECT_EQ(Ending(Run({"--memory=lots"})), "exit code 2");
+  EXPECT_EQ(Ending(Run({"--auth=tokens"})), "exit code 2");
+  EXPECT_THAT(Log(), HasSubstr("--auth=tokens needs --tokens_file"));
+  EXPECT_EQ(Ending(Run({"--auth=tokens", "--tokens_file=/etc/hostname", "--listen=0.0.0.0:0"})),
+            "exit code 2");
+  EXPECT_THAT(Log(), HasSubstr("--allow_plaintext"));
 }
 
 TEST_F(NormlabdTest, HelpAndVersionNeedNothing) {

@@ -3,9 +3,11 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <filesystem>
 #include <system_error>
+#include <tuple>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -86,6 +88,56 @@ absl::Status CheckPositive(absl::string_view flag, absl::Duration value) {
   return absl::OkStatus();
 }
 
+// Who may call, and over what: nothing leaves the machine without TLS and tokens.
+absl::Status ResolveAccess(const RawOptions& raw, ServerOptions& options) {
+  for (const auto& [flag, from, to] :
+       {std::tuple<const char*, const std::string&, std::string&>{"tls_cert", raw.tls.certificate,
+                                                                  options.tls.certificate},
+        {"tls_key", raw.tls.key, options.tls.key},
+        {"tls_client_ca", raw.tls.client_ca, options.tls.client_ca},
+        {"tokens_file", raw.tokens_file, options.tokens_file}}) {
+    if (!from.empty()) {
+      NORMLAB_ASSIGN_OR_RETURN(to, Absolute(flag, from));
+    }
+  }
+  NORMLAB_RETURN_IF_ERROR(CheckTlsFiles(options.tls));
+  if (!(raw.requests_per_second >= 0) || std::isinf(raw.requests_per_second)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--requests_per_second=", raw.requests_per_second,
+                     " is not a number of calls; use for example 1000, or 0 for no limit"));
+  }
+  if (raw.streams_per_owner < 0) {
+    return absl::InvalidArgumentError(absl::StrCat("--streams_per_owner=", raw.streams_per_owner,
+                                                   " is negative; use 0 for no limit"));
+  }
+  options.limits = {.requests_per_second = raw.requests_per_second,
+                    .streams_per_owner = raw.streams_per_owner};
+  if (raw.auth == "none") {
+    if (!raw.tokens_file.empty()) {
+      return absl::InvalidArgumentError(
+          "--tokens_file has no meaning with --auth=none; give --auth=tokens as well");
+    }
+    NORMLAB_RETURN_IF_ERROR(RequireLoopback("listen", options.listen));
+    return RequireLoopback("http_listen", options.http_listen);
+  }
+  if (raw.auth != "tokens") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--auth=", raw.auth, " is unknown; use none or tokens"));
+  }
+  if (raw.tokens_file.empty()) {
+    return absl::InvalidArgumentError(
+        "--auth=tokens needs --tokens_file; make one of the lines that `normlab token new` prints");
+  }
+  if (!options.listen.loopback && !options.tls.enabled() && !raw.allow_plaintext) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "--listen=", options.listen.ToString(),
+        " is not a loopback address, and without TLS whoever can listen to the network reads the "
+        "tokens; give --tls_cert and --tls_key, or --allow_plaintext for a container whose port is "
+        "published to the host's loopback only"));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 std::string DefaultDataDir() {
@@ -103,15 +155,10 @@ std::string DefaultDataDir() {
 
 absl::StatusOr<ServerOptions> ResolveOptions(const RawOptions& raw) {
   ServerOptions options;
-  if (raw.auth != "none") {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--auth=", raw.auth, ": this version knows --auth=none only; leave it out"));
-  }
   NORMLAB_ASSIGN_OR_RETURN(options.listen, ResolveListenAddress("listen", raw.listen));
   NORMLAB_ASSIGN_OR_RETURN(options.http_listen,
                            ResolveListenAddress("http_listen", raw.http_listen));
-  NORMLAB_RETURN_IF_ERROR(RequireLoopback("listen", options.listen));
-  NORMLAB_RETURN_IF_ERROR(RequireLoopback("http_listen", options.http_listen));
+  NORMLAB_RETURN_IF_ERROR(ResolveAccess(raw, options));
 
   NORMLAB_ASSIGN_OR_RETURN(
       options.data_dir,
@@ -137,6 +184,15 @@ absl::StatusOr<ServerOptions> ResolveOptions(const RawOptions& raw) {
   NORMLAB_RETURN_IF_ERROR(CheckPositive("orphan_timeout", raw.orphan_timeout));
   NORMLAB_RETURN_IF_ERROR(CheckPositive("stream_write_timeout", raw.stream_write_timeout));
   NORMLAB_RETURN_IF_ERROR(CheckPositive("drain_timeout", raw.drain_timeout));
+  // Not: not a number.
+  if (!(raw.retention_days >= 0)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--retention_days=", raw.retention_days,
+                     ": give a number of days, for example 90, or 0 to keep every job"));
+  }
+  if (raw.retention_days > 0) {
+    options.retention = absl::Hours(24) * raw.retention_days;
+  }
   options.orphan_timeout = raw.orphan_timeout;
   options.stream_write_timeout = raw.stream_write_timeout;
   options.drain_timeout = raw.drain_timeout;

@@ -8,6 +8,8 @@
 #include "absl/time/time.h"
 
 #include "server/app/listen_address.h"
+#include "server/app/tls.h"
+#include "server/auth/authorizer.h"
 
 namespace normlab::server {
 
@@ -23,7 +25,13 @@ struct RawOptions {
   std::string worker_binary;
   bool pin = true;
   absl::Duration orphan_timeout = absl::Hours(24);
+  double retention_days = 0;  // 0: for ever
   std::string auth = "none";
+  std::string tokens_file;
+  TlsFiles tls;
+  bool allow_plaintext = false;
+  double requests_per_second = 1000;
+  int streams_per_owner = 1000;
   absl::Duration stream_write_timeout = absl::Seconds(60);
   absl::Duration drain_timeout = absl::Seconds(10);
   std::string port_file;
@@ -40,7 +48,11 @@ struct ServerOptions {
   std::vector<std::string> data_roots;
   std::string worker_binary;
   bool pin = true;
+  std::string tokens_file;  // empty: --auth=none
+  TlsFiles tls;
+  AccessLimits limits;  // with tokens
   absl::Duration orphan_timeout = absl::Hours(24);
+  absl::Duration retention = absl::InfiniteDuration();
   absl::Duration stream_write_timeout = absl::Seconds(60);
   absl::Duration drain_timeout = absl::Seconds(10);
   absl::Duration heartbeat_interval = absl::Seconds(5);

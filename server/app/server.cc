@@ -77,6 +77,7 @@ absl::Status Server::StartParts(ServerParts parts) {
                FormatBytes(options_.memory_bytes));
 
   metrics_ = std::make_unique<Metrics>(Version());
+  NORMLAB_RETURN_IF_ERROR(StartAuthorizer());
   // Early, so that a taken port is noticed before anything is touched, and the start can be
   // watched.
   NORMLAB_ASSIGN_OR_RETURN(http_,
@@ -89,7 +90,9 @@ absl::Status Server::StartParts(ServerParts parts) {
   http_address_ = http.ToString();
 
   hub_ = std::make_unique<Hub>();
-  NORMLAB_ASSIGN_OR_RETURN(store_, Store::Open({.data_dir = options_.data_dir}));
+  NORMLAB_ASSIGN_OR_RETURN(store_, Store::Open({.data_dir = options_.data_dir,
+                                                .work_dir = options_.work_dir,
+                                                .retention = options_.retention}));
   store_->SetCommitListener(
       [this](const std::string& job_id, int64_t last_sequence, bool terminal) {
         hub_->Published(job_id, last_sequence, terminal);
@@ -142,8 +145,24 @@ absl::Status Server::StartParts(ServerParts parts) {
                              .observer = *metrics_,
                              .pool = *pool_,
                              .stream_pool = *stream_pool_,
-                             .streams = *streams_});
+                             .streams = *streams_,
+                             .authorizer = *authorizer_});
   metrics_->SetSampler([this] { return Sample(); });
+  return absl::OkStatus();
+}
+
+absl::Status Server::StartAuthorizer() {
+  if (options_.tokens_file.empty()) {
+    authorizer_ = std::make_unique<Authorizer>();
+    return absl::OkStatus();
+  }
+  NORMLAB_ASSIGN_OR_RETURN(
+      std::unique_ptr<TokenStore> tokens,
+      TokenStore::Open({.path = options_.tokens_file,
+                        .on_read = [this](bool ok) { metrics_->OnTokensRead(ok); }}));
+  authorizer_ = std::make_unique<Authorizer>(std::move(tokens), options_.limits, *metrics_);
+  spdlog::info("callers need a token of {}{}", options_.tokens_file,
+               options_.tls.enabled() ? ", over TLS" : "");
   return absl::OkStatus();
 }
 
@@ -153,10 +172,11 @@ absl::Status Server::StartListeners() {
   normalization_service_ = std::make_unique<NormalizationService>(*backend_);
   server_service_ = std::make_unique<ServerService>(*backend_);
   NORMLAB_ASSIGN_OR_RETURN(PublicListener listener,
-                           StartPublicListener(options_.listen,
+                           StartPublicListener(options_.listen, options_.tls,
                                                {jobs_service_.get(), normalization_service_.get(),
                                                 server_service_.get()},
                                                metrics_->grpc()));
+  unknown_methods_ = std::move(listener.unknown_methods);
   public_listener_ = std::move(listener.server);
   ListenAddress address = options_.listen;
   address.port = listener.port;

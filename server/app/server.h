@@ -13,6 +13,7 @@
 #include "server/api/backend.h"
 #include "server/api/services.h"
 #include "server/api/stream_registry.h"
+#include "server/api/unknown_methods.h"
 #include "server/api/work_pool.h"
 #include "server/api/worker_service.h"
 #include "server/app/data_dir_lock.h"
@@ -68,6 +69,7 @@ class Server {
   explicit Server(ServerOptions options) : options_(std::move(options)) {}
 
   absl::Status StartParts(ServerParts parts);
+  absl::Status StartAuthorizer();
   absl::Status StartListeners();
   absl::Status WritePortFile();
   ServiceSample Sample();
@@ -86,6 +88,7 @@ class Server {
   // In order of dependence: each uses only those above it, and they go in the opposite order.
   std::unique_ptr<DataDirLock> lock_;
   std::unique_ptr<Metrics> metrics_;
+  std::unique_ptr<Authorizer> authorizer_;
   std::unique_ptr<HttpServer> http_;
   std::unique_ptr<Hub> hub_;
   std::unique_ptr<Store> store_;
@@ -101,6 +104,7 @@ class Server {
   std::unique_ptr<JobsService> jobs_service_;
   std::unique_ptr<NormalizationService> normalization_service_;
   std::unique_ptr<ServerService> server_service_;
+  std::unique_ptr<UnknownMethodsService> unknown_methods_;
   std::unique_ptr<grpc::Server> worker_listener_;
   std::unique_ptr<grpc::Server> public_listener_;
 };

@@ -17,6 +17,7 @@
 
 #include "server/app/byte_size.h"
 #include "server/app/data_dir_lock.h"
+#include "server/app/flag_values.h"
 #include "server/app/flags.h"
 #include "server/app/listen_address.h"
 #include "server/app/machine.h"
@@ -54,6 +55,7 @@ using MachineTest = FolderTest;
 using DataDirLockTest = FolderTest;
 using WorkerSocketTest = FolderTest;
 using OptionsTest = FolderTest;
+using FlagValuesTest = FolderTest;
 
 TEST(ByteSizeTest, ReadsUnitsAndRefusesNonsense) {
   const auto parse = [](const std::string& text) {
@@ -90,6 +92,86 @@ TEST(FlagsTest, HelpShowsEveryFlagOfThisProgram) {
   }
   EXPECT_THAT(help, HasSubstr("--listen=127.0.0.1:7600"));
   EXPECT_THAT(help, HasSubstr("--orphan_timeout=24h"));
+}
+
+TEST_F(FlagValuesTest, EveryFormOfAFlagIsRead) {
+  const auto set = [](std::vector<std::string> arguments) {
+    return std::string(SetFlags(arguments, HelpFlagNames()).message());
+  };
+  const auto value = [](const char* name) {
+    return absl::FindCommandLineFlag(name)->CurrentValue();
+  };
+  EXPECT_EQ(set({"--listen=127.0.0.1:1", "-cores", "3", "--nopin"}), "");
+  EXPECT_EQ(value("listen"), "127.0.0.1:1");
+  EXPECT_EQ(value("cores"), "3");
+  EXPECT_EQ(value("pin"), "false");
+  Write("/flags", "# of this machine\n--cores=2\n\n  --pin  \n");
+  EXPECT_EQ(set({absl::StrCat("--flagfile=", folder_, "/flags"), "--listen=127.0.0.1:2"}), "");
+  EXPECT_EQ(value("cores"), "2");
+  EXPECT_EQ(value("pin"), "true");
+
+  EXPECT_THAT(set({"stray"}), HasSubstr("\"stray\" is not a flag"));
+  EXPECT_THAT(set({"--lsten=x"}), HasSubstr("did you mean --listen?"));
+  EXPECT_THAT(set({"--nosuchthing"}), HasSubstr("--help"));
+  EXPECT_THAT(set({"--cores=many"}), HasSubstr("--cores=many"));
+  EXPECT_THAT(set({"--listen"}), HasSubstr("no value"));
+  EXPECT_THAT(set({"--nolisten"}), HasSubstr("there is no flag --nolisten"));
+  EXPECT_THAT(set({"--flagfile=/no/such/file"}), HasSubstr("/no/such/file"));
+  Write("/loop", absl::StrCat("--flagfile=", folder_, "/loop\n"));
+  EXPECT_THAT(set({absl::StrCat("--flagfile=", folder_, "/loop")}), HasSubstr("one file"));
+  // The flags of libraries are not ours.
+  EXPECT_THAT(set({"--flagfile_recursive=x"}), HasSubstr("there is no flag"));
+  for (const std::string& name : HelpFlagNames()) {
+    absl::CommandLineFlag* flag = absl::FindCommandLineFlag(name);
+    std::string error;
+    ASSERT_TRUE(flag->ParseFrom(flag->DefaultValue(), &error)) << name;
+  }
+}
+
+TEST_F(OptionsTest, NothingLeavesTheMachineWithoutTlsAndTokens) {
+  Write("/tokens", "");
+  const auto why = [this](auto change) {
+    RawOptions raw;
+    raw.data_dir = folder_ + "/data";
+    raw.worker_binary = "/bin/true";
+    raw.auth = "tokens";
+    raw.tokens_file = folder_ + "/tokens";
+    change(raw);
+    return std::string(ResolveOptions(raw).status().message());
+  };
+  EXPECT_EQ(why([](RawOptions& /*raw*/) {}), "");
+  EXPECT_THAT(why([](RawOptions& raw) { raw.listen = "0.0.0.0:7600"; }), HasSubstr("--tls_cert"));
+  EXPECT_EQ(why([](RawOptions& raw) {
+              raw.listen = "0.0.0.0:7600";
+              raw.allow_plaintext = true;
+            }),
+            "");
+  // There is no data of jobs behind it.
+  EXPECT_EQ(why([](RawOptions& raw) { raw.http_listen = "0.0.0.0:7601"; }), "");
+  const auto none = [](RawOptions& raw) {
+    raw.auth = "none";
+    raw.tokens_file.clear();
+    raw.allow_plaintext = true;
+  };
+  EXPECT_EQ(why(none), "");
+  EXPECT_THAT(why([&](RawOptions& raw) {
+                none(raw);
+                raw.listen = "0.0.0.0:7600";
+              }),
+              HasSubstr("--auth=tokens"));
+  EXPECT_THAT(why([&](RawOptions& raw) {
+                none(raw);
+                raw.http_listen = "0.0.0.0:7601";
+              }),
+              HasSubstr("--http_listen"));
+  EXPECT_THAT(why([](RawOptions& raw) { raw.tokens_file.clear(); }), HasSubstr("--tokens_file"));
+  EXPECT_THAT(why([](RawOptions& raw) { raw.auth = "none"; }), HasSubstr("--auth=tokens"));
+  EXPECT_THAT(why([](RawOptions& raw) { raw.auth = "ldap"; }), HasSubstr("ldap"));
+  EXPECT_THAT(why([](RawOptions& raw) { raw.tls.key = "/x"; }), HasSubstr("--tls_cert"));
+  EXPECT_THAT(why([](RawOptions& raw) { raw.requests_per_second = -1; }),
+              HasSubstr("--requests_per_second"));
+  EXPECT_THAT(why([](RawOptions& raw) { raw.streams_per_owner = -1; }),
+              HasSubstr("--streams_per_owner"));
 }
 
 TEST(ListenAddressTest, ResolvesOnceToANumber) {
@@ -159,6 +241,7 @@ TEST_F(OptionsTest, RefusesWhatCannotWork) {
   refused("--auth=tokens", [](RawOptions& raw) { raw.auth = "tokens"; });
   refused("--cores=-1", [](RawOptions& raw) { raw.cores = -1; });
   refused("--cores=100000", [](RawOptions& raw) { raw.cores = 100000; });
+  refused("--retention_days", [](RawOptions& raw) { raw.retention_days = -1; });
   refused("--orphan_timeout", [](RawOptions& raw) { raw.orphan_timeout = absl::ZeroDuration(); });
   refused("no worker program", [](RawOptions& raw) { raw.worker_binary = "/no/such/file"; });
   // Without pinning cores are only places.

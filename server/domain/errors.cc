@@ -48,6 +48,7 @@ void AddResource(absl::Status& status, absl::string_view type, absl::string_view
 }
 
 constexpr absl::string_view kJobType = "normlab.v1.Job";
+constexpr absl::string_view kArtifactType = "normlab.v1.Artifact";
 constexpr absl::Duration kStorageRetry = absl::Seconds(1);
 
 absl::Status WithViolations(absl::string_view error_reason,
@@ -149,6 +150,50 @@ absl::Status RequestIdReused(absl::string_view request_id, absl::string_view job
   return status;
 }
 
+absl::Status RequestedJobDeleted(absl::string_view request_id) {
+  return Make(absl::StatusCode::kNotFound, reason::kJobDeleted,
+              absl::StrCat("request_id ", QuotedForMessage(request_id),
+                           " made a job that has been deleted since; use a new request_id for a "
+                           "new job"));
+}
+
+absl::Status JobNotDeletable(const v1::Job& job) {
+  absl::Status status = Make(absl::StatusCode::kFailedPrecondition, reason::kIllegalTransition,
+                             absl::StrCat(job.name(), " is ", StateName(job.state()),
+                                          "; only a job that has ended or is paused can be "
+                                          "deleted: cancel it first, or delete it with force"),
+                             {{"state", StateName(job.state())}});
+  AddResource(status, kJobType, job.name());
+  return status;
+}
+
+absl::Status ArtifactNotFound(absl::string_view name) {
+  absl::Status status = Make(
+      absl::StatusCode::kNotFound, reason::kArtifactNotFound,
+      absl::StrCat("there is no artifact ", QuotedForMessage(name),
+                   " (a running job keeps its newest checkpoints only); list those that there are "
+                   "with ListArtifacts (normlab artifacts)"));
+  AddResource(status, kArtifactType, name);
+  return status;
+}
+
+absl::Status ArtifactDamaged(absl::string_view name, absl::string_view detail) {
+  absl::Status status =
+      Make(absl::StatusCode::kDataLoss, reason::kArtifactDamaged,
+           absl::StrCat("the file of ", name, " is not there as it was written (", detail,
+                        "); somebody changed the server's work folder: restore it from a backup, "
+                        "or run the job again, which gives the same weights"));
+  AddResource(status, kArtifactType, name);
+  return status;
+}
+
+absl::Status OffsetOutOfRange(int64_t offset, int64_t bytes) {
+  return Make(absl::StatusCode::kOutOfRange, reason::kOffsetOutOfRange,
+              absl::StrCat("offset ", offset, " is beyond the end of the file, which has ", bytes,
+                           " bytes; start again from 0"),
+              {{"bytes", absl::StrCat(bytes)}});
+}
+
 absl::Status JobIdTaken(absl::string_view job_name) {
   absl::Status status =
       Make(absl::StatusCode::kAlreadyExists, reason::kJobIdTaken,
@@ -190,24 +235,6 @@ FieldViolation DoesNotFitViolation(absl::string_view field,
   return {std::string(field),
           absl::StrCat("needs ", needed, counted ? " " : " of ", what, " and the server has ",
                        limit, " for jobs, so it could never start; ", remedy)};
-}
-
-absl::Status DoesNotFit(absl::string_view field,
-                        absl::string_view what,
-                        absl::string_view needed,
-                        absl::string_view limit,
-                        absl::string_view remedy) {
-  const FieldViolation violation = DoesNotFitViolation(field, what, needed, limit, remedy);
-  google::rpc::BadRequest bad_request;
-  bad_request.add_field_violations()->set_field(violation.field);
-  bad_request.mutable_field_violations(0)->set_description(violation.description);
-  absl::Status status = Make(absl::StatusCode::kInvalidArgument, reason::kDoesNotFit,
-                             absl::StrCat(violation.field, ": ", violation.description),
-                             {{"resource", std::string(what)},
-                              {"needed", std::string(needed)},
-                              {"limit", std::string(limit)}});
-  AddDetail(status, bad_request);
-  return status;
 }
 
 absl::Status Overloaded(absl::Duration retry_after) {
@@ -338,10 +365,27 @@ absl::Status HelperTimeout(absl::Duration limit) {
                            "server is less busy"));
 }
 
+absl::Status DataNotReadInTime(absl::Duration limit) {
+  return Make(absl::StatusCode::kDeadlineExceeded, reason::kHelperTimeout,
+              absl::StrCat("the job's data files could not be looked at within ",
+                           absl::FormatDuration(limit),
+                           "; try again, and if it happens again look at the disk they lie on"));
+}
+
 absl::Status InternalError(absl::string_view detail) {
   return Make(
       absl::StatusCode::kInternal, reason::kInternal,
       absl::StrCat("a bug in the server: ", detail, "; please report it with the server's log"));
+}
+
+absl::Status WithReason(absl::Status status) {
+  if (!status.ok() && ReasonOf(status).empty()) {
+    google::rpc::ErrorInfo info;
+    info.set_reason(std::string(reason::kUnspecified));
+    info.set_domain(std::string(kErrorDomain));
+    AddDetail(status, info);
+  }
+  return status;
 }
 
 std::string ReasonOf(const absl::Status& status) {

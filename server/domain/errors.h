@@ -30,10 +30,13 @@ inline constexpr absl::string_view kInvalidPageToken = "INVALID_PAGE_TOKEN";
 inline constexpr absl::string_view kJobNotFound = "JOB_NOT_FOUND";
 inline constexpr absl::string_view kSeriesNotFound = "SERIES_NOT_FOUND";
 inline constexpr absl::string_view kRequestIdReused = "REQUEST_ID_REUSED";
+inline constexpr absl::string_view kJobDeleted = "JOB_DELETED";
+inline constexpr absl::string_view kArtifactNotFound = "ARTIFACT_NOT_FOUND";
+inline constexpr absl::string_view kArtifactDamaged = "ARTIFACT_DAMAGED";
+inline constexpr absl::string_view kOffsetOutOfRange = "OFFSET_OUT_OF_RANGE";
 inline constexpr absl::string_view kJobIdTaken = "JOB_ID_TAKEN";
 inline constexpr absl::string_view kJobTerminal = "JOB_TERMINAL";
 inline constexpr absl::string_view kIllegalTransition = "ILLEGAL_TRANSITION";
-inline constexpr absl::string_view kDoesNotFit = "DOES_NOT_FIT";
 inline constexpr absl::string_view kOverloaded = "OVERLOADED";
 inline constexpr absl::string_view kShuttingDown = "SHUTTING_DOWN";
 inline constexpr absl::string_view kSequenceOutOfRange = "SEQUENCE_OUT_OF_RANGE";
@@ -50,6 +53,7 @@ inline constexpr absl::string_view kTensorTooLarge = "TENSOR_TOO_LARGE";
 inline constexpr absl::string_view kHelperCrashed = "HELPER_CRASHED";
 inline constexpr absl::string_view kHelperTimeout = "HELPER_TIMEOUT";
 inline constexpr absl::string_view kInternal = "INTERNAL";
+inline constexpr absl::string_view kUnspecified = "UNSPECIFIED";
 }  // namespace reason
 
 struct FieldViolation {
@@ -74,6 +78,16 @@ absl::Status SeriesNotFound(absl::string_view job_name,
                             const std::vector<std::string>& existing);
 // ALREADY_EXISTS: the request_id was used for another body; names the job it made.
 absl::Status RequestIdReused(absl::string_view request_id, absl::string_view job_name);
+// NOT_FOUND: the job that this request_id made was deleted since.
+absl::Status RequestedJobDeleted(absl::string_view request_id);
+// FAILED_PRECONDITION: only a terminal or paused job can be deleted.
+absl::Status JobNotDeletable(const v1::Job& job);
+// NOT_FOUND: no artifact of this name, or one whose file the worker has replaced since.
+absl::Status ArtifactNotFound(absl::string_view name);
+// DATA_LOSS: the file of an artifact is gone or is not what was written.
+absl::Status ArtifactDamaged(absl::string_view name, absl::string_view detail);
+// OUT_OF_RANGE: a position beyond the end of a file.
+absl::Status OffsetOutOfRange(int64_t offset, int64_t bytes);
 // ALREADY_EXISTS.
 absl::Status JobIdTaken(absl::string_view job_name);
 // FAILED_PRECONDITION: the job has ended.
@@ -83,19 +97,13 @@ absl::Status AlreadyTerminal(const v1::Job& job);
 absl::Status IllegalTransition(const v1::Job& job,
                                absl::string_view verb,
                                absl::string_view allowed);
-// INVALID_ARGUMENT on `field`: needs more of `what` ("memory", "cores") than the server will ever
-// have. Amounts with their units as people read them; `remedy` is a sentence. For several at once
-// collect FieldViolations for InvalidSpec.
+// For InvalidSpec: `field` needs more of `what` ("memory", "cores") than the server will ever have.
+// Amounts with their units as people read them; `remedy` is a sentence.
 FieldViolation DoesNotFitViolation(absl::string_view field,
                                    absl::string_view what,
                                    absl::string_view needed,
                                    absl::string_view limit,
                                    absl::string_view remedy);
-absl::Status DoesNotFit(absl::string_view field,
-                        absl::string_view what,
-                        absl::string_view needed,
-                        absl::string_view limit,
-                        absl::string_view remedy);
 // RESOURCE_EXHAUSTED with RetryInfo.
 absl::Status Overloaded(absl::Duration retry_after);
 // UNAVAILABLE with RetryInfo.
@@ -126,8 +134,14 @@ absl::Status TensorTooLarge(absl::string_view field, int64_t max_values);
 absl::Status HelperCrashed(absl::string_view detail);
 // DEADLINE_EXCEEDED: the process that works on requests had no answer in time.
 absl::Status HelperTimeout(absl::Duration limit);
+// The same for a job's data files.
+absl::Status DataNotReadInTime(absl::Duration limit);
 // INTERNAL: a bug of ours.
 absl::Status InternalError(absl::string_view detail);
+
+// The same status with an ErrorInfo if it had none, reason kUnspecified: what leaves the server always
+// has one. OK stays OK.
+absl::Status WithReason(absl::Status status);
 
 // Attaches a google.rpc detail message to a status.
 template <typename Detail>

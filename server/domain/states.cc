@@ -31,7 +31,16 @@ std::string FailureReasonName(v1::FailureReason::Kind reason) {
 }
 
 bool UsesUpRetry(v1::FailureReason::Kind reason) {
-  return reason != v1::FailureReason::SERVER_LOST;
+  switch (reason) {
+    case v1::FailureReason::SERVER_LOST:
+    case v1::FailureReason::PAUSED:
+    case v1::FailureReason::SERVER_DRAINED:
+    case v1::FailureReason::PREEMPTED:
+    case v1::FailureReason::NODE_FAILED:
+      return false;
+    default:
+      return true;
+  }
 }
 
 }  // namespace normlab::server

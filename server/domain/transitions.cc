@@ -27,6 +27,10 @@ void ChangeState(v1::Job& job,
   if (IsTerminal(state)) {
     *job.mutable_end_time() = ToTimestamp(now);
   }
+  if (!IsActive(state)) {
+    // Has taken effect, or never will.
+    job.clear_pause_request_time();
+  }
   v1::StateChange& change = *records.emplace_back().mutable_state();
   change.set_state(state);
   *change.mutable_time() = ToTimestamp(now);
@@ -39,20 +43,24 @@ void EndAttempt(v1::Job& job, const v1::Failure* failure, absl::Time now) {
   v1::Attempt& attempt = *job.mutable_attempts()->rbegin();
   attempt.set_state(v1::Attempt::ENDED);
   *attempt.mutable_end_time() = ToTimestamp(now);
+  const absl::Duration held = now - FromTimestamp(attempt.start_time());
+  // The wall clock may have been set back.
+  attempt.set_core_seconds(std::max(absl::ToDoubleSeconds(held), 0.0) * attempt.cores_size());
   if (failure != nullptr) {
     *attempt.mutable_failure() = *failure;
   }
   job.mutable_progress()->set_examples_per_second(0);
 }
 
-// Attempts at the end of the list that were lost with the server and brought no new checkpoint.
+// Attempts at the end of the list that the service took away and that brought no new checkpoint.
 int LossesInARow(const v1::Job& job) {
   int losses = 0;
   for (auto it = job.attempts().rbegin(); it != job.attempts().rend(); ++it) {
     if (UsesUpRetry(it->failure().reason()) || it->checkpoint_step() > it->start_step()) {
       break;
     }
-    ++losses;
+    // What a person asked for is no loss, however often.
+    losses += it->failure().reason() == v1::FailureReason::PAUSED ? 0 : 1;
   }
   return losses;
 }
@@ -70,14 +78,19 @@ void FailOrRequeue(v1::Job& job, const v1::Failure& failure, absl::Time now, Rec
                 now, records);
     return;
   }
+  const bool own_fault = UsesUpRetry(failure.reason());
+  const bool as_asked = failure.reason() == v1::FailureReason::PAUSED ||
+                        failure.reason() == v1::FailureReason::SERVER_DRAINED;
   records.push_back(
-      LogRecord(v1::LogLine::ERROR,
+      LogRecord(own_fault  ? v1::LogLine::ERROR
+                : as_asked ? v1::LogLine::INFO
+                           : v1::LogLine::WARNING,
                 absl::StrCat("attempt ", number, " ended: ", FailureReasonName(failure.reason()),
                              failure.message().empty() ? "" : ": ", failure.message()),
                 number, now));
   const int32_t max_retries = job.spec().max_retries();
   std::string how;
-  if (UsesUpRetry(failure.reason())) {
+  if (own_fault) {
     const int used = RetriesUsed(job);
     if (used > max_retries) {
       Fail(job, failure, now, records);
@@ -86,7 +99,7 @@ void FailOrRequeue(v1::Job& job, const v1::Failure& failure, absl::Time now, Rec
     how = absl::StrCat("retry ", used, " of ", max_retries);
   } else {
     const int losses = LossesInARow(job);
-    if (losses > kMaxLossesInARow) {
+    if (losses > kMaxLossesInARow && !job.has_pause_request_time()) {
       v1::Failure last = failure;
       last.set_message(absl::StrCat(failure.message(), failure.message().empty() ? "" : " ",
                                     "This happened ", losses,
@@ -107,11 +120,18 @@ void FailOrRequeue(v1::Job& job, const v1::Failure& failure, absl::Time now, Rec
   if (step == 0) {
     progress.set_epoch(0);
   }
+  const std::string from = absl::StrCat(
+      "the next attempt starts from ",
+      step == 0 ? std::string("the beginning") : absl::StrCat("the checkpoint at step ", step));
+  if (job.has_pause_request_time()) {
+    // Also after a crash: what is lost is repeated, and a person wants the job to rest.
+    ChangeState(job, v1::Job::PAUSED, absl::StrCat("paused; ", from), failure.reason(), now,
+                records);
+    return;
+  }
   ChangeState(job, v1::Job::QUEUED,
               absl::StrCat("queued again after ", FailureReasonName(failure.reason()), " (", how,
-                           "); the next attempt starts from ",
-                           step == 0 ? std::string("the beginning")
-                                     : absl::StrCat("the checkpoint at step ", step)),
+                           "); ", from),
               failure.reason(), now, records);
 }
 
@@ -134,6 +154,7 @@ void InitializeQueued(v1::Job& job, absl::Time now, std::vector<v1::Segment>& re
   job.clear_start_time();
   job.clear_end_time();
   job.clear_cancel_request_time();
+  job.clear_pause_request_time();
   job.clear_last_sequence();
   ChangeState(job, v1::Job::QUEUED, "accepted", v1::FailureReason::FAILURE_REASON_UNSPECIFIED, now,
               records);
@@ -194,14 +215,18 @@ absl::Status MarkRunning(v1::Job& job,
 absl::Status RequestCancel(v1::Job& job, absl::Time now, std::vector<v1::Segment>& records) {
   switch (job.state()) {
     case v1::Job::QUEUED:
+    case v1::Job::PAUSED:
       *job.mutable_cancel_request_time() = ToTimestamp(now);
-      ChangeState(job, v1::Job::CANCELLED, "cancelled while it waited",
+      ChangeState(job, v1::Job::CANCELLED,
+                  job.state() == v1::Job::QUEUED ? "cancelled while it waited"
+                                                 : "cancelled while it was paused",
                   v1::FailureReason::FAILURE_REASON_UNSPECIFIED, now, records);
       return absl::OkStatus();
     case v1::Job::STARTING:
     case v1::Job::RUNNING:
       if (!job.has_cancel_request_time()) {
         *job.mutable_cancel_request_time() = ToTimestamp(now);
+        job.clear_pause_request_time();
         records.push_back(LogRecord(v1::LogLine::INFO,
                                     "cancellation requested; ends after the current step", 0, now));
       }
@@ -211,8 +236,63 @@ absl::Status RequestCancel(v1::Job& job, absl::Time now, std::vector<v1::Segment
     default:
       return IsTerminal(job.state())
                  ? AlreadyTerminal(job)
-                 : IllegalTransition(job, "cancel", "QUEUED, STARTING or RUNNING");
+                 : IllegalTransition(job, "cancel", "QUEUED, STARTING, RUNNING or PAUSED");
   }
+}
+
+absl::Status RequestPause(v1::Job& job, absl::Time now, std::vector<v1::Segment>& records) {
+  switch (job.state()) {
+    case v1::Job::QUEUED:
+      ChangeState(job, v1::Job::PAUSED, "paused while it waited",
+                  v1::FailureReason::FAILURE_REASON_UNSPECIFIED, now, records);
+      return absl::OkStatus();
+    case v1::Job::STARTING:
+    case v1::Job::RUNNING:
+      if (job.has_cancel_request_time()) {
+        return IllegalTransition(job, "pause", "not being cancelled, which this job is");
+      }
+      if (!job.has_pause_request_time()) {
+        *job.mutable_pause_request_time() = ToTimestamp(now);
+        records.push_back(LogRecord(
+            v1::LogLine::INFO,
+            "pause requested; takes effect with a checkpoint after the current step", 0, now));
+      }
+      return absl::OkStatus();
+    case v1::Job::PAUSED:
+      return absl::OkStatus();
+    default:
+      return IsTerminal(job.state())
+                 ? AlreadyTerminal(job)
+                 : IllegalTransition(job, "pause", "QUEUED, STARTING or RUNNING");
+  }
+}
+
+absl::Status RequestResume(v1::Job& job, absl::Time now, std::vector<v1::Segment>& records) {
+  if (job.state() == v1::Job::PAUSED) {
+    const int64_t step = FindLastCheckpoint(job).step;
+    ChangeState(
+        job, v1::Job::QUEUED,
+        step == 0
+            ? std::string("resumed")
+            : absl::StrCat("resumed; the next attempt starts from the checkpoint at step ", step),
+        v1::FailureReason::FAILURE_REASON_UNSPECIFIED, now, records);
+    return absl::OkStatus();
+  }
+  if (IsActive(job.state()) && job.has_pause_request_time()) {
+    job.clear_pause_request_time();
+    records.push_back(LogRecord(v1::LogLine::INFO, "the pause was taken back", 0, now));
+    return absl::OkStatus();
+  }
+  return IsTerminal(job.state()) ? AlreadyTerminal(job)
+                                 : IllegalTransition(job, "resume", "PAUSED or pausing");
+}
+
+absl::Status CheckDeletable(const v1::Job& job, bool force) {
+  if (force || IsTerminal(job.state()) || job.state() == v1::Job::PAUSED) {
+    return absl::OkStatus();
+  }
+  return IllegalTransition(job, "delete",
+                           "PAUSED or has ended (cancel it first, or delete it with force)");
 }
 
 absl::Status FinishAttempt(v1::Job& job,
@@ -245,6 +325,19 @@ absl::Status FinishAttempt(v1::Job& job,
           job.has_cancel_request_time() ? "cancelled" : "the worker was told to stop from outside",
           v1::FailureReason::FAILURE_REASON_UNSPECIFIED, now, records);
       return absl::OkStatus();
+    case v1::Job::PAUSED: {
+      v1::Failure reason = outcome.failure();
+      if (reason.reason() == v1::FailureReason::FAILURE_REASON_UNSPECIFIED) {
+        reason.set_reason(v1::FailureReason::PAUSED);
+      }
+      if (UsesUpRetry(reason.reason())) {
+        return InvalidReport(
+            absl::StrCat("outcome PAUSED for ", FailureReasonName(reason.reason())));
+      }
+      EndAttempt(job, &reason, now);
+      FailOrRequeue(job, reason, now, records);
+      return absl::OkStatus();
+    }
     case v1::Job::FAILED:
       if (outcome.failure().reason() == v1::FailureReason::FAILURE_REASON_UNSPECIFIED) {
         return InvalidReport("outcome FAILED without a reason");
@@ -253,8 +346,9 @@ absl::Status FinishAttempt(v1::Job& job,
       FailOrRequeue(job, outcome.failure(), now, records);
       return absl::OkStatus();
     default:
-      return InvalidReport(absl::StrCat("outcome ", StateName(outcome.state()),
-                                        " is not SUCCEEDED, DIVERGED, CANCELLED or FAILED"));
+      return InvalidReport(
+          absl::StrCat("outcome ", StateName(outcome.state()),
+                       " is not SUCCEEDED, DIVERGED, CANCELLED, FAILED or PAUSED"));
   }
 }
 

@@ -42,13 +42,29 @@ absl::Status MarkRunning(v1::Job& job,
                          absl::Time now,
                          std::vector<v1::Segment>& records);
 
-// QUEUED -> CANCELLED at once. STARTING and RUNNING: sets cancel_request_time (again: no change).
-// CANCELLED: OK, no change. Otherwise FAILED_PRECONDITION (JOB_TERMINAL).
+// QUEUED and PAUSED -> CANCELLED at once. STARTING and RUNNING: sets cancel_request_time (again: no
+// change) and drops a pause that was asked for. CANCELLED: OK, no change. Otherwise
+// FAILED_PRECONDITION (JOB_TERMINAL).
 absl::Status RequestCancel(v1::Job& job, absl::Time now, std::vector<v1::Segment>& records);
 
+// QUEUED -> PAUSED at once. STARTING and RUNNING: sets pause_request_time (again: no change); the end
+// of the attempt, however it comes, makes the job PAUSED. PAUSED: OK, no change.
+// FAILED_PRECONDITION: it is being cancelled (ILLEGAL_TRANSITION), or terminal (JOB_TERMINAL).
+absl::Status RequestPause(v1::Job& job, absl::Time now, std::vector<v1::Segment>& records);
+
+// PAUSED -> QUEUED. STARTING and RUNNING with a pause that has not taken effect: takes it back; an
+// attempt that was told to stop already ends all the same, and the job is QUEUED again then.
+// FAILED_PRECONDITION (ILLEGAL_TRANSITION, JOB_TERMINAL): neither.
+absl::Status RequestResume(v1::Job& job, absl::Time now, std::vector<v1::Segment>& records);
+
+// OK when the job may be deleted: terminal, PAUSED, or any with `force`. Otherwise
+// FAILED_PRECONDITION (ILLEGAL_TRANSITION).
+absl::Status CheckDeletable(const v1::Job& job, bool force);
+
 // The worker's own outcome: SUCCEEDED and DIVERGED with a result, CANCELLED, or FAILED, after which
-// the job is QUEUED again while it has retries left. INVALID_ARGUMENT (INVALID_REPORT): any other
-// state, or FAILED without a reason.
+// the job is QUEUED again while it has retries left. PAUSED (ended after a checkpoint, as asked):
+// CANCELLED or PAUSED if that is wished, else QUEUED again. INVALID_ARGUMENT (INVALID_REPORT): any
+// other state, FAILED without a reason, PAUSED with a reason that is a fault.
 absl::Status FinishAttempt(v1::Job& job,
                            int32_t attempt,
                            const v1::Outcome& outcome,
@@ -57,8 +73,8 @@ absl::Status FinishAttempt(v1::Job& job,
 
 // The attempt ended without an outcome. A cancellation that was asked for makes the job CANCELLED;
 // a failure of its own (UsesUpRetry(failure.reason())) QUEUED while it has retries left;
-// SERVER_LOST QUEUED up to kMaxLossesInARow times without a new checkpoint; else FAILED with
-// `failure`. FAILED_PRECONDITION when the attempt is not the job's current one.
+// other reasons (SERVER_LOST, SERVER_DRAINED, ...) QUEUED up to kMaxLossesInARow times without a new
+// checkpoint; else FAILED with `failure`. A job that is to pause becomes PAUSED instead of QUEUED. FAILED_PRECONDITION when the attempt is not the job's current one.
 absl::Status LoseAttempt(v1::Job& job,
                          int32_t attempt,
                          const v1::Failure& failure,

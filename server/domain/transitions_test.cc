@@ -1,9 +1,14 @@
 #include "server/domain/transitions.h"
 
+#include <algorithm>
+#include <fstream>
 #include <functional>
+#include <iterator>
+#include <map>
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -53,112 +58,229 @@ v1::Job JobIn(v1::Job::State state, int max_retries = 0) {
   if (state == v1::Job::RUNNING) {
     return job;
   }
+  if (state == v1::Job::PAUSED) {
+    EXPECT_TRUE(RequestPause(job, kNow, records).ok());
+  }
   EXPECT_TRUE(FinishAttempt(job, 1, OutcomeOf(state), kNow, records).ok());
   EXPECT_EQ(job.state(), state);
   return job;
 }
 
-constexpr v1::Job::State kStates[] = {v1::Job::QUEUED,    v1::Job::STARTING, v1::Job::RUNNING,
-                                      v1::Job::SUCCEEDED, v1::Job::DIVERGED, v1::Job::FAILED,
-                                      v1::Job::CANCELLED};
-// Of the table below: refused.
-constexpr v1::Job::State kRefused = v1::Job::STATE_UNSPECIFIED;
+// Everything that decides what a verb does: the state, and what was asked for that has not happened.
+struct Condition {
+  const char* name;  // as Describe has it
+  v1::Job::State state;
+  bool cancelling = false;
+  bool pausing = false;
+};
+constexpr Condition kConditions[] = {
+    {"QUEUED", v1::Job::QUEUED},
+    {"STARTING", v1::Job::STARTING},
+    {"STARTING, cancelling", v1::Job::STARTING, true},
+    {"STARTING, pausing", v1::Job::STARTING, false, true},
+    {"RUNNING", v1::Job::RUNNING},
+    {"RUNNING, cancelling", v1::Job::RUNNING, true},
+    {"RUNNING, pausing", v1::Job::RUNNING, false, true},
+    {"PAUSED", v1::Job::PAUSED},
+    {"SUCCEEDED", v1::Job::SUCCEEDED},
+    {"DIVERGED", v1::Job::DIVERGED},
+    {"FAILED", v1::Job::FAILED},
+    {"CANCELLED", v1::Job::CANCELLED},
+};
+
+v1::Job JobIn(const Condition& condition) {
+  v1::Job job = JobIn(condition.state);
+  std::vector<v1::Segment> records;
+  if (condition.cancelling) {
+    EXPECT_TRUE(RequestCancel(job, kNow, records).ok());
+  }
+  if (condition.pausing) {
+    EXPECT_TRUE(RequestPause(job, kNow, records).ok());
+  }
+  return job;
+}
+
+std::string Describe(const v1::Job& job) {
+  std::string text = StateName(job.state());
+  if (job.has_cancel_request_time() && !IsTerminal(job.state())) {
+    text += ", cancelling";
+  }
+  if (job.has_pause_request_time()) {
+    text += ", pausing";
+  }
+  return text;
+}
 
 struct Verb {
   const char* name;
   std::function<absl::Status(v1::Job&, std::vector<v1::Segment>&)> apply;
-  // The state afterwards, in the order of kStates.
-  v1::Job::State expected[7];
+  // What the job is afterwards, by what it was before; refused where nothing is named.
+  std::map<std::string, std::string> expected;
 };
 
+// The same for a live attempt whatever was asked for; or by what was.
+std::map<std::string, std::string> Active(const std::string& plain,
+                                          const std::string& cancelling,
+                                          const std::string& pausing) {
+  return {{"STARTING", plain}, {"STARTING, cancelling", cancelling}, {"STARTING, pausing", pausing},
+          {"RUNNING", plain},  {"RUNNING, cancelling", cancelling},  {"RUNNING, pausing", pausing}};
+}
+
 const std::vector<Verb>& Verbs() {
-  constexpr auto N = kRefused;
   static const std::vector<Verb> verbs = {
-      {"begin",
-       [](auto& j, auto& r) { return BeginAttempt(j, {0}, 1, 0, kNow, r); },
-       {v1::Job::STARTING, N, N, N, N, N, N}},
-      {"running",
-       [](auto& j, auto& r) { return MarkRunning(j, 1, kNow, r); },
-       {N, v1::Job::RUNNING, v1::Job::RUNNING, N, N, N, N}},
-      {"running under another attempt",
-       [](auto& j, auto& r) { return MarkRunning(j, 2, kNow, r); },
-       {N, N, N, N, N, N, N}},
       {"cancel",
        [](auto& j, auto& r) { return RequestCancel(j, kNow, r); },
-       {v1::Job::CANCELLED, v1::Job::STARTING, v1::Job::RUNNING, N, N, N, v1::Job::CANCELLED}},
+       {{"QUEUED", "CANCELLED"},
+        {"STARTING", "STARTING, cancelling"},
+        {"STARTING, cancelling", "STARTING, cancelling"},
+        {"STARTING, pausing", "STARTING, cancelling"},
+        {"RUNNING", "RUNNING, cancelling"},
+        {"RUNNING, cancelling", "RUNNING, cancelling"},
+        {"RUNNING, pausing", "RUNNING, cancelling"},
+        {"PAUSED", "CANCELLED"},
+        {"CANCELLED", "CANCELLED"}}},
+      {"pause",
+       [](auto& j, auto& r) { return RequestPause(j, kNow, r); },
+       {{"QUEUED", "PAUSED"},
+        {"STARTING", "STARTING, pausing"},
+        {"STARTING, pausing", "STARTING, pausing"},
+        {"RUNNING", "RUNNING, pausing"},
+        {"RUNNING, pausing", "RUNNING, pausing"},
+        {"PAUSED", "PAUSED"}}},
+      {"resume",
+       [](auto& j, auto& r) { return RequestResume(j, kNow, r); },
+       {{"STARTING, pausing", "STARTING"}, {"RUNNING, pausing", "RUNNING"}, {"PAUSED", "QUEUED"}}},
+      {"delete",
+       [](auto& j, auto&) { return CheckDeletable(j, false); },
+       {{"PAUSED", "PAUSED"},
+        {"SUCCEEDED", "SUCCEEDED"},
+        {"DIVERGED", "DIVERGED"},
+        {"FAILED", "FAILED"},
+        {"CANCELLED", "CANCELLED"}}},
+      {"begin",
+       [](auto& j, auto& r) { return BeginAttempt(j, {0}, 1, 0, kNow, r); },
+       {{"QUEUED", "STARTING"}}},
+      {"running", [](auto& j, auto& r) { return MarkRunning(j, 1, kNow, r); },
+       Active("RUNNING", "RUNNING, cancelling", "RUNNING, pausing")},
+      {"running under another attempt",
+       [](auto& j, auto& r) { return MarkRunning(j, 2, kNow, r); },
+       {}},
       {"succeed",
        [](auto& j, auto& r) { return FinishAttempt(j, 1, OutcomeOf(v1::Job::SUCCEEDED), kNow, r); },
-       {N, v1::Job::SUCCEEDED, v1::Job::SUCCEEDED, N, N, N, N}},
+       Active("SUCCEEDED", "SUCCEEDED", "SUCCEEDED")},
       {"diverge",
        [](auto& j, auto& r) { return FinishAttempt(j, 1, OutcomeOf(v1::Job::DIVERGED), kNow, r); },
-       {N, v1::Job::DIVERGED, v1::Job::DIVERGED, N, N, N, N}},
+       Active("DIVERGED", "DIVERGED", "DIVERGED")},
       {"fail",
        [](auto& j, auto& r) { return FinishAttempt(j, 1, OutcomeOf(v1::Job::FAILED), kNow, r); },
-       {N, v1::Job::FAILED, v1::Job::FAILED, N, N, N, N}},
+       Active("FAILED", "CANCELLED", "FAILED")},
       {"stop",
        [](auto& j, auto& r) { return FinishAttempt(j, 1, OutcomeOf(v1::Job::CANCELLED), kNow, r); },
-       {N, v1::Job::CANCELLED, v1::Job::CANCELLED, N, N, N, N}},
+       Active("CANCELLED", "CANCELLED", "CANCELLED")},
+      {"stop after a checkpoint",
+       [](auto& j, auto& r) { return FinishAttempt(j, 1, OutcomeOf(v1::Job::PAUSED), kNow, r); },
+       Active("QUEUED", "CANCELLED", "PAUSED")},
+      {"stop after a checkpoint for a drain",
+       [](auto& j, auto& r) {
+         v1::Outcome outcome = OutcomeOf(v1::Job::PAUSED);
+         *outcome.mutable_failure() = Failure(v1::FailureReason::SERVER_DRAINED);
+         return FinishAttempt(j, 1, outcome, kNow, r);
+       },
+       Active("QUEUED", "CANCELLED", "PAUSED")},
+      {"stop after a checkpoint for a fault, which is no reason",
+       [](auto& j, auto& r) {
+         v1::Outcome outcome = OutcomeOf(v1::Job::PAUSED);
+         *outcome.mutable_failure() = Failure(v1::FailureReason::DATA_ERROR);
+         return FinishAttempt(j, 1, outcome, kNow, r);
+       },
+       {}},
       {"outcome that is none",
        [](auto& j, auto& r) { return FinishAttempt(j, 1, OutcomeOf(v1::Job::RUNNING), kNow, r); },
-       {N, N, N, N, N, N, N}},
+       {}},
       {"crash",
        [](auto& j, auto& r) {
          return LoseAttempt(j, 1, Failure(v1::FailureReason::WORKER_CRASHED), kNow, r);
        },
-       {N, v1::Job::FAILED, v1::Job::FAILED, N, N, N, N}},
+       Active("FAILED", "CANCELLED", "FAILED")},
       {"server lost",
        [](auto& j, auto& r) {
          return LoseAttempt(j, 1, Failure(v1::FailureReason::SERVER_LOST), kNow, r);
        },
-       {N, v1::Job::QUEUED, v1::Job::QUEUED, N, N, N, N}},
+       Active("QUEUED", "CANCELLED", "PAUSED")},
       {"fail queued",
        [](auto& j, auto& r) {
          return FailQueued(j, Failure(v1::FailureReason::DATA_ERROR), kNow, r);
        },
-       {v1::Job::FAILED, N, N, N, N, N, N}},
+       {{"QUEUED", "FAILED"}}},
   };
   return verbs;
 }
 
 TEST(TransitionsTest, EveryStateAndVerb) {
   for (const Verb& verb : Verbs()) {
-    for (int i = 0; i < 7; ++i) {
-      SCOPED_TRACE(std::string(verb.name) + " in " + StateName(kStates[i]));
-      v1::Job job = JobIn(kStates[i]);
-      const std::string before = job.SerializeAsString();
+    for (const Condition& condition : kConditions) {
+      SCOPED_TRACE(std::string(verb.name) + " while " + condition.name);
+      v1::Job job = JobIn(condition);
+      ASSERT_EQ(Describe(job), condition.name);
+      const v1::Job before = job;
       std::vector<v1::Segment> records;
       const absl::Status status = verb.apply(job, records);
-      if (verb.expected[i] == kRefused) {
+      const auto expected = verb.expected.find(condition.name);
+      if (expected == verb.expected.end()) {
         EXPECT_TRUE(status.code() == absl::StatusCode::kFailedPrecondition ||
                     status.code() == absl::StatusCode::kInvalidArgument)
             << status;
         EXPECT_FALSE(ReasonOf(status).empty());
-        EXPECT_EQ(job.SerializeAsString(), before);
+        EXPECT_EQ(job.SerializeAsString(), before.SerializeAsString());
         EXPECT_TRUE(records.empty());
         continue;
       }
       ASSERT_TRUE(status.ok()) << status;
-      EXPECT_EQ(job.state(), verb.expected[i]);
-      if (job.state() != kStates[i]) {
-        // Exactly one state change, and it is the last record.
-        ASSERT_FALSE(records.empty());
+      EXPECT_EQ(Describe(job), expected->second);
+      int changes = 0;
+      for (const v1::Segment& record : records) {
+        changes += record.has_state();
+      }
+      EXPECT_EQ(changes, job.state() == before.state() ? 0 : 1);
+      if (changes == 1) {
+        // The state change is the last record.
         EXPECT_EQ(records.back().state().state(), job.state());
-        int changes = 0;
-        for (const v1::Segment& record : records) {
-          changes += record.has_state();
-        }
-        EXPECT_EQ(changes, 1);
       }
       EXPECT_EQ(job.has_end_time(), IsTerminal(job.state()));
       EXPECT_EQ(job.has_failure(), job.state() == v1::Job::FAILED);
       EXPECT_EQ(job.has_result(),
                 job.state() == v1::Job::SUCCEEDED || job.state() == v1::Job::DIVERGED);
-      if (IsActive(kStates[i]) && !IsActive(job.state())) {
+      if (IsActive(before.state()) && !IsActive(job.state())) {
         EXPECT_EQ(job.attempts(0).state(), v1::Attempt::ENDED);
         EXPECT_TRUE(job.attempts(0).has_end_time());
         EXPECT_FALSE(IsCurrentAttempt(job, 1));
       }
     }
+  }
+}
+
+// The table for people, made of the same facts: what each verb of the API does to each job.
+TEST(TransitionsTest, TheTableInTheDocumentationIsTrue) {
+  std::ifstream file(NORMLAB_JOBS_PAGE);
+  const std::string page((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  ASSERT_FALSE(page.empty()) << NORMLAB_JOBS_PAGE;
+  for (const Condition& condition : kConditions) {
+    std::string row = absl::StrCat("| ", condition.name);
+    for (const char* name : {"cancel", "pause", "resume", "delete"}) {
+      const auto verb = std::find_if(Verbs().begin(), Verbs().end(), [&](const Verb& candidate) {
+        return candidate.name == std::string(name);
+      });
+      v1::Job job = JobIn(condition);
+      std::vector<v1::Segment> records;
+      const bool allowed = verb->apply(job, records).ok();
+      const std::string after = std::string(name) == "delete" ? "gone" : Describe(job);
+      absl::StrAppend(&row, " | ",
+                      !allowed                  ? "refused"
+                      : after == condition.name ? "no change"
+                                                : after);
+    }
+    row += " |";
+    EXPECT_THAT(page, HasSubstr(row));
   }
 }
 
@@ -248,6 +370,66 @@ TEST(TransitionsTest, StartTimeIsThatOfTheFirstAttemptThatRan) {
   EXPECT_EQ(FromTimestamp(job.start_time()), kNow);
   EXPECT_FALSE(IsCurrentAttempt(job, 1));
   EXPECT_TRUE(IsCurrentAttempt(job, 2));
+}
+
+TEST(TransitionsTest, PausingIsNoLossHoweverOften) {
+  v1::Job job = JobIn(v1::Job::QUEUED);
+  std::vector<v1::Segment> records;
+  for (int attempt = 1; attempt <= 3 * kMaxLossesInARow; ++attempt) {
+    ASSERT_TRUE(BeginAttempt(job, {0}, 1, 0, kNow, records).ok());
+    // Every other pause is taken back too late.
+    if (attempt % 2 == 0) {
+      ASSERT_TRUE(RequestPause(job, kNow, records).ok());
+    }
+    ASSERT_TRUE(FinishAttempt(job, attempt, OutcomeOf(v1::Job::PAUSED), kNow, records).ok());
+    ASSERT_EQ(job.state(), attempt % 2 == 0 ? v1::Job::PAUSED : v1::Job::QUEUED) << attempt;
+    if (job.state() == v1::Job::PAUSED) {
+      ASSERT_TRUE(RequestResume(job, kNow, records).ok());
+    }
+  }
+  EXPECT_EQ(RetriesUsed(job), 0);
+}
+
+TEST(TransitionsTest, DrainsWithoutProgressEndSomewhere) {
+  v1::Job job = JobIn(v1::Job::QUEUED);
+  std::vector<v1::Segment> records;
+  for (int attempt = 1; attempt <= kMaxLossesInARow + 1; ++attempt) {
+    ASSERT_EQ(job.state(), v1::Job::QUEUED) << attempt;
+    ASSERT_TRUE(BeginAttempt(job, {0}, 1, 0, kNow, records).ok());
+    ASSERT_TRUE(
+        LoseAttempt(job, attempt, Failure(v1::FailureReason::SERVER_DRAINED), kNow, records).ok());
+  }
+  EXPECT_EQ(job.state(), v1::Job::FAILED);
+  EXPECT_EQ(job.failure().reason(), v1::FailureReason::SERVER_DRAINED);
+}
+
+TEST(TransitionsTest, AnEndedAttemptSaysWhatItUsed) {
+  v1::Job job = JobIn(v1::Job::RUNNING);
+  std::vector<v1::Segment> records;
+  ASSERT_TRUE(
+      FinishAttempt(job, 1, OutcomeOf(v1::Job::SUCCEEDED), kNow + absl::Seconds(21), records).ok());
+  EXPECT_DOUBLE_EQ(job.attempts(0).core_seconds(), 42);  // two cores
+  // A clock that was set back is no reason for a negative amount.
+  v1::Job other = JobIn(v1::Job::RUNNING);
+  ASSERT_TRUE(
+      FinishAttempt(other, 1, OutcomeOf(v1::Job::SUCCEEDED), kNow - absl::Hours(1), records).ok());
+  EXPECT_EQ(other.attempts(0).core_seconds(), 0);
+}
+
+TEST(TransitionsTest, AResumeNamesTheCheckpointAndTheEndOfAPauseClearsTheWish) {
+  v1::Job job = JobIn(v1::Job::RUNNING);
+  std::vector<v1::Segment> records;
+  ASSERT_TRUE(RequestPause(job, kNow, records).ok());
+  EXPECT_EQ(FromTimestamp(job.pause_request_time()), kNow);
+  ASSERT_TRUE(RequestPause(job, kNow + absl::Seconds(5), records).ok());
+  EXPECT_EQ(FromTimestamp(job.pause_request_time()), kNow);
+  job.mutable_attempts(0)->set_checkpoint_step(77);
+  ASSERT_TRUE(FinishAttempt(job, 1, OutcomeOf(v1::Job::PAUSED), kNow, records).ok());
+  EXPECT_FALSE(job.has_pause_request_time());
+  EXPECT_EQ(job.attempts(0).failure().reason(), v1::FailureReason::PAUSED);
+  EXPECT_EQ(job.progress().step(), 77);
+  ASSERT_TRUE(RequestResume(job, kNow, records).ok());
+  EXPECT_THAT(records.back().state().message(), HasSubstr("step 77"));
 }
 
 }  // namespace

@@ -51,6 +51,12 @@ Catalogue::Catalogue(prometheus::Registry& registry)
       streams_cut_off(PlainCounter(registry,
                                    "normlab_streams_cut_off_total",
                                    "Streams ended because their reader was too slow.")),
+      tokens_file_healthy(
+          prometheus::BuildGauge()
+              .Name("normlab_tokens_file_healthy")
+              .Help("1 while what the tokens file says is in force, 0 while it is wrong.")
+              .Register(registry)
+              .Add({})),
       queue_wait(PlainHistogram(registry,
                                 "normlab_queue_wait_seconds",
                                 "Seconds that jobs waited in the queue.",
@@ -73,6 +79,15 @@ Catalogue::Catalogue(prometheus::Registry& registry)
                              .Name("normlab_attempts_total")
                              .Help("Attempts that ended, by outcome.")
                              .Register(registry);
+  auto& refused_family =
+      prometheus::BuildCounter()
+          .Name("normlab_calls_refused_total")
+          .Help("Calls refused for who made them or for how often they came, by code.")
+          .Register(registry);
+  refused_unauthenticated = &refused_family.Add({{"code", "UNAUTHENTICATED"}});
+  refused_permission = &refused_family.Add({{"code", "PERMISSION_DENIED"}});
+  refused_exhausted = &refused_family.Add({{"code", "RESOURCE_EXHAUSTED"}});
+  tokens_file_healthy.Set(1);
   for (int state = 1; state < kStates; ++state) {
     const std::string state_name = v1::Job::State_Name(static_cast<v1::Job::State>(state));
     const bool with_reason = state == v1::Job::FAILED || state == v1::Job::QUEUED;

@@ -6,6 +6,7 @@
 
 #include <prometheus/counter.h>
 #include <prometheus/family.h>
+#include <prometheus/gauge.h>
 #include <prometheus/histogram.h>
 #include <prometheus/metric_family.h>
 #include <prometheus/registry.h>
@@ -37,6 +38,8 @@ namespace normlab::server {
 //   normlab_streams_cut_off_total                counter    streams ended for a reader that was too
 //   slow normlab_cores{kind}                          gauge      kind: capacity, reserved
 //   normlab_memory_bytes{kind}                   gauge      kind: capacity, reserved
+//   normlab_calls_refused_total{code}            counter    calls refused for who made them or how often
+//   normlab_tokens_file_healthy                  gauge      1 while the tokens file is in force as it is (or none is used)
 //   normlab_build_info{version}                  gauge      always 1
 //
 // Beside them: process_* (process_metrics.h) and grpc_server_* (grpc_metrics.h).
@@ -57,6 +60,10 @@ struct Catalogue {
   prometheus::Counter& replay_mismatches;
   prometheus::Counter& commit_operations;
   prometheus::Counter& streams_cut_off;
+  prometheus::Counter* refused_unauthenticated = nullptr;
+  prometheus::Counter* refused_permission = nullptr;
+  prometheus::Counter* refused_exhausted = nullptr;
+  prometheus::Gauge& tokens_file_healthy;
   prometheus::Histogram& queue_wait;
   prometheus::Histogram& step_duration;
   prometheus::Histogram& commit_duration;

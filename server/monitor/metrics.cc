@@ -83,6 +83,23 @@ void Metrics::OnReplayMismatch(int64_t points) {
   catalogue_->replay_mismatches.Increment(static_cast<double>(points));
 }
 
+void Metrics::OnCallRefused(absl::StatusCode code) {
+  switch (code) {
+    case absl::StatusCode::kUnauthenticated:
+      catalogue_->refused_unauthenticated->Increment();
+      break;
+    case absl::StatusCode::kPermissionDenied:
+      catalogue_->refused_permission->Increment();
+      break;
+    default:
+      catalogue_->refused_exhausted->Increment();
+  }
+}
+
+void Metrics::OnTokensRead(bool ok) {
+  catalogue_->tokens_file_healthy.Set(ok ? 1 : 0);
+}
+
 void Metrics::OnCommit(double seconds, int operations) {
   catalogue_->commit_duration.Observe(seconds);
   catalogue_->commit_operations.Increment(operations);

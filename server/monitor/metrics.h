@@ -56,6 +56,8 @@ class Metrics final : public Observer {
                 absl::Span<const float> step_seconds,
                 int64_t points) override;
   void OnReplayMismatch(int64_t points) override;
+  void OnCallRefused(absl::StatusCode code) override;
+  void OnTokensRead(bool ok) override;
   // The store's commit observer.
   void OnCommit(double seconds, int operations);
   // A stream was ended because its reader did not take anything for too long.

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "absl/status/status.h"
 #include "absl/types/span.h"
 
 #include "normlab/v1/job.pb.h"
@@ -44,6 +45,11 @@ class Observer {
   }
   // Points that a resumed attempt repeated and that differed from the stored ones.
   virtual void OnReplayMismatch(int64_t points) { (void)points; }
+
+  // A call was refused: UNAUTHENTICATED, PERMISSION_DENIED or RESOURCE_EXHAUSTED.
+  virtual void OnCallRefused(absl::StatusCode code) { (void)code; }
+  // The tokens file was read; `ok`: what it says is in force.
+  virtual void OnTokensRead(bool ok) { (void)ok; }
 
   // An observer that ignores everything; lives for ever.
   static Observer& None() {

@@ -18,8 +18,6 @@ namespace normlab::server {
 namespace {
 
 constexpr absl::Duration kStoreRetryDelay = absl::Seconds(1);
-constexpr absl::Duration kFirstBackOff = absl::Seconds(1);
-constexpr absl::Duration kLongestBackOff = absl::Seconds(60);
 
 const v1::Attempt* FindAttempt(const v1::Job& job, int32_t number) {
   for (const v1::Attempt& attempt : job.attempts()) {
@@ -28,23 +26,6 @@ const v1::Attempt* FindAttempt(const v1::Job& job, int32_t number) {
     }
   }
   return nullptr;
-}
-
-// How long a job waits after its last attempts failed by their own fault: 1 s, doubling to a
-// minute. Nothing after the service itself lost an attempt.
-absl::Duration BackOffAfter(const v1::Job& job) {
-  int failures = 0;
-  for (auto it = job.attempts().rbegin(); it != job.attempts().rend(); ++it) {
-    if (!it->has_failure() || !UsesUpRetry(it->failure().reason())) {
-      break;
-    }
-    ++failures;
-  }
-  if (failures == 0) {
-    return absl::ZeroDuration();
-  }
-  constexpr int kMostDoublings = 6;
-  return std::min(kFirstBackOff * (1 << std::min(failures - 1, kMostDoublings)), kLongestBackOff);
 }
 
 }  // namespace
@@ -126,8 +107,10 @@ void ControllerImpl::OnPhaseDeadline(LiveAttempt& attempt) {
       executor_.Kill(attempt.key).IgnoreError();
       attempt.phase_deadline = Monotonic() + options_.exit_grace;
       return;
-    case Phase::kBeginning:
     case Phase::kPreparing:
+      Prepare(attempt);  // the helper failed before
+      return;
+    case Phase::kBeginning:
     case Phase::kRunning:
       return;  // have none
   }
@@ -138,24 +121,59 @@ void ControllerImpl::RequestCancel(LiveAttempt& attempt) {
     return;
   }
   attempt.cancel_requested = true;
-  switch (attempt.phase) {
-    case Phase::kPreparing:
-      Lose(attempt, CancelledBeforeStartFailure());
-      return;
-    case Phase::kStarting:
-      if (attempt.session == nullptr) {
-        Kill(attempt, CancelledBeforeStartFailure());
-      }
-      return;  // else told to stop as soon as its hello is committed
-    case Phase::kRunning:
-      attempt.cancel_deadline = Monotonic() + options_.cancel_grace;
-      if (attempt.session != nullptr) {
-        attempt.session->Stop(v1::StopRequest::CANCEL);
-      }
-      return;  // one that is reconnecting is told when it is back
-    default:
-      return;  // seen when its row is committed, or when it says hello; or it is ending anyway
+  if (EndBeforeStart(attempt, CancelledBeforeStartFailure())) {
+    return;
   }
+  if (attempt.phase == Phase::kRunning) {
+    attempt.cancel_deadline = Monotonic() + options_.cancel_grace;
+  }
+  TellToStop(attempt);
+}
+
+void ControllerImpl::FollowPause(LiveAttempt& attempt) {
+  // Whatever brought us here may be outdated.
+  const JobResult job = store_.GetJob(attempt.key.job_id);
+  if (!job.ok() || !IsCurrentAttempt(*job, attempt.key.number)) {
+    return;  // it is over; or the wish is seen when the attempt ends
+  }
+  const bool asked = job->has_pause_request_time() && !attempt.pause_requested;
+  attempt.pause_requested = job->has_pause_request_time();
+  // A worker that was told to stop cannot be told to go on: its job is queued again when it ends.
+  if (asked && !EndBeforeStart(attempt, PausedBeforeStartFailure())) {
+    TellToStop(attempt);
+  }
+}
+
+bool ControllerImpl::EndBeforeStart(LiveAttempt& attempt, const v1::Failure& failure) {
+  if (attempt.phase == Phase::kPreparing) {
+    Lose(attempt, failure);
+    return true;
+  }
+  if (attempt.phase == Phase::kStarting && attempt.session == nullptr) {
+    Kill(attempt, failure);
+    return true;
+  }
+  return false;
+}
+
+void ControllerImpl::TellToStop(LiveAttempt& attempt) const {
+  // One that connects, or comes back, is told when its hello is committed.
+  if (attempt.phase != Phase::kRunning || attempt.session == nullptr) {
+    return;
+  }
+  v1::StopRequest request;
+  if (attempt.cancel_requested) {
+    request.set_kind(v1::StopRequest::CANCEL);
+  } else if (draining_) {
+    request.set_kind(v1::StopRequest::CHECKPOINT);
+    request.set_reason(v1::FailureReason::SERVER_DRAINED);
+  } else if (attempt.pause_requested) {
+    request.set_kind(v1::StopRequest::CHECKPOINT);
+    request.set_reason(v1::FailureReason::PAUSED);
+  } else {
+    return;
+  }
+  attempt.session->Stop(request);
 }
 
 void ControllerImpl::Kill(LiveAttempt& attempt, v1::Failure failure) {
@@ -248,17 +266,13 @@ void ControllerImpl::Ended(LiveAttempt& attempt, const v1::Job& job) {
   attempt.cancel_deadline = absl::InfiniteDuration();
   attempt.time_limit_deadline = absl::InfiniteDuration();
   attempt.session = nullptr;
-  if (job.state() == v1::Job::QUEUED) {
-    AddWaiting(job, BackOffAfter(job));
+  if (!IsTerminal(job.state())) {
+    // `job` may be older than a pause or resume that came since.
+    Refresh(attempt.key.job_id);
   }
   if (!attempt.has_process) {
     Remove(attempt.key);
   }
-}
-
-void ControllerImpl::Remove(const AttemptKey& key) {
-  live_.erase(key.job_id);
-  must_schedule_ = true;
 }
 
 }  // namespace normlab::server

@@ -3,6 +3,7 @@
 #include <system_error>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 
@@ -19,6 +20,9 @@ namespace normlab::server {
 namespace {
 
 constexpr size_t kSecretBytes = 32;
+// A file that makes the helper crash every time does so only so often for one attempt.
+constexpr int kMostPreparations = 5;
+constexpr absl::Duration kPreparationDelay = absl::Seconds(1);
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 constexpr bool kLimitMemory = false;  // sanitizers map terabytes that are never touched
@@ -60,10 +64,10 @@ void ControllerImpl::Begin(const StartAction& start) {
   auto owned = std::make_unique<LiveAttempt>();
   LiveAttempt& attempt = *owned;
   attempt.key = {start.id, job->attempts().empty() ? 1 : job->attempts().rbegin()->number() + 1};
-  attempt.reservation = {start.cores, start.memory_bytes};
+  attempt.reservation = {start.cores, start.memory_bytes, job->owner()};
   attempt.secret = common::RandomBytes(kSecretBytes);
   attempt.secret_sha256 = common::Sha256Bytes(attempt.secret);
-  live_[start.id] = std::move(owned);
+  AddLive(std::move(owned), Monotonic());
 
   int64_t start_step = 0;
   std::string lost_checkpoint;
@@ -116,13 +120,12 @@ void ControllerImpl::OnBegun(const AttemptKey& key, const WaitingJob& waiting, J
     return;
   }
   if (!result.ok()) {
-    live_.erase(key.job_id);
-    must_schedule_ = true;
+    Remove(key);
     const bool refused =
         absl::IsFailedPrecondition(result.status()) || absl::IsNotFound(result.status());
     if (refused) {
-      // Cancelled in between, most likely.
-      ReloadWaiting(waiting);
+      // Cancelled or paused in between, most likely.
+      Refresh(key.job_id);
     } else {
       spdlog::warn("cannot start {}: {}; trying again", JobName(key.job_id),
                    std::string(result.status().message()));
@@ -140,11 +143,32 @@ void ControllerImpl::OnBegun(const AttemptKey& key, const WaitingJob& waiting, J
     Lose(*attempt, CancelledBeforeStartFailure());
     return;
   }
+  if (attempt->job.has_pause_request_time()) {
+    attempt->pause_requested = true;
+  }
+  if (attempt->pause_requested || draining_) {
+    Lose(*attempt, draining_ ? DrainedBeforeStartFailure() : PausedBeforeStartFailure());
+    return;
+  }
+  RemoveOldCheckpoints(*attempt);
   Prepare(*attempt);
+}
+
+void ControllerImpl::RemoveOldCheckpoints(const LiveAttempt& attempt) const {
+  std::error_code error;
+  for (int32_t number = 1; number < attempt.key.number; ++number) {
+    const std::string folder = AttemptFolder(attempt.key.job_id, number);
+    if (!absl::StartsWith(attempt.resume_folder, absl::StrCat(folder, "/"))) {
+      // Best effort: what stays costs room only.
+      std::filesystem::remove_all(absl::StrCat(options_.work_dir, "/", folder, "/checkpoints"),
+                                  error);
+    }
+  }
 }
 
 void ControllerImpl::Prepare(LiveAttempt& attempt) {
   attempt.phase = Phase::kPreparing;
+  ++attempt.preparations;
   // The data may have changed since the job was accepted. The helper remembers its verdict on files
   // that have not, so this costs next to nothing.
   v1::HelperRequest request;
@@ -174,6 +198,14 @@ void ControllerImpl::OnPrepared(const AttemptKey& key,
   if (absl::IsUnavailable(response.status())) {
     // The helper was closed, so this server is about to end: that is not the data's fault. The
     // attempt stays as it is for the next server, which takes it up like any that it finds.
+    return;
+  }
+  const bool helper_failed = !response.ok() && !absl::IsDeadlineExceeded(response.status());
+  if (helper_failed && attempt->preparations < kMostPreparations) {
+    // Not the job's fault, as far as is known: the helper looks at other jobs' data too.
+    spdlog::warn("{} attempt {}: the data could not be looked at: {}; trying again",
+                 attempt->job.name(), key.number, std::string(response.status().message()));
+    attempt->phase_deadline = Monotonic() + kPreparationDelay;
     return;
   }
   if (!response.ok()) {

@@ -5,26 +5,18 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/synchronization/notification.h"
+#include "absl/time/clock.h"
 
 #include "common/status_macros.h"
 #include "server/domain/errors.h"
 #include "server/domain/names.h"
-#include "server/domain/proto_time.h"
-#include "server/domain/states.h"
-#include "server/domain/transitions.h"
 #include "server/scheduler/controller_impl.h"
 #include "server/scheduler/failures.h"
 
 #include "spdlog/spdlog.h"
 
 namespace normlab::server {
-namespace {
-
-// Between tries to use a store that does not work.
-constexpr absl::Duration kStoreRetryDelay = absl::Seconds(1);
-
-}  // namespace
-
 std::unique_ptr<Controller> Controller::Create(ControllerOptions options,
                                                Store& store,
                                                Executor& executor,
@@ -59,6 +51,43 @@ absl::Status ControllerImpl::Start() {
   PublishLoad();
   thread_ = std::thread([this] { Run(); });
   return absl::OkStatus();
+}
+
+void ControllerImpl::Drain() {
+  mailbox_->Post([this] { StartDraining(); });
+}
+
+bool ControllerImpl::WaitUntilIdle(absl::Duration timeout) {
+  // What was posted before, a Drain too, comes first.
+  auto looked = std::make_shared<absl::Notification>();
+  const bool posted = mailbox_->Post([this, looked] {
+    PublishLoad();
+    looked->Notify();
+  });
+  const absl::Time deadline = absl::Now() + timeout;
+  if (posted && !looked->WaitForNotificationWithDeadline(deadline)) {
+    return false;
+  }
+  absl::MutexLock lock(&load_mu_);
+  return load_mu_.AwaitWithDeadline(absl::Condition(&idle_), deadline);
+}
+
+void ControllerImpl::StartDraining() {
+  if (draining_ || stopping_) {
+    return;
+  }
+  draining_ = true;
+  std::vector<AttemptKey> keys;
+  for (const auto& [id, attempt] : live_) {
+    keys.push_back(attempt->key);
+  }
+  spdlog::info("draining: {} attempt(s) are asked to end with a checkpoint", keys.size());
+  for (const AttemptKey& key : keys) {
+    if (LiveAttempt* attempt = Find(key);
+        attempt != nullptr && !EndBeforeStart(*attempt, DrainedBeforeStartFailure())) {
+      TellToStop(*attempt);
+    }
+  }
 }
 
 void ControllerImpl::Stop() {
@@ -125,17 +154,15 @@ absl::Duration ControllerImpl::NextWakeUp() const {
   if (must_schedule_) {
     return absl::ZeroDuration();
   }
-  absl::Duration next = absl::InfiniteDuration();
+  absl::Duration next = next_delay_;
   for (const auto& [id, attempt] : live_) {
     next = std::min(
         {next, attempt->phase_deadline, attempt->cancel_deadline, attempt->time_limit_deadline});
   }
-  const absl::Duration now = Monotonic();
-  for (const auto& [id, job] : waiting_) {
-    if (job.not_before > now) {
-      next = std::min(next, job.not_before);
-    }
+  for (const auto& [id, when] : rechecks_) {
+    next = std::min(next, when);
   }
+  const absl::Duration now = Monotonic();
   return std::min(options_.max_sleep, std::max(next - now, absl::ZeroDuration()));
 }
 
@@ -163,112 +190,19 @@ void ControllerImpl::HandleDeadlines() {
            TimeLimitFailure(absl::Seconds(limit.seconds()) + absl::Nanoseconds(limit.nanos())));
     }
   }
-  for (const auto& [id, job] : waiting_) {
-    // The end of a back-off; the rest of the queue is looked at when something else happens.
-    must_schedule_ |= job.not_before > -absl::InfiniteDuration() && job.not_before <= now;
-  }
-}
-
-void ControllerImpl::Schedule() {
-  must_schedule_ = false;
-  const absl::Duration now = Monotonic();
-  std::vector<QueuedJob> queued;
-  for (auto& [id, job] : waiting_) {
-    if (job.not_before > now) {
-      continue;
-    }
-    job.not_before = -absl::InfiniteDuration();
-    // The process of the attempt before may not have gone yet; its end brings us here again.
-    if (live_.count(id) == 0) {
-      queued.push_back(job.queued);
+  std::vector<std::string> due;
+  for (const auto& [id, when] : rechecks_) {
+    if (now >= when) {
+      due.push_back(id);
     }
   }
-  std::vector<Reservation> running;
-  for (const auto& [id, attempt] : live_) {
-    running.push_back(attempt->reservation);
+  for (const std::string& id : due) {
+    rechecks_.erase(id);
+    Refresh(id);
   }
-  Decision decision =
-      Decide(queued, running, {options_.cores, options_.memory_bytes}, history_, WallClock());
-  history_ = std::move(decision.history);
-  for (const StartAction& start : decision.starts) {
-    Begin(start);
-  }
-}
-
-void ControllerImpl::PublishLoad() {
-  Load load;
-  load.queued = static_cast<int>(waiting_.size());
-  std::vector<int> free = options_.cores;
-  load.free_memory_bytes = options_.memory_bytes;
-  for (const auto& [id, attempt] : live_) {
-    load.running += attempt->phase != Phase::kEnded ? 1 : 0;
-    load.free_memory_bytes -= attempt->reservation.memory_bytes;
-    for (const int core : attempt->reservation.cores) {
-      free.erase(std::remove(free.begin(), free.end(), core), free.end());
-    }
-  }
-  load.free_cores = static_cast<int>(free.size());
-  load.free_memory_bytes = std::max<int64_t>(load.free_memory_bytes, 0);
-  absl::MutexLock lock(&load_mu_);
-  load_ = load;
-}
-
-void ControllerImpl::AddWaiting(const v1::Job& job, absl::Duration delay) {
-  const absl::StatusOr<std::string> id = ParseJobName(job.name());
-  if (!id.ok()) {
-    spdlog::error("a job without a valid name is not scheduled: {}", job.name());
-    return;
-  }
-  WaitingJob waiting;
-  waiting.queued.id = *id;
-  waiting.queued.owner = job.owner();
-  waiting.queued.priority = job.priority();
-  waiting.queued.create_time = FromTimestamp(job.create_time());
-  waiting.queued.cores = std::max(job.estimate().cores(), 1);
-  waiting.queued.memory_bytes = job.estimate().memory_bytes();
-  waiting.queued_since = FromTimestamp(
-      job.attempts().empty() ? job.create_time() : job.attempts().rbegin()->end_time());
-  if (delay > absl::ZeroDuration()) {
-    waiting.not_before = Monotonic() + delay;
-  }
-  waiting_.insert_or_assign(*id, std::move(waiting));
-  must_schedule_ = true;
-}
-
-void ControllerImpl::ReloadWaiting(const WaitingJob& fallback) {
-  const JobResult job = store_.GetJob(fallback.queued.id);
-  waiting_.erase(fallback.queued.id);
-  if (job.ok() && job->state() == v1::Job::QUEUED) {
-    AddWaiting(*job, absl::ZeroDuration());
-  } else if (!job.ok() && !absl::IsNotFound(job.status())) {
-    Postpone(fallback);
-  }
-  must_schedule_ = true;
-}
-
-void ControllerImpl::Postpone(WaitingJob waiting) {
-  waiting.not_before = Monotonic() + kStoreRetryDelay;
-  std::string id = waiting.queued.id;
-  waiting_.insert_or_assign(std::move(id), std::move(waiting));
-}
-
-void ControllerImpl::OnJobChanged(const v1::Job& job) {
-  const absl::StatusOr<std::string> id = ParseJobName(job.name());
-  if (stopping_ || !id.ok()) {
-    return;
-  }
-  // `job` may be older than what is known here: only what can not be taken back is believed.
-  if (IsTerminal(job.state())) {
-    waiting_.erase(*id);
-    return;
-  }
-  const auto live = live_.find(*id);
-  if (live != live_.end() && live->second->phase != Phase::kEnded) {
-    if (job.has_cancel_request_time()) {
-      RequestCancel(*live->second);
-    }
-  } else if (job.state() == v1::Job::QUEUED && waiting_.count(*id) == 0) {
-    AddWaiting(job, absl::ZeroDuration());
+  if (now >= next_delay_) {
+    next_delay_ = absl::InfiniteDuration();  // found anew among those that wait
+    must_schedule_ = true;
   }
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -14,6 +15,7 @@
 #include "server/executor/executor.h"
 #include "server/executor/helper.h"
 #include "server/monitor/observer.h"
+#include "server/scheduler/policy.h"
 #include "server/store/store.h"
 
 #include "normlab/v1/worker.pb.h"
@@ -25,7 +27,7 @@ class WorkerSession {
  public:
   virtual ~WorkerSession() = default;
   // Asks the worker to end after its current step. Does not block.
-  virtual void Stop(v1::StopRequest::Kind kind) = 0;
+  virtual void Stop(const v1::StopRequest& request) = 0;
   // Cuts the connection: the worker is not the job's current attempt any more, or the server is
   // going down.
   virtual void Close(absl::Status reason) = 0;
@@ -49,6 +51,8 @@ struct ControllerOptions {
   absl::Duration drain_grace =
       absl::Seconds(1);  // for the last reports of a process that has exited
   absl::Duration exit_grace = absl::Seconds(10);  // for a worker whose outcome is stored to be gone
+  // How owners share the machine; `usage` is the controller's own.
+  Sharing sharing;
   // How long the thread may sleep at a time. For clocks that stand still: whoever advances them
   // cannot wake it.
   absl::Duration max_sleep = absl::InfiniteDuration();
@@ -56,7 +60,7 @@ struct ControllerOptions {
 };
 
 // Makes the world follow the store: starts the attempts that the policy picks, ends those that are
-// cancelled or over their time, turns exits of processes into state changes, takes up after a
+// cancelled, paused or over their time, turns exits of processes into state changes, takes up after a
 // restart. One thread of its own does all of it; everything here only posts to that thread, and is
 // thread-safe.
 class Controller {
@@ -74,7 +78,8 @@ class Controller {
   // scheduling.
   virtual absl::Status Start() = 0;
 
-  // A job was created, or its durable wishes (cancel_request_time) changed.
+  // A job was created, or its state, its durable wishes (cancel_request_time, pause_request_time) or
+  // its priority changed.
   virtual void JobChanged(const v1::Job& job) = 0;
 
   // A worker said hello. Checks the secret's hash, the fence (the attempt is the job's current one)
@@ -90,6 +95,16 @@ class Controller {
   // session's Disconnected.
   virtual void AttemptFinished(const v1::Job& job) { (void)job; }
 
+  // Starts no more attempts from now on, and has every worker end with a checkpoint after its current
+  // step; attempts that have not begun to train end at once. Their reason is SERVER_DRAINED, and
+  // their jobs wait for the next server.
+  virtual void Drain() {}
+  // Waits until no attempt is live (after Drain); false: not within `timeout`.
+  virtual bool WaitUntilIdle(absl::Duration timeout) {
+    (void)timeout;
+    return true;
+  }
+
   // Starts no more attempts, closes the sessions (UNAVAILABLE) and ends the thread. Running workers
   // are left alone: they outlive the server and reconnect to the next one.
   virtual void Stop() = 0;
@@ -101,6 +116,14 @@ class Controller {
     int64_t free_memory_bytes = 0;
   };
   virtual Load GetLoad() = 0;
+
+  // What keeps each of these jobs waiting, as sentences for people, by id; those that do not wait are
+  // left out, and so are all when the controller is too busy to say. Blocks for some milliseconds at
+  // most; not from a gRPC callback thread.
+  virtual std::map<std::string, std::string> QueueReasons(std::vector<std::string> job_ids) {
+    (void)job_ids;
+    return {};
+  }
 };
 
 }  // namespace normlab::server

@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
@@ -14,11 +15,12 @@
 #include "server/scheduler/live_attempt.h"
 #include "server/scheduler/mailbox.h"
 #include "server/scheduler/policy.h"
+#include "server/scheduler/shares.h"
 
 namespace normlab::server {
 
 // The controller's thread and what it knows. Members are implemented by topic: controller.cc
-// (thread, queue, policy), recovery.cc, attempt_start.cc, attempt_end.cc, sessions.cc.
+// (thread), queue.cc (queue, policy), recovery.cc, attempt_start.cc, attempt_end.cc, sessions.cc.
 //
 // The store is the truth; what is held here is a view of it that every answer of the store
 // corrects. All writes go through pure transitions inside the store's transactions, so an action
@@ -39,8 +41,11 @@ class ControllerImpl final : public Controller {
                  absl::AnyInvocable<void(absl::StatusOr<v1::Welcome>) &&> done) override;
   void Disconnected(const AttemptKey& attempt, const WorkerSession* session) override;
   void AttemptFinished(const v1::Job& job) override;
+  void Drain() override;
+  bool WaitUntilIdle(absl::Duration timeout) override;
   void Stop() override;
   Load GetLoad() override;
+  std::map<std::string, std::string> QueueReasons(std::vector<std::string> job_ids) override;
 
  private:
   using WelcomeCallback = absl::AnyInvocable<void(absl::StatusOr<v1::Welcome>) &&>;
@@ -59,10 +64,15 @@ class ControllerImpl final : public Controller {
   void HandleDeadlines();
   void Schedule();
   void PublishLoad();
-  void AddWaiting(const v1::Job& job, absl::Duration delay);
-  // Reads the job from the store and makes the queue agree; puts `fallback` there, for a little
-  // later, when the store cannot tell.
-  void ReloadWaiting(const WaitingJob& fallback);
+  void AddWaiting(const v1::Job& job);
+  // Reads the job from the store and makes the queue agree, a little later when the store cannot
+  // tell.
+  void Refresh(const std::string& job_id);
+  // Makes it live: from now on it holds what is reserved for it.
+  LiveAttempt& AddLive(std::unique_ptr<LiveAttempt> attempt, absl::Duration since);
+  Sharing CurrentSharing();
+  std::vector<Reservation> Reservations() const;
+  std::map<std::string, std::string> Explain(const std::vector<std::string>& job_ids);
   void OnJobChanged(const v1::Job& job);
   absl::Duration Monotonic() const { return options_.clock->Monotonic(); }
   absl::Time WallClock() const { return options_.clock->Now(); }
@@ -74,6 +84,7 @@ class ControllerImpl final : public Controller {
               std::function<void(JobResult)> then);
   // For a little later: something failed that is not the job's fault.
   void Postpone(WaitingJob waiting);
+  void StartDraining();
   std::string AttemptPath(const AttemptKey& key) const;
   std::string LogPath(const AttemptKey& key) const;
 
@@ -87,12 +98,20 @@ class ControllerImpl final : public Controller {
   void Prepare(LiveAttempt& attempt);
   void OnPrepared(const AttemptKey& key, absl::StatusOr<v1::HelperResponse> response);
   void Launch(LiveAttempt& attempt, const std::string& data_cache);
+  // Removes checkpoints that no attempt can start from any more.
+  void RemoveOldCheckpoints(const LiveAttempt& attempt) const;
 
   // ---- attempt_end.cc
   void OnExit(const ProcessExit& exit);
   void OnAttemptFinished(const v1::Job& job);
   void OnPhaseDeadline(LiveAttempt& attempt);
   void RequestCancel(LiveAttempt& attempt);
+  // The wish to pause was made, or taken back.
+  void FollowPause(LiveAttempt& attempt);
+  // Ends, for `failure`, an attempt that has not begun to train; false when it has.
+  bool EndBeforeStart(LiveAttempt& attempt, const v1::Failure& failure);
+  // Tells a connected worker what is wished, if anything.
+  void TellToStop(LiveAttempt& attempt) const;
   // Ends the process; its exit then makes the attempt lost, for `failure`.
   void Kill(LiveAttempt& attempt, v1::Failure failure);
   // Nothing more can come from the worker: commits the loss of the attempt.
@@ -126,11 +145,17 @@ class ControllerImpl final : public Controller {
   std::map<std::string, WaitingJob> waiting_;                 // by job id
   std::map<std::string, std::unique_ptr<LiveAttempt>> live_;  // by job id: a job has one at most
   HeadHistory history_;
+  ShareLedger ledger_;
+  std::map<std::string, absl::Duration> rechecks_;  // jobs to be read again, and when; monotonic
+  // The earliest end of a back-off; monotonic.
+  absl::Duration next_delay_ = absl::InfiniteDuration();
   bool must_schedule_ = false;
+  bool draining_ = false;
   bool stopping_ = false;
 
   absl::Mutex load_mu_;
   Load load_ ABSL_GUARDED_BY(load_mu_);
+  bool idle_ ABSL_GUARDED_BY(load_mu_) = true;  // no attempt is live, not even a lingering process
 
   std::thread thread_;
 };

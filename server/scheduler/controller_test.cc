@@ -13,6 +13,7 @@
 #include "common/sha256.h"
 #include "common/worker_exit.h"
 #include "server/scheduler/controller_test_harness.h"
+#include "server/scheduler/retry.h"
 
 namespace normlab::server {
 namespace {
@@ -115,7 +116,7 @@ TEST_F(ControllerTest, CrashesAreRetriedWithABackOff) {
       break;
     }
     WaitUntilQueuedAgain(id);
-    const absl::Duration back_off = absl::Seconds(attempt);  // 1 s, 2 s
+    const absl::Duration back_off = RetryDelay(Get(id));  // about 1 s, 2 s
     Advance(back_off - absl::Milliseconds(1));
     Sync();
     EXPECT_EQ(executor_->launches().size(), static_cast<size_t>(attempt)) << "too early";
@@ -288,7 +289,7 @@ TEST_F(ControllerTest, OnlyTheCurrentAttemptWithItsSecretMayConnect) {
   WaitUntilQueuedAgain(id);
   EXPECT_EQ(Connect(old, session).status().code(), absl::StatusCode::kFailedPrecondition)
       << "between attempts";
-  Advance(absl::Seconds(1));
+  Advance(RetryDelay(Get(id)));
   Run(id, 2);
   EXPECT_EQ(Connect(old, session).status().code(), absl::StatusCode::kFailedPrecondition)
       << "a zombie";
@@ -332,20 +333,20 @@ TEST_F(ControllerTest, ANewAttemptStartsFromTheLastCheckpoint) {
   ExitBySignal({id, 1}, SIGKILL);
   Advance(options_.drain_grace);
   WaitUntilQueuedAgain(id);
-  Advance(absl::Seconds(1));
+  Advance(RetryDelay(Get(id)));
   EXPECT_EQ(WaitForLaunch(id, 2).assignment.resume_from(), options_.work_dir + "/" + folder);
   EXPECT_EQ(Get(id).attempts(1).start_step(), 40);
 
   // An attempt that brought no checkpoint of its own does not take the old one away ...
   ExitBySignal({id, 2}, SIGKILL);
   WaitUntilQueuedAgain(id);
-  Advance(absl::Seconds(2));
+  Advance(RetryDelay(Get(id)));
   EXPECT_EQ(WaitForLaunch(id, 3).assignment.resume_from(), options_.work_dir + "/" + folder);
   // ... but without its folder it is worth nothing.
   std::filesystem::remove_all(options_.work_dir + "/" + folder);
   ExitBySignal({id, 3}, SIGKILL);
   WaitUntilQueuedAgain(id);
-  Advance(absl::Seconds(4));
+  Advance(RetryDelay(Get(id)));
   EXPECT_EQ(WaitForLaunch(id, 4).assignment.resume_from(), "");
   EXPECT_EQ(Get(id).attempts(3).start_step(), 0);
   // Initial weights are needed, and looked at, only by attempts that begin at the beginning.

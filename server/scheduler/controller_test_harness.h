@@ -22,9 +22,9 @@ namespace normlab::server {
 // A connection of a worker, as far as the controller sees it. Thread-safe.
 class FakeSession final : public WorkerSession {
  public:
-  void Stop(v1::StopRequest::Kind kind) override {
+  void Stop(const v1::StopRequest& request) override {
     absl::MutexLock lock(&mu_);
-    stops_.push_back(kind);
+    stops_.push_back(request);
   }
   void Close(absl::Status reason) override {
     absl::MutexLock lock(&mu_);
@@ -34,6 +34,10 @@ class FakeSession final : public WorkerSession {
     absl::MutexLock lock(&mu_);
     return static_cast<int>(stops_.size());
   }
+  v1::StopRequest last_stop() const {
+    absl::MutexLock lock(&mu_);
+    return stops_.empty() ? v1::StopRequest() : stops_.back();
+  }
   std::optional<absl::Status> closed() const {
     absl::MutexLock lock(&mu_);
     return closed_;
@@ -41,7 +45,7 @@ class FakeSession final : public WorkerSession {
 
  private:
   mutable absl::Mutex mu_;
-  std::vector<v1::StopRequest::Kind> stops_ ABSL_GUARDED_BY(mu_);
+  std::vector<v1::StopRequest> stops_ ABSL_GUARDED_BY(mu_);
   std::optional<absl::Status> closed_ ABSL_GUARDED_BY(mu_);
 };
 

@@ -120,6 +120,17 @@ v1::Failure CancelledBeforeStartFailure() {
                      "ended before it started, because the job was cancelled");
 }
 
+v1::Failure PausedBeforeStartFailure() {
+  return MakeFailure(v1::FailureReason::PAUSED,
+                     "ended before it started, because the job was paused");
+}
+
+v1::Failure DrainedBeforeStartFailure() {
+  return MakeFailure(v1::FailureReason::SERVER_DRAINED,
+                     "ended before it started, because the server was stopped; nothing needs to be "
+                     "done");
+}
+
 v1::Failure CancelIgnoredFailure(absl::Duration grace) {
   return MakeFailure(v1::FailureReason::WORKER_CRASHED,
                      absl::StrCat("the job was cancelled, but the worker did not end within ",

@@ -32,6 +32,9 @@ v1::Failure HelloTimeoutFailure(absl::Duration timeout, const std::string& log_p
 v1::Failure TimeLimitFailure(absl::Duration limit);
 v1::Failure ServerLostFailure(absl::string_view how);
 v1::Failure CancelledBeforeStartFailure();
+// PAUSED and SERVER_DRAINED: it had not begun to train.
+v1::Failure PausedBeforeStartFailure();
+v1::Failure DrainedBeforeStartFailure();
 v1::Failure CancelIgnoredFailure(absl::Duration grace);
 // The helper could not look at the data, or found something wrong with it.
 v1::Failure DataFailure(const absl::Status& status);

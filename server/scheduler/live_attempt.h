@@ -42,11 +42,14 @@ struct LiveAttempt {
   v1::Job job;                // as it was when the attempt began or was adopted
   bool is_running = false;    // the store has it as RUNNING
 
+  int preparations = 0;  // so far; the helper may have failed
+
   bool has_process = false;
   bool said_hello = false;
   std::shared_ptr<WorkerSession> session;  // null while not connected
 
   bool cancel_requested = false;
+  bool pause_requested = false;  // may be taken back
   absl::Duration cancel_deadline = absl::InfiniteDuration();
   absl::Duration time_limit_deadline = absl::InfiniteDuration();
 

@@ -22,7 +22,7 @@ absl::Status ControllerImpl::Recover() {
       NORMLAB_RETURN_IF_ERROR(RecoverAttempt(job));
       continue;
     }
-    AddWaiting(job, absl::ZeroDuration());
+    AddWaiting(job);
     const int cores = std::max(job.estimate().cores(), 1);
     if (cores > static_cast<int>(options_.cores.size()) ||
         job.estimate().memory_bytes() > options_.memory_bytes) {
@@ -55,14 +55,14 @@ absl::Status ControllerImpl::RecoverAttempt(const v1::Job& job) {
                      " without an attempt; restore the data folder from a backup"));
   }
   auto owned = std::make_unique<LiveAttempt>();
-  LiveAttempt& attempt = *owned;
-  attempt.key = {id, current->number()};
-  attempt.reservation = {{current->cores().begin(), current->cores().end()},
-                         current->memory_bytes()};
+  owned->key = {id, current->number()};
+  owned->reservation = {
+      {current->cores().begin(), current->cores().end()}, current->memory_bytes(), job.owner()};
+  LiveAttempt& attempt = AddLive(std::move(owned), Monotonic());
   attempt.job = job;
   attempt.is_running = job.state() == v1::Job::RUNNING;
   attempt.cancel_requested = job.has_cancel_request_time();
-  live_[id] = std::move(owned);
+  attempt.pause_requested = job.has_pause_request_time();
 
   NORMLAB_ASSIGN_OR_RETURN(const AttemptSecrets secrets, store_.GetAttemptSecrets(attempt.key));
   attempt.secret_sha256 = secrets.secret_sha256;

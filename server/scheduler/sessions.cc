@@ -150,13 +150,14 @@ void ControllerImpl::OnMarkedRunning(const AttemptKey& key,
   v1::Welcome welcome;
   welcome.set_last_report(secrets->last_report);
   std::move(done)(std::move(welcome));
+  attempt->pause_requested = result->has_pause_request_time();
   if (attempt->phase == Phase::kRunning &&
       (attempt->cancel_requested || result->has_cancel_request_time())) {
     attempt->cancel_requested = true;
     attempt->cancel_deadline =
         std::min(attempt->cancel_deadline, Monotonic() + options_.cancel_grace);
-    session->Stop(v1::StopRequest::CANCEL);
   }
+  TellToStop(*attempt);
 }
 
 void ControllerImpl::OnDisconnected(const AttemptKey& key, const WorkerSession* session) {

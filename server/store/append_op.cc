@@ -2,10 +2,12 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "common/series_name.h"
 #include "common/status_macros.h"
 #include "server/domain/errors.h"
 #include "server/domain/states.h"
 #include "server/domain/transitions.h"
+#include "server/store/artifact_rows.h"
 #include "server/store/job_rows.h"
 #include "server/store/replay.h"
 #include "server/store/report.h"
@@ -24,6 +26,8 @@ class AppendOp : public WriteOp {
   absl::Status Apply(WriteContext& context, Effects& effects) override {
     result_ = {};
     NORMLAB_RETURN_IF_ERROR(CheckReport(report_));
+    NORMLAB_RETURN_IF_ERROR(CheckArtifactFiles(attempt_, report_.checkpoint().files()));
+    NORMLAB_RETURN_IF_ERROR(CheckArtifactFiles(attempt_, report_.outcome().files()));
     NORMLAB_ASSIGN_OR_RETURN(LiveJob * live,
                              context.live_jobs.Get(context.connection, attempt_.job_id));
     if (const absl::Status loaded = live->LoadAttempt(context.connection, attempt_.number);
@@ -69,22 +73,25 @@ class AppendOp : public WriteOp {
         const ReplayDifference difference,
         CompareReplay(connection, live.key, live.series, std::move(ingested.repeated)));
     v1::Attempt& attempt = *job.mutable_attempts()->rbegin();
-    if (difference.mismatches > 0) {
-      result_.mismatches = difference.mismatches;
-      attempt.set_replay_mismatches(attempt.replay_mismatches() + difference.mismatches);
+    NORMLAB_ASSIGN_OR_RETURN(
+        const int64_t left_out,
+        CountLeftOut(connection, live.key, attempt.start_step(), ingested.caught_up));
+    if (difference.mismatches + left_out > 0) {
+      result_.mismatches = difference.mismatches + left_out;
+      // Once an attempt: a run that differs at all usually differs at every step.
+      if (attempt.replay_mismatches() == 0) {
+        ingested.records.push_back(ReplayWarning(difference, left_out, now));
+      }
+      attempt.set_replay_mismatches(attempt.replay_mismatches() + result_.mismatches);
       job_changed = true;
-      ingested.records.push_back(LogRecord(
-          v1::LogLine::WARNING,
-          absl::StrCat("attempt ", attempt_.number, " repeated ", difference.mismatches,
-                       difference.mismatches == 1 ? " point" : " points",
-                       " after its resume that differ from the stored ones (", difference.first,
-                       "); the stored ones are kept. The run does not repeat itself bit for bit: "
-                       "please report it with the spec and the kind of CPU"),
-          attempt_.number, now));
     }
     if (report_.has_checkpoint()) {
-      attempt.set_checkpoint_step(report_.checkpoint().step());
-      live.secrets.checkpoint_folder = report_.checkpoint().folder();
+      const v1::CheckpointAnnouncement& checkpoint = report_.checkpoint();
+      attempt.set_checkpoint_step(checkpoint.step());
+      live.secrets.checkpoint_folder = checkpoint.folder();
+      job.set_artifact_bytes(WriteArtifacts(connection, live.key, attempt_.number,
+                                            checkpoint.step(), /*final=*/false, checkpoint.files(),
+                                            now));
       job_changed = true;
     }
     if (report_.has_outcome()) {
@@ -93,15 +100,24 @@ class AppendOp : public WriteOp {
       if (job.has_result()) {
         CompleteFinalMetrics(live, *job.mutable_result());
       }
+      if (!report_.outcome().files().empty()) {
+        job.set_artifact_bytes(WriteArtifacts(connection, live.key, attempt_.number,
+                                              report_.outcome().result().steps(), /*final=*/true,
+                                              report_.outcome().files(), now));
+      }
       job_changed = true;
     }
     live.secrets.last_report = report_.number();
     WriteAttemptSecrets(connection, live.key, attempt_.number, live.secrets);
-    for (const uint32_t local_id : ingested.new_attempt_series) {
-      Query(connection,
-            "INSERT INTO attempt_series(job_key, attempt, local_id, series_id) VALUES (?, ?, ?, ?)",
-            live.key, attempt_.number, local_id, live.attempt_series[local_id])
-          .Run();
+    for (auto& [local_id, series] : live.attempt_series) {
+      if (series.changed) {
+        Query(connection,
+              "INSERT OR REPLACE INTO attempt_series(job_key, attempt, local_id, series_id, "
+              "repeated) VALUES (?, ?, ?, ?, ?)",
+              live.key, attempt_.number, local_id, series.series, series.repeated)
+            .Run();
+        series.changed = false;
+      }
     }
     for (SeriesTail& tail : live.series) {
       if (tail.changed) {
@@ -121,10 +137,34 @@ class AppendOp : public WriteOp {
     return absl::OkStatus();
   }
 
+  v1::Segment ReplayWarning(const ReplayDifference& difference,
+                            int64_t left_out,
+                            absl::Time now) const {
+    std::string what;
+    if (difference.mismatches > 0) {
+      absl::StrAppend(&what, "repeated ", difference.mismatches,
+                      difference.mismatches == 1 ? " point" : " points",
+                      " after its resume that differ from the stored ones (", difference.first,
+                      ")");
+    }
+    if (left_out > 0) {
+      absl::StrAppend(&what, what.empty() ? "" : " and ", "left out ", left_out,
+                      left_out == 1 ? " stored point" : " stored points",
+                      " that it should have repeated");
+    }
+    return LogRecord(
+        v1::LogLine::WARNING,
+        absl::StrCat("attempt ", attempt_.number, " ", what,
+                     "; the stored ones are kept. The run does not repeat itself bit for bit: "
+                     "please report it with the spec and the kind of CPU. Further differences are "
+                     "counted as replay_mismatches of the attempt"),
+        attempt_.number, now);
+  }
+
   // An attempt that was resumed near the end may not have seen every series.
   static void CompleteFinalMetrics(const LiveJob& live, v1::Result& result) {
     for (const SeriesTail& tail : live.series) {
-      if (tail.points > 0) {
+      if (tail.points > 0 && !common::IsDetailSeries(tail.series.name())) {
         result.mutable_final_metrics()->insert({tail.series.name(), tail.last_value});
       }
     }

@@ -63,6 +63,14 @@ void Query::Bind(int index, const std::optional<int64_t>& value) {
   }
 }
 
+void Query::Bind(int index, const std::optional<Blob>& blob) {
+  if (blob.has_value()) {
+    Bind(index, *blob);
+  } else {
+    statement_.bind(index);
+  }
+}
+
 ReadTransaction::ReadTransaction(Connection& connection) : connection_(connection) {
   Query(connection_, "BEGIN DEFERRED").Run();
 }

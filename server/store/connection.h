@@ -84,6 +84,7 @@ class Query {
   void Bind(int index, const std::string& text) { statement_.bind(index, text); }
   void Bind(int index, Blob blob);
   void Bind(int index, const std::optional<int64_t>& value);
+  void Bind(int index, const std::optional<Blob>& blob);
 
  private:
   SQLite::Statement& statement_;

@@ -32,7 +32,8 @@ class CreateOp : public WriteOp {
   absl::Status Apply(WriteContext& context, Effects& effects) override {
     NORMLAB_RETURN_IF_ERROR(ParseJobName(job_.name(), "job.name").status());
     Connection& connection = context.connection;
-    NORMLAB_ASSIGN_OR_RETURN(const bool answered, AnswerEarlierRequest(connection));
+    const absl::Time now = context.clock.Now();
+    NORMLAB_ASSIGN_OR_RETURN(const bool answered, AnswerEarlierRequest(connection, now));
     if (answered) {
       return absl::OkStatus();
     }
@@ -41,7 +42,7 @@ class CreateOp : public WriteOp {
     }
     v1::Job job = job_;
     std::vector<v1::Segment> records;
-    InitializeQueued(job, context.clock.Now(), records);
+    InitializeQueued(job, now, records);
     LiveJob live;
     live.id = job_id_;
     live.key = InsertJob(connection, job_id_, job);
@@ -49,14 +50,14 @@ class CreateOp : public WriteOp {
     NORMLAB_RETURN_IF_ERROR(AppendRecords(connection, live, std::move(records), /*seal=*/false));
     WriteProgress(connection, live.key, live.job);
     if (!request_id_.empty()) {
+      // One that is older than it counts may be there still.
       Query(connection,
-            "INSERT INTO requests(owner, request_id, body_sha256, job_key, create_time_us) "
-            "VALUES (?, ?, ?, ?, ?)",
-            live.job.owner(), request_id_, Blob{request_sha256_}, live.key,
-            CreateTimeMicros(live.job))
+            "INSERT OR REPLACE INTO requests(owner, request_id, body_sha256, job_key, "
+            "create_time_us) VALUES (?, ?, ?, ?, ?)",
+            live.job.owner(), request_id_, Blob{request_sha256_}, live.key, absl::ToUnixMicros(now))
           .Run();
     }
-    ++effects.state_deltas[live.job.state()];
+    ++effects.state_deltas[{live.job.owner(), static_cast<int>(live.job.state())}];
     effects.published[job_id_] = {live.job.last_sequence(), false};
     result_ = Store::CreateResult{std::move(live.job), /*created=*/true};
     return absl::OkStatus();
@@ -74,13 +75,13 @@ class CreateOp : public WriteOp {
 
  private:
   // Whether the same request was answered before; then the result is that answer's job.
-  absl::StatusOr<bool> AnswerEarlierRequest(Connection& connection) {
+  absl::StatusOr<bool> AnswerEarlierRequest(Connection& connection, absl::Time now) {
     if (request_id_.empty()) {
       return false;
     }
     NORMLAB_ASSIGN_OR_RETURN(
         std::optional<v1::Job> earlier,
-        FindRequestedJob(connection, job_.owner(), request_id_, request_sha256_));
+        FindRequestedJob(connection, job_.owner(), request_id_, request_sha256_, now));
     if (!earlier.has_value()) {
       return false;
     }

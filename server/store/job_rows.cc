@@ -8,6 +8,7 @@
 #include "server/domain/errors.h"
 #include "server/domain/names.h"
 #include "server/domain/proto_time.h"
+#include "server/domain/states.h"
 
 namespace normlab::server {
 namespace {
@@ -61,6 +62,13 @@ int64_t CreateTimeMicros(const v1::Job& job) {
   return absl::ToUnixMicros(FromTimestamp(job.create_time()));
 }
 
+std::optional<int64_t> EndTimeMicros(const v1::Job& job) {
+  if (!IsTerminal(job.state())) {
+    return std::nullopt;
+  }
+  return absl::ToUnixMicros(FromTimestamp(job.end_time()));
+}
+
 absl::StatusOr<JobHead> ReadJobHead(Connection& connection, const std::string& job_id) {
   Query query(connection,
               "SELECT jobs.key, state, last_sequence FROM jobs JOIN progress ON job_key = jobs.key "
@@ -94,10 +102,10 @@ int64_t InsertJob(Connection& connection, const std::string& job_id, const v1::J
   const std::string summary = Summary(job);
   const std::string details = Details(job);
   Query(connection,
-        "INSERT INTO jobs(id, owner, state, create_time_us, summary, details) "
-        "VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT INTO jobs(id, owner, state, create_time_us, summary, details, experiment, "
+        "end_time_us) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         job_id, job.owner(), static_cast<int64_t>(job.state()), CreateTimeMicros(job),
-        Blob{summary}, Blob{details})
+        Blob{summary}, Blob{details}, job.experiment(), EndTimeMicros(job))
       .Run();
   const int64_t key = connection.database().getLastInsertRowid();
   const std::string progress = job.progress().SerializeAsString();
@@ -111,8 +119,9 @@ int64_t InsertJob(Connection& connection, const std::string& job_id, const v1::J
 void WriteJob(Connection& connection, int64_t key, const v1::Job& job) {
   const std::string summary = Summary(job);
   const std::string details = Details(job);
-  Query(connection, "UPDATE jobs SET state = ?, summary = ?, details = ? WHERE key = ?",
-        static_cast<int64_t>(job.state()), Blob{summary}, Blob{details}, key)
+  Query(connection,
+        "UPDATE jobs SET state = ?, summary = ?, details = ?, end_time_us = ? WHERE key = ?",
+        static_cast<int64_t>(job.state()), Blob{summary}, Blob{details}, EndTimeMicros(job), key)
       .Run();
 }
 
@@ -136,18 +145,26 @@ void WriteLabels(Connection& connection, int64_t key, const v1::Job& job) {
 absl::StatusOr<std::optional<v1::Job>> FindRequestedJob(Connection& connection,
                                                         const std::string& owner,
                                                         const std::string& request_id,
-                                                        const std::string& request_sha256) {
+                                                        const std::string& request_sha256,
+                                                        absl::Time now) {
   int64_t key = 0;
   bool same_body = false;
   {
     Query query(connection,
-                "SELECT job_key, body_sha256 FROM requests WHERE owner = ? AND request_id = ?",
-                owner, request_id);
+                "SELECT job_key, body_sha256 FROM requests WHERE owner = ? AND request_id = ? "
+                "AND create_time_us >= ?",
+                owner, request_id, absl::ToUnixMicros(now - kRequestLifetime));
     if (!query.Step()) {
       return std::optional<v1::Job>();
     }
     key = query.Int(0);
     same_body = query.Bytes(1) == request_sha256;
+  }
+  {
+    Query exists(connection, "SELECT 1 FROM jobs WHERE key = ?", key);
+    if (!exists.Step()) {
+      return RequestedJobDeleted(request_id);
+    }
   }
   NORMLAB_ASSIGN_OR_RETURN(v1::Job job, ReadJobByKey(connection, key, JobParts::kAll));
   if (!same_body) {

@@ -7,6 +7,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 
 #include "server/store/connection.h"
 #include "server/store/store.h"
@@ -43,12 +44,16 @@ void WriteProgress(Connection& connection, int64_t key, const v1::Job& job);
 // Makes the label index say what job.labels() does.
 void WriteLabels(Connection& connection, int64_t key, const v1::Job& job);
 
-// The job that was created for this (owner, request_id); none when it was not used. ALREADY_EXISTS:
-// it was used with another hash.
+// How long a request_id is remembered.
+inline constexpr absl::Duration kRequestLifetime = absl::Hours(24 * 7);
+
+// The job that was created for this (owner, request_id); none when it was not used in the last
+// kRequestLifetime. ALREADY_EXISTS: it was used with another hash; NOT_FOUND: its job was deleted.
 absl::StatusOr<std::optional<v1::Job>> FindRequestedJob(Connection& connection,
                                                         const std::string& owner,
                                                         const std::string& request_id,
-                                                        const std::string& request_sha256);
+                                                        const std::string& request_sha256,
+                                                        absl::Time now);
 
 // NOT_FOUND.
 absl::StatusOr<AttemptSecrets> ReadAttemptSecrets(Connection& connection,
@@ -78,5 +83,7 @@ absl::Status ParseRow(Connection& connection,
                       google::protobuf::Message& message);
 
 int64_t CreateTimeMicros(const v1::Job& job);
+// When a terminal job ended; none: it is not terminal.
+std::optional<int64_t> EndTimeMicros(const v1::Job& job);
 
 }  // namespace normlab::server

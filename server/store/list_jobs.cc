@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 
+#include "common/clock.h"
 #include "common/sha256.h"
 #include "common/status_macros.h"
 #include "server/domain/errors.h"
@@ -17,6 +18,11 @@
 
 namespace normlab::server {
 namespace {
+
+// Rows are looked up one by one where no index answers: some thousand of them take so long, and
+// the page that was found until then is answered.
+constexpr absl::Duration kMaxExaminingTime = absl::Milliseconds(10);
+constexpr int kRowsBetweenLooks = 64;
 
 constexpr int64_t kLatest = std::numeric_limits<int64_t>::max();
 
@@ -37,6 +43,7 @@ std::string FilterHash(const JobFilter& filter) {
   };
   add(filter.state.has_value() ? absl::StrCat(static_cast<int>(*filter.state)) : "");
   add(filter.owner.has_value() ? absl::StrCat("=", *filter.owner) : "");
+  add(filter.experiment.has_value() ? absl::StrCat("=", *filter.experiment) : "");
   add(filter.created_at_or_after.has_value()
           ? absl::StrCat(absl::ToUnixMicros(*filter.created_at_or_after))
           : "");
@@ -78,32 +85,78 @@ int64_t CeilMicros(absl::Time time) {
   return absl::FromUnixMicros(micros) < time && micros < kLatest ? micros + 1 : micros;
 }
 
-// The statement that walks one index from `start` on. With labels it walks the first one's jobs,
-// and the other conditions are looked at row by row; without, the index answers all of them.
-std::string WalkSql(const JobFilter& filter) {
-  std::string sql;
-  if (!filter.labels.empty()) {
-    return "SELECT job_key, create_time_us FROM labels WHERE label = ? AND value = ? "
-           "AND create_time_us >= ? AND create_time_us <= ? "
-           "AND (create_time_us < ? OR job_key < ?) "
-           "ORDER BY create_time_us DESC, job_key DESC";
+// Which index a list walks; conditions that it does not answer are looked at row by row.
+enum class Walk { kExperiment, kLabel, kOwnerState, kOwner, kState, kTime };
+
+Walk ChooseWalk(const JobFilter& filter) {
+  if (filter.experiment.has_value()) {
+    return Walk::kExperiment;  // at most some thousand jobs
   }
-  const char* index = filter.owner.has_value()
-                          ? (filter.state.has_value() ? "jobs_by_owner_state" : "jobs_by_owner")
-                          : (filter.state.has_value() ? "jobs_by_state" : "jobs_by_time");
-  return absl::StrCat("SELECT key, create_time_us FROM jobs INDEXED BY ", index, " WHERE ",
-                      filter.owner.has_value() ? "owner = ? AND " : "",
-                      filter.state.has_value() ? "state = ? AND " : "",
-                      "create_time_us >= ? AND create_time_us <= ? "
-                      "AND (create_time_us < ? OR key < ?) ORDER BY create_time_us DESC, key DESC");
+  if (!filter.labels.empty()) {
+    return Walk::kLabel;
+  }
+  if (filter.owner.has_value()) {
+    return filter.state.has_value() ? Walk::kOwnerState : Walk::kOwner;
+  }
+  return filter.state.has_value() ? Walk::kState : Walk::kTime;
 }
 
-// Whether a job that has the first label fulfils the other conditions.
-bool Matches(Connection& connection, const JobFilter& filter, const Position& row) {
-  if (filter.labels.empty()) {
-    return true;
+std::string WalkSql(Walk walk) {
+  constexpr const char* kRange =
+      " create_time_us >= ? AND create_time_us <= ? AND (create_time_us < ? OR ";
+  const auto jobs = [&](const char* index, const char* condition) {
+    return absl::StrCat("SELECT key, create_time_us FROM jobs INDEXED BY ", index, " WHERE ",
+                        condition, kRange, "key < ?) ORDER BY create_time_us DESC, key DESC");
+  };
+  switch (walk) {
+    case Walk::kExperiment:
+      return jobs("jobs_by_experiment", "experiment > '' AND experiment = ? AND");
+    case Walk::kLabel:
+      return absl::StrCat(
+          "SELECT job_key, create_time_us FROM labels WHERE label = ? AND value = ? "
+          "AND",
+          kRange, "job_key < ?) ORDER BY create_time_us DESC, job_key DESC");
+    case Walk::kOwnerState:
+      return jobs("jobs_by_owner_state", "owner = ? AND state = ? AND");
+    case Walk::kOwner:
+      return jobs("jobs_by_owner", "owner = ? AND");
+    case Walk::kState:
+      return jobs("jobs_by_state", "state = ? AND");
+    case Walk::kTime:
+      break;
   }
-  for (size_t i = 1; i < filter.labels.size(); ++i) {
+  return jobs("jobs_by_time", "");
+}
+
+// The label that the fewest jobs have, as far as a short look tells: its jobs are walked.
+size_t RarestLabel(Connection& connection, const JobFilter& filter, int64_t from, int64_t to) {
+  constexpr int kLook = 500;
+  size_t rarest = 0;
+  int64_t least = std::numeric_limits<int64_t>::max();
+  for (size_t i = 0; i < filter.labels.size() && filter.labels.size() > 1 && least > 0; ++i) {
+    Query query(connection,
+                "SELECT count(*) FROM (SELECT 1 FROM labels WHERE label = ? AND value = ? "
+                "AND create_time_us >= ? AND create_time_us <= ? LIMIT ?)",
+                filter.labels[i].first, filter.labels[i].second, from, to, kLook);
+    if (query.Step() && query.Int(0) < least) {
+      least = query.Int(0);
+      rarest = i;
+    }
+  }
+  return rarest;
+}
+
+// Whether a job fulfils the conditions that the walk has not answered. `walked_label`: the one that
+// kLabel walks.
+bool Matches(Connection& connection,
+             const JobFilter& filter,
+             Walk walk,
+             size_t walked_label,
+             const Position& row) {
+  for (size_t i = 0; i < filter.labels.size(); ++i) {
+    if (walk == Walk::kLabel && i == walked_label) {
+      continue;
+    }
     Query has(connection,
               "SELECT 1 FROM labels WHERE label = ? AND value = ? AND create_time_us = ? "
               "AND job_key = ?",
@@ -112,7 +165,8 @@ bool Matches(Connection& connection, const JobFilter& filter, const Position& ro
       return false;
     }
   }
-  if (!filter.state.has_value() && !filter.owner.has_value()) {
+  if ((walk != Walk::kLabel && walk != Walk::kExperiment) ||
+      (!filter.state.has_value() && !filter.owner.has_value())) {
     return true;
   }
   Query job(connection, "SELECT state, owner FROM jobs WHERE key = ?", row.key);
@@ -139,11 +193,16 @@ absl::StatusOr<JobPage> ListJobPage(Connection& connection,
     }
     to = std::min(to, before - 1);
   }
-  Query walk(connection, WalkSql(filter));
+  const Walk kind = ChooseWalk(filter);
+  const size_t label =
+      kind == Walk::kLabel ? RarestLabel(connection, filter, from, to) : filter.labels.size();
+  Query walk(connection, WalkSql(kind));
   int parameter = 0;
-  if (!filter.labels.empty()) {
-    walk.Bind(++parameter, filter.labels[0].first);
-    walk.Bind(++parameter, filter.labels[0].second);
+  if (kind == Walk::kExperiment) {
+    walk.Bind(++parameter, *filter.experiment);
+  } else if (kind == Walk::kLabel) {
+    walk.Bind(++parameter, filter.labels[label].first);
+    walk.Bind(++parameter, filter.labels[label].second);
   } else {
     if (filter.owner.has_value()) {
       walk.Bind(++parameter, *filter.owner);
@@ -157,6 +216,8 @@ absl::StatusOr<JobPage> ListJobPage(Connection& connection,
   walk.Bind(++parameter, start.create_time_us);
   walk.Bind(++parameter, start.key);
 
+  const common::Clock& clock = common::Clock::Real();
+  const absl::Duration deadline = clock.Monotonic() + kMaxExaminingTime;
   JobPage page;
   const size_t wanted = static_cast<size_t>(std::max(page_size, 1));
   Position last_examined;
@@ -165,13 +226,14 @@ absl::StatusOr<JobPage> ListJobPage(Connection& connection,
   bool more = false;
   bool stopped_early = false;
   while (walk.Step()) {
-    if (examined == max_examined) {
+    if (examined == max_examined ||
+        (examined > 0 && examined % kRowsBetweenLooks == 0 && clock.Monotonic() > deadline)) {
       stopped_early = true;
       break;
     }
     ++examined;
     const Position row = {walk.Int(1), walk.Int(0)};
-    if (Matches(connection, filter, row)) {
+    if (Matches(connection, filter, kind, label, row)) {
       if (taken.size() == wanted) {
         more = true;
         break;

@@ -19,11 +19,13 @@ absl::Status LiveJob::LoadAttempt(Connection& connection, int32_t number) {
   attempt = 0;
   NORMLAB_ASSIGN_OR_RETURN(secrets, ReadAttemptSecrets(connection, key, number));
   attempt_series.clear();
-  Query query(connection,
-              "SELECT local_id, series_id FROM attempt_series WHERE job_key = ? AND attempt = ?",
-              key, number);
+  Query query(
+      connection,
+      "SELECT local_id, series_id, repeated FROM attempt_series WHERE job_key = ? AND attempt = ?",
+      key, number);
   while (query.Step()) {
-    attempt_series[static_cast<uint32_t>(query.Int(0))] = static_cast<uint32_t>(query.Int(1));
+    attempt_series[static_cast<uint32_t>(query.Int(0))] = {static_cast<uint32_t>(query.Int(1)),
+                                                           query.Int(2)};
   }
   attempt = number;
   return absl::OkStatus();

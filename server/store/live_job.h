@@ -14,6 +14,15 @@
 
 namespace normlab::server {
 
+// A series as an attempt's reports name it.
+struct AttemptSeries {
+  uint32_t series = 0;  // the job's id
+  // Stored points that the attempt reported again so far; -1: it has gone beyond what was stored
+  // when it began, or nothing was.
+  int64_t repeated = -1;
+  bool changed = false;  // since it was read or written
+};
+
 // What the writer keeps in memory of a job that changes often: always what its transaction would
 // read from the database.
 struct LiveJob {
@@ -31,7 +40,7 @@ struct LiveJob {
   // One attempt's own state; number 0: not loaded.
   int32_t attempt = 0;
   AttemptSecrets secrets;
-  absl::flat_hash_map<uint32_t, uint32_t> attempt_series;  // its series ids -> the job's
+  absl::flat_hash_map<uint32_t, AttemptSeries> attempt_series;  // by its own series ids
 
   // Makes `attempt`, `secrets` and `attempt_series` those of that attempt. NOT_FOUND.
   absl::Status LoadAttempt(Connection& connection, int32_t number);

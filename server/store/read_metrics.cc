@@ -7,11 +7,13 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 
 #include "common/status_macros.h"
 #include "server/domain/errors.h"
 #include "server/domain/names.h"
+#include "server/store/chunk_summary.h"
 #include "server/store/downsample.h"
 #include "server/store/job_rows.h"
 
@@ -19,6 +21,7 @@ namespace normlab::server {
 namespace {
 
 constexpr int64_t kSliceBytes = int64_t{1} << 20;
+constexpr int kEntriesPerRead = 4096;
 // Points of one call of the sink.
 constexpr size_t kRunPoints = 4096;
 
@@ -62,11 +65,11 @@ absl::StatusOr<Snapshot> TakeSnapshot(Connection& connection, const MetricQuery&
   return snapshot;
 }
 
-// Calls visit(series id, point) for the points of the snapshot in the range, in the order of
-// records. visit returns false to stop.
+// Calls visit(series id, point) for the points of the snapshot after the record `position` and in
+// the range, in the order of records. visit returns false to stop.
 template <typename Visit>
-absl::Status Scan(ReadPool& pool, const Snapshot& snapshot, const Range& range, Visit&& visit) {
-  int64_t position = 0;
+absl::Status Scan(
+    ReadPool& pool, const Snapshot& snapshot, const Range& range, int64_t position, Visit&& visit) {
   while (position < snapshot.head.last_sequence) {
     std::vector<v1::RecordBatch> batches;
     const absl::Status read = pool.Read([&](Connection& connection) -> absl::Status {
@@ -115,6 +118,109 @@ absl::Status Scan(ReadPool& pool, const Snapshot& snapshot, const Range& range, 
   return absl::OkStatus();
 }
 
+// A sealed chunk as its summary's row has it.
+struct ChunkEntry {
+  int64_t last_sequence = 0;
+  bool whole = false;  // all of its points are in the range and have a summary
+  std::vector<SeriesSummary> summaries;
+};
+
+// The next entries after `position` that touch the range, in order.
+absl::StatusOr<std::vector<ChunkEntry>> ReadEntries(ReadPool& pool,
+                                                    const Snapshot& snapshot,
+                                                    const Range& range,
+                                                    int64_t position) {
+  return pool.Read([&](Connection& connection) -> absl::StatusOr<std::vector<ChunkEntry>> {
+    std::vector<ChunkEntry> entries;
+    Query query(connection,
+                "SELECT last_sequence, first_step, last_step, summary FROM chunk_summaries "
+                "WHERE job_key = ? AND last_sequence > ? AND last_sequence <= ? "
+                "AND last_step >= ? AND first_step <= ? ORDER BY last_sequence LIMIT ?",
+                snapshot.head.key, position, snapshot.head.last_sequence, range.from_step,
+                range.to_step, kEntriesPerRead);
+    while (query.Step()) {
+      ChunkEntry& entry = entries.emplace_back();
+      entry.last_sequence = query.Int(0);
+      const bool inside = query.Int(1) >= range.from_step && query.Int(2) <= range.to_step;
+      entry.whole = inside && !query.IsNull(3) && DecodeSummaries(query.Bytes(3), entry.summaries);
+    }
+    return entries;
+  });
+}
+
+// Calls visit(series id, point) for the points of one sealed chunk that are in the range.
+template <typename Visit>
+absl::Status ScanChunk(ReadPool& pool,
+                       const Snapshot& snapshot,
+                       const Range& range,
+                       int64_t last_sequence,
+                       Visit&& visit) {
+  v1::RecordBatch batch;
+  NORMLAB_RETURN_IF_ERROR(pool.Read([&](Connection& connection) -> absl::Status {
+    Query query(connection,
+                "SELECT payload FROM records INDEXED BY records_by_sequence "
+                "WHERE job_key = ? AND last_sequence = ?",
+                snapshot.head.key, last_sequence);
+    return query.Step() ? ParseRow(connection, query.Bytes(0), batch) : absl::OkStatus();
+  }));
+  for (const v1::Segment& segment : batch.segments()) {
+    const v1::MetricBlock& block = segment.metrics();
+    const int columns = block.series_size();
+    for (int column = 0; column < columns; ++column) {
+      for (int row = 0; row < block.steps_size(); ++row) {
+        if (block.steps(row) >= range.from_step && block.steps(row) <= range.to_step) {
+          visit(block.series(column),
+                MetricPoint{block.steps(row), block.values(row * columns + column)});
+        }
+      }
+    }
+  }
+  return absl::OkStatus();
+}
+
+// Like Scan from the start on, but offers the summaries of sealed chunks first: take_run(summary)
+// answers whether it takes those points so; of the rest visit(series id, point) gets every point.
+template <typename TakeRun, typename Visit>
+absl::Status ScanSummaries(ReadPool& pool,
+                           const Snapshot& snapshot,
+                           const Range& range,
+                           TakeRun&& take_run,
+                           Visit&& visit) {
+  int64_t position = 0;
+  while (true) {
+    NORMLAB_ASSIGN_OR_RETURN(const std::vector<ChunkEntry> entries,
+                             ReadEntries(pool, snapshot, range, position));
+    if (entries.empty()) {
+      break;
+    }
+    for (const ChunkEntry& entry : entries) {
+      absl::flat_hash_set<uint32_t> taken;
+      bool all = entry.whole;
+      for (const SeriesSummary& summary : entry.summaries) {
+        if (entry.whole && take_run(summary)) {
+          taken.insert(summary.series);
+        } else {
+          all = false;
+        }
+      }
+      if (!all) {
+        NORMLAB_RETURN_IF_ERROR(ScanChunk(pool, snapshot, range, entry.last_sequence,
+                                          [&](uint32_t id, const MetricPoint& point) {
+                                            if (!taken.contains(id)) {
+                                              visit(id, point);
+                                            }
+                                          }));
+      }
+      position = entry.last_sequence;
+    }
+  }
+  // The small chunks at the end, or those that were merged into sealed ones meanwhile.
+  return Scan(pool, snapshot, range, position, [&](uint32_t id, const MetricPoint& point) {
+    visit(id, point);
+    return true;
+  });
+}
+
 // Points of one series on their way to the sink.
 class Collector {
  public:
@@ -129,6 +235,8 @@ class Collector {
     downsampler_.Add(point, points_);
     return !stream_ || points_.size() < kRunPoints || Send();
   }
+  // Whether the points were taken by their summary.
+  bool AddRun(const SeriesSummary& run) { return downsampler_.AddRun(run, points_); }
   bool Finish() {
     downsampler_.Finish(points_);
     return Send();
@@ -169,13 +277,21 @@ absl::Status CountInRange(ReadPool& pool, const Range& range, Snapshot& snapshot
     tail.nans = 0;
     by_id[tail.series.id()] = &tail;
   }
-  return Scan(pool, snapshot, range, [&](uint32_t id, const MetricPoint& point) {
-    if (const auto it = by_id.find(id); it != by_id.end()) {
-      ++it->second->points;
-      it->second->nans += std::isnan(point.value) ? 1 : 0;
-    }
-    return true;
-  });
+  return ScanSummaries(
+      pool, snapshot, range,
+      [&](const SeriesSummary& summary) {
+        if (const auto it = by_id.find(summary.series); it != by_id.end()) {
+          it->second->points += summary.count;
+          it->second->nans += summary.nans;
+        }
+        return true;
+      },
+      [&](uint32_t id, const MetricPoint& point) {
+        if (const auto it = by_id.find(id); it != by_id.end()) {
+          ++it->second->points;
+          it->second->nans += std::isnan(point.value) ? 1 : 0;
+        }
+      });
 }
 
 }  // namespace
@@ -220,14 +336,31 @@ absl::Status ReadMetricPoints(ReadPool& pool,
     absl::flat_hash_map<uint32_t, size_t> by_id;
     for (size_t i = begin; i < end; ++i) {
       by_id[series[i].series.id()] = collectors.size();
-      collectors.emplace_back(series[i], query.max_points, /*stream=*/end - begin == 1, sink);
+      collectors.emplace_back(series[i], query.max_points,
+                              /*stream=*/end - begin == 1 && query.max_points == 0, sink);
     }
     bool stopped = false;
-    NORMLAB_RETURN_IF_ERROR(Scan(pool, snapshot, range, [&](uint32_t id, const MetricPoint& point) {
-      const auto it = by_id.find(id);
-      stopped = it != by_id.end() && !collectors[it->second].Add(point);
-      return !stopped;
-    }));
+    if (query.max_points > 0) {
+      // What is kept of them fits into memory: nothing is sent before the end.
+      NORMLAB_RETURN_IF_ERROR(ScanSummaries(
+          pool, snapshot, range,
+          [&](const SeriesSummary& summary) {
+            const auto it = by_id.find(summary.series);
+            return it == by_id.end() || collectors[it->second].AddRun(summary);
+          },
+          [&](uint32_t id, const MetricPoint& point) {
+            if (const auto it = by_id.find(id); it != by_id.end()) {
+              collectors[it->second].Add(point);
+            }
+          }));
+    } else {
+      NORMLAB_RETURN_IF_ERROR(
+          Scan(pool, snapshot, range, 0, [&](uint32_t id, const MetricPoint& point) {
+            const auto it = by_id.find(id);
+            stopped = it != by_id.end() && !collectors[it->second].Add(point);
+            return !stopped;
+          }));
+    }
     for (Collector& collector : collectors) {
       if (stopped || !collector.Finish()) {
         return absl::OkStatus();

@@ -1,5 +1,6 @@
 #include "server/store/record_log.h"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -7,6 +8,7 @@
 
 #include "common/status_macros.h"
 #include "server/domain/errors.h"
+#include "server/store/chunk_summary.h"
 #include "server/store/segments.h"
 
 namespace normlab::server {
@@ -56,19 +58,36 @@ absl::StatusOr<int64_t> TakeOpenChunks(Connection& connection,
   return first_sequence;
 }
 
+int64_t LogCount(const v1::RecordBatch& batch) {
+  return std::count_if(batch.segments().begin(), batch.segments().end(),
+                       [](const v1::Segment& segment) { return segment.has_log(); });
+}
+
 void InsertChunk(Connection& connection, LiveJob& live, const v1::RecordBatch& batch, bool seal) {
   const std::string payload = batch.SerializeAsString();
   const int64_t bytes = static_cast<int64_t>(payload.size());
   const bool sealed = seal || bytes >= kSealBytes;
   const StepRange steps = StepsOf(batch);
+  const auto first_step = steps.empty ? std::optional<int64_t>() : steps.first;
+  const auto last_step = steps.empty ? std::optional<int64_t>() : steps.last;
+  const int64_t last_sequence = batch.first_sequence() + RecordCount(batch) - 1;
   Query(
       connection,
       "INSERT INTO records(job_key, last_sequence, first_sequence, first_step, last_step, sealed, "
-      "payload) VALUES (?, ?, ?, ?, ?, ?, ?)",
-      live.key, batch.first_sequence() + RecordCount(batch) - 1, batch.first_sequence(),
-      steps.empty ? std::optional<int64_t>() : steps.first,
-      steps.empty ? std::optional<int64_t>() : steps.last, sealed, Blob{payload})
+      "payload, logs) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+      live.key, last_sequence, batch.first_sequence(), first_step, last_step, sealed, Blob{payload},
+      LogCount(batch))
       .Run();
+  if (sealed) {
+    const std::vector<SeriesSummary> summaries = Summarize(batch);
+    const std::string summary = summaries.empty() ? "" : EncodeSummaries(summaries);
+    Query(connection,
+          "INSERT INTO chunk_summaries(job_key, last_sequence, first_sequence, first_step, "
+          "last_step, summary) VALUES (?, ?, ?, ?, ?, ?)",
+          live.key, last_sequence, batch.first_sequence(), first_step, last_step,
+          summaries.empty() ? std::optional<Blob>() : Blob{summary})
+        .Run();
+  }
   live.open_chunks = sealed ? 0 : live.open_chunks + 1;
   live.open_bytes = sealed ? 0 : live.open_bytes + bytes;
 }
@@ -131,6 +150,37 @@ absl::StatusOr<std::vector<v1::RecordBatch>> ReadBatches(Connection& connection,
     }
   }
   return batches;
+}
+
+absl::StatusOr<std::vector<LogEntry>> ReadLogChunks(Connection& connection,
+                                                    int64_t job_key,
+                                                    int64_t after_sequence,
+                                                    int64_t max_bytes,
+                                                    int64_t& scanned) {
+  std::vector<LogEntry> entries;
+  Query query(connection,
+              "SELECT payload, last_sequence FROM records INDEXED BY records_with_logs "
+              "WHERE job_key = ? AND logs > 0 AND last_sequence > ? ORDER BY last_sequence",
+              job_key, after_sequence);
+  int64_t bytes = 0;
+  while (query.Step()) {
+    const absl::string_view payload = query.Bytes(0);
+    bytes += static_cast<int64_t>(payload.size());
+    v1::RecordBatch batch;
+    NORMLAB_RETURN_IF_ERROR(ParseRow(connection, payload, batch));
+    int64_t sequence = batch.first_sequence();
+    for (v1::Segment& segment : *batch.mutable_segments()) {
+      if (segment.has_log() && sequence > after_sequence) {
+        entries.push_back({sequence, std::move(*segment.mutable_log())});
+      }
+      sequence += RecordCount(segment);
+    }
+    if (bytes >= max_bytes) {
+      scanned = query.Int(1);
+      break;
+    }
+  }
+  return entries;
 }
 
 }  // namespace normlab::server

@@ -8,6 +8,7 @@
 
 #include "server/store/connection.h"
 #include "server/store/live_job.h"
+#include "server/store/store.h"
 
 #include "normlab/v1/records.pb.h"
 
@@ -32,5 +33,14 @@ absl::StatusOr<std::vector<v1::RecordBatch>> ReadBatches(Connection& connection,
                                                          int64_t job_key,
                                                          int64_t after_sequence,
                                                          int64_t max_bytes);
+
+// Log lines after `after_sequence`, from chunks of about `max_bytes` together; chunks without any
+// are not looked at. Sets `scanned` to the last sequence looked at when there may be more beyond,
+// and leaves it alone otherwise. May throw SQLite::Exception; DATA_LOSS.
+absl::StatusOr<std::vector<LogEntry>> ReadLogChunks(Connection& connection,
+                                                    int64_t job_key,
+                                                    int64_t after_sequence,
+                                                    int64_t max_bytes,
+                                                    int64_t& scanned);
 
 }  // namespace normlab::server

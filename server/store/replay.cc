@@ -7,11 +7,13 @@
 #include <tuple>
 #include <utility>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 
 #include "common/status_macros.h"
+#include "server/store/chunk_summary.h"
 
 namespace normlab::server {
 namespace {
@@ -84,6 +86,65 @@ absl::StatusOr<ReplayDifference> CompareReplay(Connection& connection,
         absl::StrFormat("%.17g", point.value));
   }
   return difference;
+}
+
+absl::StatusOr<int64_t> CountLeftOut(Connection& connection,
+                                     int64_t job_key,
+                                     int64_t start_step,
+                                     const std::vector<CaughtUpSeries>& caught_up) {
+  if (caught_up.empty()) {
+    return 0;
+  }
+  // Stored points by series, up to where each one ended.
+  absl::flat_hash_map<uint32_t, std::pair<int64_t, int64_t>> stored;
+  int64_t last_step = start_step;
+  for (const CaughtUpSeries& series : caught_up) {
+    stored[series.series] = {series.stored_until, 0};
+    last_step = std::max(last_step, series.stored_until);
+  }
+  const auto count = [&](uint32_t series, int64_t step, int64_t points) {
+    const auto it = stored.find(series);
+    if (it != stored.end() && step <= it->second.first) {
+      it->second.second += points;
+    }
+  };
+  Query query(connection,
+              "SELECT records.last_sequence, records.first_step, records.last_step, summary "
+              "FROM records INDEXED BY records_by_step LEFT JOIN chunk_summaries ON "
+              "chunk_summaries.job_key = records.job_key AND "
+              "chunk_summaries.last_sequence = records.last_sequence "
+              "WHERE records.job_key = ? AND records.last_step >= ? AND records.first_step <= ?",
+              job_key, start_step, last_step);
+  std::vector<SeriesSummary> summaries;
+  while (query.Step()) {
+    const bool inside = query.Int(1) >= start_step && query.Int(2) <= last_step;
+    if (inside && !query.IsNull(3) && DecodeSummaries(query.Bytes(3), summaries)) {
+      for (const SeriesSummary& summary : summaries) {
+        count(summary.series, summary.last.step, summary.count);
+      }
+      continue;
+    }
+    Query chunk(connection,
+                "SELECT payload FROM records INDEXED BY records_by_sequence "
+                "WHERE job_key = ? AND last_sequence = ?",
+                job_key, query.Int(0));
+    v1::RecordBatch batch;
+    if (chunk.Step()) {
+      NORMLAB_RETURN_IF_ERROR(ParseRow(connection, chunk.Bytes(0), batch));
+    }
+    for (const v1::Segment& segment : batch.segments()) {
+      for (const int64_t step : segment.metrics().steps()) {
+        for (const uint32_t series : segment.metrics().series()) {
+          count(series, step, step >= start_step ? 1 : 0);
+        }
+      }
+    }
+  }
+  int64_t left_out = 0;
+  for (const CaughtUpSeries& series : caught_up) {
+    left_out += std::max<int64_t>(0, stored[series.series].second - series.repeated);
+  }
+  return left_out;
 }
 
 }  // namespace normlab::server

@@ -25,4 +25,11 @@ absl::StatusOr<ReplayDifference> CompareReplay(Connection& connection,
                                                const std::vector<SeriesTail>& series,
                                                std::vector<RepeatedPoint> repeated);
 
+// How many stored points from `start_step` on the attempt left out, of series in which it has come
+// to something new. Reads the chunks that hold these steps. May throw SQLite::Exception; DATA_LOSS.
+absl::StatusOr<int64_t> CountLeftOut(Connection& connection,
+                                     int64_t job_key,
+                                     int64_t start_step,
+                                     const std::vector<CaughtUpSeries>& caught_up);
+
 }  // namespace normlab::server

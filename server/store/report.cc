@@ -55,7 +55,7 @@ absl::Status CheckBlock(const v1::MetricBlock& block) {
   return absl::OkStatus();
 }
 
-absl::Status DefineSeries(const v1::Series& series, LiveJob& live, IngestedReport& out) {
+absl::Status DefineSeries(const v1::Series& series, LiveJob& live) {
   const auto [it, is_new] =
       live.series_ids.try_emplace(series.name(), static_cast<uint32_t>(live.series.size() + 1));
   if (is_new) {
@@ -67,13 +67,17 @@ absl::Status DefineSeries(const v1::Series& series, LiveJob& live, IngestedRepor
     tail.series.set_name(series.name());
     tail.changed = true;
   }
-  const auto [known, first_time] = live.attempt_series.try_emplace(series.id(), it->second);
-  if (!first_time && known->second != it->second) {
+  const auto [known, first_time] = live.attempt_series.try_emplace(series.id());
+  if (!first_time && known->second.series != it->second) {
     return InvalidReport(absl::StrCat("series id ", series.id(), " is given to another name, ",
                                       QuotedForMessage(series.name())));
   }
   if (first_time) {
-    out.new_attempt_series.push_back(series.id());
+    const int64_t start_step =
+        live.job.attempts().empty() ? 0 : live.job.attempts().rbegin()->start_step();
+    // Everything from its start on is to be repeated before something new comes.
+    const bool repeats = live.series[it->second - 1].last_step >= start_step;
+    known->second = {it->second, repeats ? 0 : -1, /*changed=*/true};
   }
   return absl::OkStatus();
 }
@@ -95,7 +99,8 @@ absl::Status IngestBlock(const v1::MetricBlock& block,
     if (it == live.attempt_series.end()) {
       return InvalidReport(absl::StrCat("series id ", block.series(column), " was never defined"));
     }
-    const uint32_t id = it->second;
+    AttemptSeries& attempt_series = it->second;
+    const uint32_t id = attempt_series.series;
     mapped.set_series(column, id);
     SeriesTail& tail = live.series[id - 1];
     const int64_t end = ends.try_emplace(id, tail.last_step).first->second;
@@ -105,8 +110,17 @@ absl::Status IngestBlock(const v1::MetricBlock& block,
     for (int row = 0; row < first_new[column]; ++row) {
       out.repeated.push_back({id, block.steps(row), block.values(row * columns + column)});
     }
+    if (attempt_series.repeated >= 0 && first_new[column] > 0) {
+      attempt_series.repeated += first_new[column];
+      attempt_series.changed = true;
+    }
     if (first_new[column] == rows) {
       continue;
+    }
+    if (attempt_series.repeated >= 0) {
+      out.caught_up.push_back({id, tail.last_step, attempt_series.repeated});
+      attempt_series.repeated = -1;
+      attempt_series.changed = true;
     }
     if (block.steps(first_new[column]) <= tail.last_step) {
       return InvalidReport(absl::StrCat("step ", block.steps(first_new[column]), " of series ",
@@ -208,7 +222,7 @@ absl::Status IngestSegments(const v1::WorkerReport& report,
                             LiveJob& live,
                             IngestedReport& out) {
   for (const v1::Series& series : report.new_series()) {
-    NORMLAB_RETURN_IF_ERROR(DefineSeries(series, live, out));
+    NORMLAB_RETURN_IF_ERROR(DefineSeries(series, live));
   }
   Ends ends;
   for (const v1::Segment& segment : report.segments()) {

@@ -20,12 +20,19 @@ struct RepeatedPoint {
   double value = 0;
 };
 
+// A series in which a resumed attempt came to its first new point.
+struct CaughtUpSeries {
+  uint32_t series = 0;       // the job's id
+  int64_t stored_until = 0;  // last step that was stored before
+  int64_t repeated = 0;      // points up to there that the attempt reported again
+};
+
 // What is new in a report, in its order and in the job's series ids.
 struct IngestedReport {
   std::vector<v1::Segment> records;
   std::vector<RepeatedPoint> repeated;
-  std::vector<uint32_t> new_attempt_series;  // the attempt's ids that it defined
-  int64_t points = 0;                        // new ones
+  std::vector<CaughtUpSeries> caught_up;
+  int64_t points = 0;  // new ones
 };
 
 // Checks a report's form: INVALID_ARGUMENT (INVALID_REPORT) says what breaks the protocol.

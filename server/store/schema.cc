@@ -4,11 +4,14 @@
 
 #include <iterator>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 
 #include "common/status_macros.h"
 #include "server/domain/errors.h"
+#include "server/domain/states.h"
+#include "server/store/job_rows.h"
 
 namespace normlab::server {
 namespace {
@@ -19,9 +22,17 @@ constexpr int64_t kApplicationId = 0x4e4c4142;
 constexpr int64_t kMaxCheckedBytes = int64_t{64} << 20;
 constexpr int kCheckpointBusyTimeoutMs = 200;
 
+// One step of the schema: statements, then what only code can fill in (null: nothing).
+struct Migration {
+  const char* sql;
+  absl::Status (*fill)(Connection& connection);
+};
+
+absl::Status FillEndTimes(Connection& connection);
+
 // Entry i brings version i to i + 1. Entries are never changed once released, only appended.
-constexpr const char* kMigrations[] = {
-    R"sql(
+const Migration kMigrations[] = {
+    {R"sql(
 -- Jobs by an internal key. `summary` is a serialized v1::Job without what changes often or is large;
 -- `details` one with only its resolved_spec and attempts.
 CREATE TABLE jobs (
@@ -118,7 +129,97 @@ CREATE TABLE probe (
   filler BLOB NOT NULL
 ) STRICT;
 )sql",
+     nullptr},
+    {R"sql(
+ALTER TABLE jobs ADD COLUMN experiment TEXT NOT NULL DEFAULT '';
+-- NULL while the job is not terminal.
+ALTER TABLE jobs ADD COLUMN end_time_us INTEGER;
+CREATE INDEX jobs_by_experiment ON jobs(experiment, create_time_us) WHERE experiment > '';
+CREATE INDEX jobs_by_end ON jobs(end_time_us) WHERE end_time_us IS NOT NULL;
+CREATE INDEX requests_by_time ON requests(create_time_us);
+
+-- Jobs per owner and state, so that a start need not count them.
+CREATE TABLE job_counts (
+  owner TEXT NOT NULL,
+  state INTEGER NOT NULL,
+  jobs INTEGER NOT NULL,
+  PRIMARY KEY (owner, state)
+) STRICT, WITHOUT ROWID;
+INSERT INTO job_counts(owner, state, jobs)
+  SELECT owner, state, count(*) FROM jobs GROUP BY owner, state;
+
+-- Log lines in a chunk; a chunk of an older version may have some.
+ALTER TABLE records ADD COLUMN logs INTEGER NOT NULL DEFAULT 1;
+CREATE INDEX records_with_logs ON records(job_key, last_sequence) WHERE logs > 0;
+
+-- What thinning a curve has to know of every sealed chunk, apart from its large row (see
+-- chunk_summary.h). A NULL summary: look into the chunk.
+CREATE TABLE chunk_summaries (
+  job_key INTEGER NOT NULL,
+  last_sequence INTEGER NOT NULL,
+  first_sequence INTEGER NOT NULL,
+  first_step INTEGER,
+  last_step INTEGER,
+  summary BLOB,
+  PRIMARY KEY (job_key, last_sequence)
+) STRICT, WITHOUT ROWID;
+INSERT INTO chunk_summaries
+  SELECT job_key, last_sequence, first_sequence, first_step, last_step, NULL
+  FROM records WHERE sealed ORDER BY job_key, last_sequence;
+
+-- Points of a resumed attempt's series that repeated stored ones so far; -1: it has gone beyond
+-- what was stored when it began.
+ALTER TABLE attempt_series ADD COLUMN repeated INTEGER NOT NULL DEFAULT -1;
+
+-- Jobs that are gone for everybody, whose records and files are still being removed.
+CREATE TABLE deletions (
+  job_key INTEGER PRIMARY KEY,
+  job_id TEXT NOT NULL
+) STRICT;
+
+-- What the scheduler remembers of each owner: core-seconds, decayed to that time.
+CREATE TABLE owner_usage (
+  owner TEXT PRIMARY KEY,
+  core_seconds REAL NOT NULL,
+  as_of_us INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Files below the work folder. `id` counts from 1 within the job.
+CREATE TABLE artifacts (
+  job_key INTEGER NOT NULL,
+  id INTEGER NOT NULL,
+  attempt INTEGER NOT NULL,
+  step INTEGER NOT NULL,
+  final INTEGER NOT NULL,
+  path TEXT NOT NULL,
+  file_name TEXT NOT NULL,
+  bytes INTEGER NOT NULL,
+  sha256 TEXT NOT NULL,
+  create_time_us INTEGER NOT NULL,
+  PRIMARY KEY (job_key, id)
+) STRICT, WITHOUT ROWID;
+)sql",
+     FillEndTimes},
 };
+
+// Jobs that were terminal before the column was there.
+absl::Status FillEndTimes(Connection& connection) {
+  std::vector<std::pair<int64_t, int64_t>> ends;
+  {
+    Query query(connection, "SELECT key, summary FROM jobs");
+    while (query.Step()) {
+      v1::Job job;
+      NORMLAB_RETURN_IF_ERROR(ParseRow(connection, query.Bytes(1), job));
+      if (IsTerminal(job.state())) {
+        ends.emplace_back(query.Int(0), *EndTimeMicros(job));
+      }
+    }
+  }
+  for (const auto& [key, end] : ends) {
+    Query(connection, "UPDATE jobs SET end_time_us = ? WHERE key = ?", end, key).Run();
+  }
+  return absl::OkStatus();
+}
 
 int64_t PragmaValue(Connection& connection, const char* sql) {
   return connection.database().execAndGet(sql).getInt64();
@@ -142,7 +243,10 @@ absl::Status CheckAndMigrate(Connection& connection) {
   }
   for (int64_t from = version; from < SchemaVersion(); ++from) {
     SQLite::Transaction transaction(connection.database(), SQLite::TransactionBehavior::IMMEDIATE);
-    connection.Execute(kMigrations[from]);
+    connection.Execute(kMigrations[from].sql);
+    if (kMigrations[from].fill != nullptr) {
+      NORMLAB_RETURN_IF_ERROR(kMigrations[from].fill(connection));
+    }
     connection.Execute(absl::StrCat("PRAGMA application_id = ", kApplicationId).c_str());
     connection.Execute(absl::StrCat("PRAGMA user_version = ", from + 1).c_str());
     transaction.commit();
@@ -179,8 +283,9 @@ absl::StatusOr<std::unique_ptr<Connection>> OpenForWriting(const std::string& pa
           "its file system does not support write-ahead logging (shared memory maps); choose "
           "a folder on a local disk with --data_dir");
     }
+    // Foreign keys only say what refers to what: cascading would delete a large job in one commit.
     connection->Execute(
-        "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA wal_autocheckpoint = 0;"
+        "PRAGMA synchronous = FULL; PRAGMA foreign_keys = OFF; PRAGMA wal_autocheckpoint = 0;"
         "PRAGMA journal_size_limit = 67108864; PRAGMA temp_store = MEMORY;"
         "PRAGMA cache_size = -16384");
     NORMLAB_RETURN_IF_ERROR(CheckIntegrity(*connection));

@@ -14,10 +14,14 @@
 #include "server/domain/errors.h"
 #include "server/domain/names.h"
 #include "server/domain/states.h"
+#include "server/store/artifact_rows.h"
 #include "server/store/checkpointer.h"
 #include "server/store/filesystem.h"
+#include "server/store/janitor.h"
+#include "server/store/job_counts.h"
 #include "server/store/job_rows.h"
 #include "server/store/list_jobs.h"
+#include "server/store/owner_usage.h"
 #include "server/store/read_metrics.h"
 #include "server/store/read_pool.h"
 #include "server/store/record_log.h"
@@ -35,8 +39,9 @@ class SqliteStore : public Store {
               const std::string& path,
               std::unique_ptr<Connection> writing,
               std::unique_ptr<Connection> checkpointing,
-              absl::btree_map<int, int64_t> counts)
-      : counts_(std::move(counts)),
+              JobCounts counts)
+      : clock_(*options.clock),
+        counts_(std::move(counts)),
         reads_(path, options.read_connections),
         checkpointer_(std::make_unique<Checkpointer>(std::move(checkpointing))) {
     // Replaces SQLite's own checkpoint inside the commit.
@@ -52,6 +57,13 @@ class SqliteStore : public Store {
                                  [this](const Effects& effects, double seconds, int operations) {
                                    AfterCommit(effects, seconds, operations);
                                  });
+    janitor_ = std::make_unique<Janitor>(
+        JanitorOptions{
+            .work_dir = options.work_dir,
+            .retention = options.retention,
+            .clock = options.clock,
+            .submit = [this](std::unique_ptr<WriteOp> op) { writer_->Submit(std::move(op)); }},
+        reads_);
   }
 
   ~SqliteStore() override { Close(); }
@@ -78,6 +90,20 @@ class SqliteStore : public Store {
     writer_->Submit(MakeAppendOp(std::move(attempt), std::move(report), std::move(done)));
   }
 
+  void DeleteJob(std::string job_id, absl::AnyInvocable<void(absl::Status) &&> done) override {
+    writer_->Submit(MakeDeleteOp(std::move(job_id), std::move(done)));
+  }
+
+  void SaveUsage(std::vector<OwnerUsage> usage,
+                 absl::AnyInvocable<void(absl::Status) &&> done) override {
+    writer_->Submit(MakeFunctionOp(
+        [usage = std::move(usage)](WriteContext& context, Effects&) {
+          WriteOwnerUsage(context.connection, usage);
+          return absl::OkStatus();
+        },
+        std::move(done)));
+  }
+
   void SetCommitListener(CommitListener listener) override {
     absl::MutexLock lock(&mu_);
     listener_ = std::make_shared<const CommitListener>(std::move(listener));
@@ -101,7 +127,7 @@ class SqliteStore : public Store {
                                                      const std::string& request_sha256) override {
     return reads_.Read([&](Connection& connection) -> absl::StatusOr<std::optional<v1::Job>> {
       ReadTransaction transaction(connection);
-      return FindRequestedJob(connection, owner, request_id, request_sha256);
+      return FindRequestedJob(connection, owner, request_id, request_sha256, clock_.Now());
     });
   }
 
@@ -166,6 +192,42 @@ class SqliteStore : public Store {
     });
   }
 
+  absl::StatusOr<LogPage> ReadLogs(const std::string& job_id,
+                                   int64_t after_sequence,
+                                   int64_t max_bytes) override {
+    if (after_sequence < 0) {
+      return InvalidArgument("after_sequence", "is negative; give 0 to read from the start");
+    }
+    return reads_.Read([&](Connection& connection) -> absl::StatusOr<LogPage> {
+      ReadTransaction transaction(connection);
+      NORMLAB_ASSIGN_OR_RETURN(const JobHead head, ReadJobHead(connection, job_id));
+      if (after_sequence > head.last_sequence) {
+        return SequenceOutOfRange(after_sequence, head.last_sequence);
+      }
+      LogPage page;
+      page.last_sequence = head.last_sequence;
+      page.scanned_sequence = head.last_sequence;
+      page.terminal = IsTerminal(head.state);
+      NORMLAB_ASSIGN_OR_RETURN(page.entries, ReadLogChunks(connection, head.key, after_sequence,
+                                                           max_bytes, page.scanned_sequence));
+      return page;
+    });
+  }
+
+  absl::StatusOr<std::vector<StoredArtifact>> ListArtifacts(const std::string& job_id) override {
+    return reads_.Read([&](Connection& connection) -> absl::StatusOr<std::vector<StoredArtifact>> {
+      ReadTransaction transaction(connection);
+      NORMLAB_ASSIGN_OR_RETURN(const JobHead head, ReadJobHead(connection, job_id));
+      return ReadArtifacts(connection, head.key, job_id);
+    });
+  }
+
+  absl::StatusOr<std::vector<OwnerUsage>> LoadUsage() override {
+    return reads_.Read([&](Connection& connection) -> absl::StatusOr<std::vector<OwnerUsage>> {
+      return ReadOwnerUsage(connection);
+    });
+  }
+
   absl::StatusOr<std::vector<v1::Series>> ReadSeries(const std::string& job_id) override {
     return reads_.Read([&](Connection& connection) -> absl::StatusOr<std::vector<v1::Series>> {
       ReadTransaction transaction(connection);
@@ -188,14 +250,26 @@ class SqliteStore : public Store {
 
   std::vector<std::pair<v1::Job::State, int64_t>> CountByState() override {
     absl::MutexLock lock(&mu_);
+    absl::btree_map<int, int64_t> by_state;
+    for (const auto& [owner_and_state, count] : counts_) {
+      by_state[owner_and_state.second] += count;
+    }
     std::vector<std::pair<v1::Job::State, int64_t>> counts;
-    for (const auto& [state, count] : counts_) {
+    for (const auto& [state, count] : by_state) {
       if (count != 0) {
         counts.emplace_back(static_cast<v1::Job::State>(state), count);
       }
     }
     return counts;
   }
+
+  int64_t CountJobs(const std::string& owner, v1::Job::State state) override {
+    absl::MutexLock lock(&mu_);
+    const auto it = counts_.find(std::pair(owner, static_cast<int>(state)));
+    return it == counts_.end() ? 0 : it->second;
+  }
+
+  absl::Status Maintain() override { return janitor_->RunOnce(); }
 
   absl::Status Health() override {
     NORMLAB_RETURN_IF_ERROR(writer_->Health());
@@ -204,6 +278,7 @@ class SqliteStore : public Store {
   }
 
   void Close() override {
+    janitor_->Stop();  // while the writer still answers it
     writer_->Close();
     reads_.Close();
     absl::MutexLock lock(&close_mu_);
@@ -224,11 +299,14 @@ class SqliteStore : public Store {
     std::shared_ptr<const CommitObserver> observer;
     {
       absl::MutexLock lock(&mu_);
-      for (const auto& [state, delta] : effects.state_deltas) {
-        counts_[state] += delta;
+      for (const auto& [owner_and_state, delta] : effects.state_deltas) {
+        counts_[owner_and_state] += delta;
       }
       listener = listener_;
       observer = observer_;
+    }
+    if (effects.deleted_job) {
+      janitor_->Wake();
     }
     if (observer != nullptr && *observer) {
       (*observer)(seconds, operations);
@@ -240,8 +318,9 @@ class SqliteStore : public Store {
     }
   }
 
+  const common::Clock& clock_;
   absl::Mutex mu_;
-  absl::btree_map<int, int64_t> counts_ ABSL_GUARDED_BY(mu_);
+  JobCounts counts_ ABSL_GUARDED_BY(mu_);
   std::shared_ptr<const CommitListener> listener_ ABSL_GUARDED_BY(mu_);
   std::shared_ptr<const CommitObserver> observer_ ABSL_GUARDED_BY(mu_);
 
@@ -249,6 +328,8 @@ class SqliteStore : public Store {
   absl::Mutex close_mu_;
   std::unique_ptr<Checkpointer> checkpointer_ ABSL_GUARDED_BY(close_mu_);
   std::unique_ptr<Writer> writer_;
+  // Constructed after everything that it uses, and before the first deletion can be asked for.
+  std::unique_ptr<Janitor> janitor_;
 };
 
 }  // namespace
@@ -259,16 +340,27 @@ absl::StatusOr<std::unique_ptr<Store>> Store::Open(const StoreOptions& options) 
   NORMLAB_ASSIGN_OR_RETURN(std::unique_ptr<Connection> writing,
                            OpenForWriting(path, options.max_database_bytes));
   return CatchSqlite(path, [&]() -> absl::StatusOr<std::unique_ptr<Store>> {
-    absl::btree_map<int, int64_t> counts;
-    {
-      Query query(*writing, "SELECT state, count(*) FROM jobs GROUP BY state");
-      while (query.Step()) {
-        counts[static_cast<int>(query.Int(0))] = query.Int(1);
-      }
-    }
+    JobCounts counts = ReadJobCounts(*writing);
     return std::make_unique<SqliteStore>(options, path, std::move(writing),
                                          OpenForCheckpoints(path), std::move(counts));
   });
+}
+
+absl::Status Store::DeleteJobAndWait(std::string job_id) {
+  struct Waiting {
+    absl::Mutex mu;
+    bool answered ABSL_GUARDED_BY(mu) = false;
+    absl::Status answer ABSL_GUARDED_BY(mu);
+  };
+  auto waiting = std::make_shared<Waiting>();
+  DeleteJob(std::move(job_id), [waiting](absl::Status status) {
+    absl::MutexLock lock(&waiting->mu);
+    waiting->answer = std::move(status);
+    waiting->answered = true;
+  });
+  absl::MutexLock lock(&waiting->mu);
+  waiting->mu.Await(absl::Condition(&waiting->answered));
+  return waiting->answer;
 }
 
 absl::StatusOr<v1::Job> Store::UpdateJobAndWait(std::string job_id,

@@ -16,6 +16,7 @@
 #include "common/clock.h"
 
 #include "normlab/v1/job.pb.h"
+#include "normlab/v1/jobs.pb.h"
 #include "normlab/v1/records.pb.h"
 #include "normlab/v1/worker.pb.h"
 
@@ -39,6 +40,7 @@ struct AttemptSecrets {
 struct JobFilter {
   std::optional<v1::Job::State> state;
   std::optional<std::string> owner;
+  std::optional<std::string> experiment;  // experiments/<id>
   std::vector<std::pair<std::string, std::string>> labels;
   std::optional<absl::Time> created_at_or_after;
   std::optional<absl::Time> created_before;
@@ -57,6 +59,33 @@ struct RecordPage {
   bool terminal = false;      // the job is terminal, so last_sequence is final
 };
 
+// A log line and the sequence of its record.
+struct LogEntry {
+  int64_t sequence = 0;
+  v1::LogLine line;
+};
+
+struct LogPage {
+  std::vector<LogEntry> entries;
+  int64_t scanned_sequence = 0;  // there are no further lines up to here
+  int64_t last_sequence = 0;     // last committed record of the job
+  bool terminal = false;         // the job is terminal, so last_sequence is final
+};
+
+// A file of a job.
+struct StoredArtifact {
+  v1::Artifact artifact;
+  std::string path;    // relative to the work folder
+  bool final = false;  // not a checkpoint, which the worker may have replaced by a newer one
+};
+
+// What the scheduler remembers of an owner.
+struct OwnerUsage {
+  std::string owner;
+  double core_seconds = 0;  // decayed to `as_of`
+  absl::Time as_of;
+};
+
 // First and last point, and the minimum, maximum and first NaN of what lies between.
 inline constexpr int32_t kMinMaxPoints = 5;
 
@@ -73,6 +102,9 @@ struct StoreOptions {
   int64_t max_database_bytes =
       0;                     // beyond it writes answer RESOURCE_EXHAUSTED; 0: only the disk limits
   int read_connections = 8;  // reads beyond so many at once wait
+  std::string work_dir;      // below which jobs have their files, removed with them; empty: none
+  // Terminal jobs go away so long after their end.
+  absl::Duration retention = absl::InfiniteDuration();
   const common::Clock* clock = &common::Clock::Real();
 };
 
@@ -144,10 +176,22 @@ class Store {
                             v1::WorkerReport report,
                             absl::AnyInvocable<void(absl::StatusOr<AppendResult>) &&> done) = 0;
 
+  // Makes a job go away for everybody, in one commit; only its request_id stays known. Its records
+  // and files are removed afterwards in slices, also across restarts. NOT_FOUND;
+  // FAILED_PRECONDITION: it is neither terminal nor paused.
+  virtual void DeleteJob(std::string job_id, absl::AnyInvocable<void(absl::Status) &&> done) = 0;
+
+  // Replaces what is remembered of these owners.
+  virtual void SaveUsage(std::vector<OwnerUsage> usage,
+                         absl::AnyInvocable<void(absl::Status) &&> done) = 0;
+
   // The same as UpdateJob, waiting for the commit. Not from a callback or gRPC thread.
   absl::StatusOr<v1::Job> UpdateJobAndWait(std::string job_id,
                                            Mutator mutate,
                                            std::optional<AttemptSecrets> secrets = std::nullopt);
+
+  // The same for DeleteJob.
+  absl::Status DeleteJobAndWait(std::string job_id);
 
   virtual void SetCommitListener(CommitListener listener) = 0;
   virtual void SetCommitObserver(CommitObserver observer) = 0;
@@ -174,6 +218,13 @@ class Store {
   virtual absl::StatusOr<RecordPage> ReadRecords(const std::string& job_id,
                                                  int64_t after_sequence,
                                                  int64_t max_bytes) = 0;
+  // Log lines after `after_sequence`, from about `max_bytes` of records. OUT_OF_RANGE as above.
+  virtual absl::StatusOr<LogPage> ReadLogs(const std::string& job_id,
+                                           int64_t after_sequence,
+                                           int64_t max_bytes) = 0;
+  // Files of a job, oldest first. NOT_FOUND.
+  virtual absl::StatusOr<std::vector<StoredArtifact>> ListArtifacts(const std::string& job_id) = 0;
+  virtual absl::StatusOr<std::vector<OwnerUsage>> LoadUsage() = 0;
   virtual absl::StatusOr<std::vector<v1::Series>> ReadSeries(const std::string& job_id) = 0;
   // Calls `sink` with runs of points of one series in step order, series after series. NOT_FOUND:
   // the job, or a named series that it does not have (naming those it has). `sink` returns false to
@@ -185,6 +236,14 @@ class Store {
                                absl::Span<const double> values)>& sink) = 0;
   // Jobs per state, terminal ones included. Cheap: kept by the writer.
   virtual std::vector<std::pair<v1::Job::State, int64_t>> CountByState() = 0;
+
+  // Jobs of one owner in one state. Cheap as well.
+  virtual int64_t CountJobs(const std::string& owner, v1::Job::State state) = 0;
+
+  // Does at once, on this thread, what is otherwise done every minute and after a deletion: removes
+  // what deleted jobs left, forgets request ids older than a week, deletes terminal jobs beyond the
+  // retention, gives unused space back. Answers what failed.
+  virtual absl::Status Maintain() = 0;
 
   // OK, or why the last commit failed (disk full, I/O error). Recovers by itself: while it is not
   // OK the writer tries again every second, reads go on, and writes answer with this error.

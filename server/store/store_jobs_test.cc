@@ -222,17 +222,19 @@ TEST_F(StoreJobsTest, PageTokenIsBoundToItsFilter) {
 }
 
 TEST_F(StoreJobsTest, AListCallExaminesABoundedNumberOfRows) {
+  // Two labels that only the first job has both of.
   for (int i = 0; i < 20; ++i) {
-    Create(i, "ann", {{"common", "x"}, {"rare", i == 0 ? "yes" : "no"}});
+    Create(i, "ann",
+           {{"left", i % 2 == 0 ? "x" : "y"}, {"right", i % 2 == 0 && i > 0 ? "y" : "x"}});
   }
   std::unique_ptr<Connection> connection = OpenForReading(folder_.path() + "/normlab.db");
   JobFilter filter;
-  filter.labels = {{"common", "x"}, {"rare", "yes"}};
+  filter.labels = {{"left", "x"}, {"right", "x"}};
   std::string token;
   std::vector<std::string> found;
   int calls = 0;
   do {
-    const auto page = ListJobPage(*connection, filter, 10, token, /*max_examined=*/6);
+    const auto page = ListJobPage(*connection, filter, 10, token, /*max_examined=*/3);
     ASSERT_TRUE(page.ok()) << page.status();
     for (const v1::Job& job : page->jobs) {
       found.push_back(job.name());
@@ -242,6 +244,55 @@ TEST_F(StoreJobsTest, AListCallExaminesABoundedNumberOfRows) {
   } while (!token.empty());
   EXPECT_EQ(calls, 4);
   EXPECT_EQ(found, std::vector<std::string>{"jobs/" + TestId(0)});
+}
+
+TEST_F(StoreJobsTest, TheRarestLabelIsWalkedAndExperimentsAreFound) {
+  for (int i = 0; i < 20; ++i) {
+    v1::Job job = TestJob(TestId(i), i % 2 == 0 ? "ann" : "bob");
+    (*job.mutable_labels())["common"] = "x";
+    (*job.mutable_labels())["rare"] = i == 3 ? "yes" : "no";
+    job.set_experiment(i < 5 ? "experiments/one" : i < 7 ? "experiments/two" : "");
+    clock_.Advance(absl::Seconds(1));
+    ASSERT_TRUE(CreateAndWait(*store_, job).ok());
+  }
+  std::unique_ptr<Connection> connection = OpenForReading(folder_.path() + "/normlab.db");
+  JobFilter filter;
+  filter.labels = {{"common", "x"}, {"rare", "yes"}};
+  // One row is enough, whichever label stands first.
+  const auto page = ListJobPage(*connection, filter, 10, "", /*max_examined=*/1);
+  ASSERT_TRUE(page.ok()) << page.status();
+  ASSERT_EQ(page->jobs.size(), 1u);
+  EXPECT_EQ(page->jobs[0].name(), "jobs/" + TestId(3));
+  JobFilter by_experiment;
+  by_experiment.experiment = "experiments/one";
+  EXPECT_EQ(List(by_experiment, 2),
+            (std::vector<std::string>{TestId(4), TestId(3), TestId(2), TestId(1), TestId(0)}));
+  by_experiment.owner = "bob";
+  EXPECT_EQ(List(by_experiment, 1), (std::vector<std::string>{TestId(3), TestId(1)}));
+  by_experiment.owner.reset();
+  by_experiment.labels = {{"rare", "yes"}};
+  EXPECT_EQ(List(by_experiment, 10), std::vector<std::string>{TestId(3)});
+  by_experiment.experiment = "experiments/two";
+  EXPECT_TRUE(List(by_experiment, 10).empty());
+}
+
+// An administrator or NTP moves the wall clock: pages stay exact, nothing is lost or doubled.
+TEST_F(StoreJobsTest, JumpsOfTheWallClockLeavePagesExact) {
+  std::set<std::string> made;
+  for (int i = 0; i < 30; ++i) {
+    if (i == 10) {
+      clock_.JumpWallClock(absl::Hours(1));
+    } else if (i == 20) {
+      clock_.JumpWallClock(-absl::Hours(2));
+    }
+    Create(i, "ann", {});
+    made.insert(TestId(i));
+  }
+  for (const int page_size : {1, 7, 30}) {
+    const std::vector<std::string> listed = List({}, page_size);
+    EXPECT_EQ(listed.size(), made.size());
+    EXPECT_EQ(std::set<std::string>(listed.begin(), listed.end()), made);
+  }
 }
 
 // What gRPC's clients take by default is 4 MiB, which a thousand jobs with results may exceed.

@@ -27,9 +27,10 @@ void Effects::Merge(const Effects& other) {
   for (const auto& [job_id, publication] : other.published) {
     published[job_id] = publication;
   }
-  for (const auto& [state, delta] : other.state_deltas) {
-    state_deltas[state] += delta;
+  for (const auto& [owner_and_state, delta] : other.state_deltas) {
+    state_deltas[owner_and_state] += delta;
   }
+  deleted_job = deleted_job || other.deleted_job;
 }
 
 absl::Status CommitJob(WriteContext& context,
@@ -42,13 +43,15 @@ absl::Status CommitJob(WriteContext& context,
   if (IsTerminal(before.state()) && (!records.empty() || job.state() != before.state())) {
     return InternalError(absl::StrCat("a record after the end of ", before.name()));
   }
-  if (job.name() != before.name() || job.owner() != before.owner()) {
-    return InternalError(absl::StrCat("a change of the name or owner of ", before.name()));
+  if (job.name() != before.name() || job.owner() != before.owner() ||
+      job.experiment() != before.experiment()) {
+    return InternalError(
+        absl::StrCat("a change of the name, owner or experiment of ", before.name()));
   }
   const bool terminal = IsTerminal(job.state());
   if (job.state() != before.state()) {
-    --effects.state_deltas[before.state()];
-    ++effects.state_deltas[job.state()];
+    --effects.state_deltas[{job.owner(), static_cast<int>(before.state())}];
+    ++effects.state_deltas[{job.owner(), static_cast<int>(job.state())}];
   }
   const bool labels_changed = !SameLabels(before, job);
   const bool has_records = !records.empty();

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -12,6 +13,7 @@
 
 #include "common/clock.h"
 #include "server/store/connection.h"
+#include "server/store/job_counts.h"
 #include "server/store/live_job.h"
 #include "server/store/store.h"
 
@@ -26,7 +28,8 @@ struct Effects {
     bool terminal = false;
   };
   absl::flat_hash_map<std::string, Publication> published;  // by job id
-  absl::flat_hash_map<int, int64_t> state_deltas;           // jobs more or fewer, by state
+  JobCounts state_deltas;                                   // jobs more or fewer
+  bool deleted_job = false;                                 // there are remains to be removed
 
   void Merge(const Effects& other);
 };
@@ -67,6 +70,13 @@ std::unique_ptr<WriteOp> MakeAppendOp(
     AttemptKey attempt,
     v1::WorkerReport report,
     absl::AnyInvocable<void(absl::StatusOr<Store::AppendResult>) &&> done);
+
+std::unique_ptr<WriteOp> MakeDeleteOp(std::string job_id,
+                                      absl::AnyInvocable<void(absl::Status) &&> done);
+
+// A change that concerns no cached job. `change` is called as Apply is.
+std::unique_ptr<WriteOp> MakeFunctionOp(std::function<absl::Status(WriteContext&, Effects&)> change,
+                                        absl::AnyInvocable<void(absl::Status) &&> done);
 
 // Stores a changed job with the records that tell of it: rows, labels, chunks, and what follows
 // from a change of state. For the operations. FAILED_PRECONDITION, INTERNAL.

@@ -145,6 +145,7 @@ absl::Status Writer::CommitAndAnswer(Ops& ops, size_t begin, size_t end) {
       }
       Query(*connection_, "RELEASE op").Run();
     }
+    AddJobCounts(*connection_, effects.state_deltas);
     Query(*connection_, "COMMIT").Run();
     return absl::OkStatus();
   });

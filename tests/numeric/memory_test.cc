@@ -62,7 +62,8 @@ void Compare(const Graph& graph,
   // is needed than may be, and for a few examples and many threads oneDNN does without them.
   constexpr int64_t kFewExamples = 3;
   if (HasWinograd() && options.type == DataType::kF32 && options.batch_size > kFewExamples) {
-    constexpr int64_t kForSmallNets = int64_t{2} << 20;
+    // Some copies in other orders, which one of the algorithms may want of every image.
+    constexpr int64_t kForSmallNets = int64_t{3} << 20;
     EXPECT_LE(estimate.activations + estimate.weights, 2 * planned + kForSmallNets);
   }
 }

@@ -39,9 +39,10 @@ class CurveSink : public MetricSink {
   CurveSink(TrainingCurves& curves, const std::function<bool(const TrainingCurves&)>& enough)
       : curves_(curves), enough_(enough) {}
 
+  void OnSeries(const std::vector<std::string>& names) override { series_ = names; }
   void OnStep(const StepRecord& record) override {
     for (const SeriesValue& value : record.values) {
-      const std::string& name = Trainer::series()[value.series];
+      const std::string& name = series_[value.series];
       if (name == "train/loss") {
         curves_.train_loss.push_back(value.value);
       } else if (name == "train/accuracy") {
@@ -63,6 +64,7 @@ class CurveSink : public MetricSink {
   std::stop_token token() const { return stop_.get_token(); }
 
  private:
+  std::vector<std::string> series_;
   TrainingCurves& curves_;
   const std::function<bool(const TrainingCurves&)>& enough_;
   std::stop_source stop_;

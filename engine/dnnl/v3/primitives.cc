@@ -162,6 +162,13 @@ dnnl::binary::primitive_desc Binary(const Context& context,
   return Forward<dnnl::binary>(context, algorithm, a, b, y);
 }
 
+dnnl::matmul::primitive_desc MatrixProducts(const Context& context,
+                                            const Desc& a,
+                                            const Desc& b,
+                                            const Desc& c) {
+  return Forward<dnnl::matmul>(context, a, b, c);
+}
+
 dnnl::pooling_forward::primitive_desc PoolForward(const Context& context,
                                                   dnnl::prop_kind kind,
                                                   dnnl::algorithm algorithm,

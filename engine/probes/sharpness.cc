@@ -1,0 +1,143 @@
+#include "engine/probes/sharpness.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "common/random.h"
+#include "engine/probes/vector_math.h"
+
+namespace normlab::engine {
+namespace {
+
+constexpr double kRelativeDistance = 1e-3;
+// Iterations end when the eigenvalue moves by less than this part of itself.
+constexpr double kConverged = 1e-5;
+// Iterations after which the sign of the eigenvalue of greatest magnitude is believed.
+constexpr int kSettled = 3;
+constexpr double kShiftMargin = 1.1;
+
+// Scales to norm 1; false: it is 0 or not finite.
+bool Normalize(absl::Span<float> v) {
+  const double norm = std::sqrt(SquaredNorm(v));
+  if (!std::isfinite(norm) || norm == 0) {
+    return false;
+  }
+  for (float& x : v) {
+    x = static_cast<float>(x / norm);
+  }
+  return true;
+}
+
+}  // namespace
+
+SharpnessProbe::SharpnessProbe(ProbeWorkspace& workspace,
+                               const Graph& graph,
+                               const SharpnessOptions& options)
+    : workspace_(workspace),
+      graph_(graph),
+      options_(options),
+      series_({"sharpness/top_eigenvalue", "sharpness/iterations"}),
+      vector_(graph.parameter_floats()),
+      product_(graph.parameter_floats()) {
+  if (options_.stability_numerator.has_value()) {
+    series_.emplace_back("sharpness/stability_threshold");
+  }
+  Restart();
+}
+
+void SharpnessProbe::Restart() {
+  const common::RandomStream random(options_.seed, "probes/sharpness");
+  const absl::Span<float> v = vector_.span();
+  std::fill(v.begin(), v.end(), 0.0F);
+  // Gaps between tensors stay 0.
+  for (const ParameterSpec& spec : graph_.parameters()) {
+    for (int64_t i = spec.offset; i < spec.offset + spec.count; ++i) {
+      v[static_cast<size_t>(i)] = static_cast<float>(random.Normal(0, static_cast<uint64_t>(i)));
+    }
+  }
+  Normalize(v);
+}
+
+std::vector<MutableTensor> SharpnessProbe::state() {
+  return {{.name = "probes.sharpness.vector",
+           .dims = {graph_.parameter_floats()},
+           .values = vector_.span()}};
+}
+
+bool SharpnessProbe::MeanGradient(const ProbeStep& step,
+                                  double distance,
+                                  absl::Span<float> gradient) {
+  std::fill(gradient.begin(), gradient.end(), 0.0F);
+  AddScaled(step.parameters, distance, vector_.span(), workspace_.parameters());
+  for (int batch = 0; batch < options_.batches; ++batch) {
+    if (!std::isfinite(workspace_.LossAndGradientOnFreshBatch(static_cast<uint64_t>(batch)))) {
+      return false;
+    }
+    AddScaled(gradient, 1.0 / options_.batches, workspace_.gradients(), gradient);
+  }
+  return true;
+}
+
+std::optional<double> SharpnessProbe::Iterate(const ProbeStep& step,
+                                              double distance,
+                                              double shift) {
+  const absl::Span<float> v = vector_.span();
+  const absl::Span<float> product = product_.span();
+  const absl::Span<float> minus = workspace_.scratch();
+  if (!MeanGradient(step, distance, product) || !MeanGradient(step, -distance, minus)) {
+    return std::nullopt;
+  }
+  AddScaled(product, -1, minus, product);
+  const double rayleigh = Dot(v, product) / (2 * distance);
+  for (size_t i = 0; i < product.size(); ++i) {
+    product[i] = static_cast<float>(product[i] / (2 * distance) + shift * v[i]);
+  }
+  if (Normalize(product)) {
+    std::copy(product.begin(), product.end(), v.begin());
+  } else {
+    Restart();  // nothing of the vector lies outside the kernel
+  }
+  return rayleigh;
+}
+
+void SharpnessProbe::BeforeUpdate(const ProbeStep& step, absl::Span<double> values) {
+  workspace_.Reset();
+  const double weights = std::sqrt(SquaredNorm(step.parameters));
+  const double distance = kRelativeDistance * (weights > 0 ? weights : 1);
+  double shift = 0;
+  double last = std::numeric_limits<double>::quiet_NaN();
+  int iterations = 0;
+  bool finite = true;
+  for (; iterations < options_.iterations; ++iterations) {
+    const std::optional<double> eigenvalue = Iterate(step, distance, shift);
+    if (!eigenvalue.has_value()) {
+      finite = false;
+      break;
+    }
+    // Never true while `last` is NaN.
+    const bool converged = std::abs(*eigenvalue - last) <= kConverged * std::abs(*eigenvalue);
+    last = *eigenvalue;
+    if (*eigenvalue < 0 && shift == 0 && iterations + 1 >= kSettled) {
+      // The greatest in magnitude is negative. With the spectrum moved up by it, it counts least.
+      shift = -kShiftMargin * *eigenvalue;
+      Restart();
+      last = std::numeric_limits<double>::quiet_NaN();
+    } else if (converged) {
+      ++iterations;
+      break;
+    }
+  }
+  if (finite) {
+    // A negative one without a shift is not the greatest: it stays unknown.
+    values[0] = last < 0 && shift == 0 ? std::numeric_limits<double>::quiet_NaN() : last;
+  } else {
+    Restart();
+  }
+  values[1] = iterations;
+  if (options_.stability_numerator.has_value()) {
+    values[2] = *options_.stability_numerator / step.learning_rate;
+  }
+}
+
+}  // namespace normlab::engine

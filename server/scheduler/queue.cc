@@ -1,0 +1,245 @@
+// The controller's queue: who waits, who is next, and why the others are not.
+#include <algorithm>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+
+#include "server/domain/names.h"
+#include "server/domain/proto_time.h"
+#include "server/domain/states.h"
+#include "server/scheduler/controller_impl.h"
+#include "server/scheduler/retry.h"
+
+#include "spdlog/spdlog.h"
+
+namespace normlab::server {
+namespace {
+
+// Between tries to use a store that does not work.
+constexpr absl::Duration kStoreRetryDelay = absl::Seconds(1);
+// A job is better shown without a reason than late.
+constexpr absl::Duration kReasonPatience = absl::Milliseconds(200);
+
+}  // namespace
+
+void ControllerImpl::Schedule() {
+  must_schedule_ = false;
+  if (draining_) {
+    return;
+  }
+  const absl::Duration now = Monotonic();
+  next_delay_ = absl::InfiniteDuration();
+  std::vector<const QueuedJob*> queued;
+  queued.reserve(waiting_.size());
+  for (const auto& [id, job] : waiting_) {
+    if (job.not_before > now) {
+      next_delay_ = std::min(next_delay_, job.not_before);
+      continue;
+    }
+    // The process of the attempt before may not have gone yet; its end brings us here again.
+    if (live_.count(id) == 0) {
+      queued.push_back(&job.queued);
+    }
+  }
+  const Sharing sharing = CurrentSharing();
+  Decision decision = Decide({queued,
+                              Reservations(),
+                              {options_.cores, options_.memory_bytes},
+                              history_,
+                              WallClock(),
+                              sharing});
+  history_ = std::move(decision.history);
+  for (const StartAction& start : decision.starts) {
+    Begin(start);
+  }
+}
+
+Sharing ControllerImpl::CurrentSharing() {
+  Sharing sharing = options_.sharing;
+  sharing.usage = ledger_.Usage(Monotonic());
+  return sharing;
+}
+
+std::vector<Reservation> ControllerImpl::Reservations() const {
+  std::vector<Reservation> running;
+  for (const auto& [id, attempt] : live_) {
+    running.push_back(attempt->reservation);
+  }
+  return running;
+}
+
+LiveAttempt& ControllerImpl::AddLive(std::unique_ptr<LiveAttempt> attempt, absl::Duration since) {
+  LiveAttempt& added = *attempt;
+  ledger_.Hold(added.reservation.owner, static_cast<int>(added.reservation.cores.size()), since);
+  live_[added.key.job_id] = std::move(attempt);
+  return added;
+}
+
+void ControllerImpl::Remove(const AttemptKey& key) {
+  const LiveAttempt* attempt = Find(key);
+  if (attempt == nullptr) {
+    return;
+  }
+  ledger_.Release(attempt->reservation.owner, static_cast<int>(attempt->reservation.cores.size()),
+                  Monotonic());
+  live_.erase(key.job_id);
+  must_schedule_ = true;
+}
+
+void ControllerImpl::PublishLoad() {
+  Load load;
+  load.queued = static_cast<int>(waiting_.size());
+  std::vector<int> free = options_.cores;
+  load.free_memory_bytes = options_.memory_bytes;
+  for (const auto& [id, attempt] : live_) {
+    load.running += attempt->phase != Phase::kEnded ? 1 : 0;
+    load.free_memory_bytes -= attempt->reservation.memory_bytes;
+    for (const int core : attempt->reservation.cores) {
+      free.erase(std::remove(free.begin(), free.end(), core), free.end());
+    }
+  }
+  load.free_cores = static_cast<int>(free.size());
+  load.free_memory_bytes = std::max<int64_t>(load.free_memory_bytes, 0);
+  absl::MutexLock lock(&load_mu_);
+  load_ = load;
+  idle_ = live_.empty();
+}
+
+void ControllerImpl::AddWaiting(const v1::Job& job) {
+  const absl::StatusOr<std::string> id = ParseJobName(job.name());
+  if (!id.ok()) {
+    spdlog::error("a job without a valid name is not scheduled: {}", job.name());
+    return;
+  }
+  WaitingJob waiting;
+  waiting.queued.id = *id;
+  waiting.queued.owner = job.owner();
+  waiting.queued.priority = job.priority();
+  waiting.queued.create_time = FromTimestamp(job.create_time());
+  waiting.queued.cores = std::max(job.estimate().cores(), 1);
+  waiting.queued.memory_bytes = job.estimate().memory_bytes();
+  waiting.queued_since = FromTimestamp(
+      job.attempts().empty() ? job.create_time() : job.attempts().rbegin()->end_time());
+  if (const absl::Duration delay = RemainingRetryDelay(job, WallClock());
+      delay > absl::ZeroDuration()) {
+    waiting.not_before = Monotonic() + delay;
+    next_delay_ = std::min(next_delay_, waiting.not_before);
+  }
+  waiting_.insert_or_assign(*id, std::move(waiting));
+  must_schedule_ = true;
+}
+
+void ControllerImpl::Refresh(const std::string& job_id) {
+  const JobResult job = store_.GetJob(job_id);
+  if (job.ok() && job->state() == v1::Job::QUEUED) {
+    AddWaiting(*job);
+    return;
+  }
+  waiting_.erase(job_id);
+  must_schedule_ = true;
+  if (!job.ok() && !absl::IsNotFound(job.status())) {
+    spdlog::warn("cannot read {}: {}; trying again", JobName(job_id),
+                 std::string(job.status().message()));
+    rechecks_[job_id] = Monotonic() + kStoreRetryDelay;
+  }
+}
+
+void ControllerImpl::Postpone(WaitingJob waiting) {
+  waiting.not_before = Monotonic() + kStoreRetryDelay;
+  next_delay_ = std::min(next_delay_, waiting.not_before);
+  std::string id = waiting.queued.id;
+  waiting_.insert_or_assign(std::move(id), std::move(waiting));
+}
+
+void ControllerImpl::OnJobChanged(const v1::Job& job) {
+  const absl::StatusOr<std::string> id = ParseJobName(job.name());
+  if (stopping_ || !id.ok()) {
+    return;
+  }
+  // `job` may be older than what is known here, as it comes on any thread: only what cannot be taken
+  // back is believed, the rest is read anew.
+  if (IsTerminal(job.state())) {
+    waiting_.erase(*id);
+    return;
+  }
+  const auto live = live_.find(*id);
+  if (live != live_.end() && live->second->phase != Phase::kEnded) {
+    if (job.has_cancel_request_time()) {
+      RequestCancel(*live->second);
+    } else if (job.has_pause_request_time() || live->second->pause_requested) {
+      FollowPause(*live->second);
+    }
+    return;
+  }
+  const bool just_created = job.state() == v1::Job::QUEUED && job.attempts().empty() &&
+                            waiting_.count(*id) == 0 && live == live_.end();
+  if (just_created) {
+    AddWaiting(job);
+  } else {
+    Refresh(*id);
+  }
+}
+
+std::map<std::string, std::string> ControllerImpl::QueueReasons(std::vector<std::string> job_ids) {
+  struct Answer {
+    absl::Mutex mu;
+    bool there ABSL_GUARDED_BY(mu) = false;
+    std::map<std::string, std::string> reasons ABSL_GUARDED_BY(mu);
+  };
+  auto answer = std::make_shared<Answer>();
+  const bool posted = mailbox_->Post([this, answer, job_ids = std::move(job_ids)] {
+    std::map<std::string, std::string> reasons = Explain(job_ids);
+    absl::MutexLock lock(&answer->mu);
+    answer->reasons = std::move(reasons);
+    answer->there = true;
+  });
+  if (!posted) {
+    return {};
+  }
+  absl::MutexLock lock(&answer->mu);
+  answer->mu.AwaitWithTimeout(absl::Condition(&answer->there), kReasonPatience);
+  return std::move(answer->reasons);
+}
+
+std::map<std::string, std::string> ControllerImpl::Explain(
+    const std::vector<std::string>& job_ids) {
+  const absl::Duration now = Monotonic();
+  std::vector<const QueuedJob*> queued;
+  for (const auto& [id, job] : waiting_) {
+    if (job.not_before <= now && live_.count(id) == 0) {
+      queued.push_back(&job.queued);
+    }
+  }
+  std::map<std::string, std::string> reasons;
+  if (!draining_) {
+    const Sharing sharing = CurrentSharing();
+    reasons = ExplainQueue({queued,
+                            Reservations(),
+                            {options_.cores, options_.memory_bytes},
+                            history_,
+                            WallClock(),
+                            sharing},
+                           job_ids);
+  }
+  for (const std::string& id : job_ids) {
+    const auto found = waiting_.find(id);
+    if (found == waiting_.end()) {
+      continue;
+    }
+    if (draining_) {
+      reasons[id] = "waits for the server, which is being stopped, to be started again";
+    } else if (live_.count(id) > 0) {
+      reasons[id] = "waits for the process of its last attempt to be gone";
+    } else if (found->second.not_before > now) {
+      reasons[id] = absl::StrCat(
+          "waits ",
+          absl::FormatDuration(absl::Ceil(found->second.not_before - now, absl::Seconds(1))),
+          " before it is tried again");
+    }
+  }
+  return reasons;
+}
+
+}  // namespace normlab::server

@@ -1,0 +1,105 @@
+#pragma once
+
+#include <cstdint>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/strings/string_view.h"
+
+#include "server/scheduler/policy.h"
+
+// The parts of the policy that deciding and explaining have in common. Internal to it.
+namespace normlab::server {
+
+// What is left of the capacity. Not thread-safe; a value on its own.
+class FreeResources {
+ public:
+  FreeResources(const Capacity& capacity, absl::Span<const Reservation> running);
+
+  bool Fits(const QueuedJob& job) const {
+    return job.cores <= static_cast<int>(cores_.size()) && job.memory_bytes <= memory_bytes_;
+  }
+  StartAction Take(const QueuedJob& job);
+  int cores() const { return static_cast<int>(cores_.size()); }
+  int64_t memory_bytes() const { return memory_bytes_; }
+
+ private:
+  std::set<int> cores_;
+  int64_t memory_bytes_;
+};
+
+// Owners with what they hold and have used. Indexes are stable. Does not own the sharing.
+class Owners {
+ public:
+  Owners(const Sharing& sharing, absl::Span<const Reservation> running);
+
+  // The owner's index; made when it is new.
+  int IndexOf(const std::string& owner);
+  int count() const { return static_cast<int>(owners_.size()); }
+  // Whether a quota keeps the owner from starting a job of so many cores.
+  bool HeldBack(int owner, int cores) const;
+  // Least goes first.
+  double Share(int owner) const;
+  void Start(int owner, int cores);
+  int held_cores(int owner) const { return owners_[owner].cores; }
+  int running(int owner) const { return owners_[owner].running; }
+
+ private:
+  struct Owner {
+    double usage = 0;
+    double weight = 1;
+    int cores = 0;
+    int running = 0;
+  };
+  const Sharing& sharing_;
+  std::vector<Owner> owners_;
+  absl::flat_hash_map<std::string, int> indexes_;
+};
+
+// Hands out waiting jobs in the order of the policy: by effective priority; within one, the next job
+// of the owner with the least share at that moment; an owner's jobs by age. Jobs that could never
+// fit the capacity are left out. Refers to jobs and owners.
+class Turns {
+ public:
+  struct Turn {
+    const QueuedJob* job = nullptr;  // null: no more
+    int owner = 0;
+  };
+
+  Turns(const QueueState& state, Owners& owners);
+  // The share of the owner whose turn was last may have changed since; no other's.
+  Turn Next();
+
+ private:
+  struct Waiting {
+    int64_t priority;
+    absl::Time create_time;
+    const QueuedJob* job;
+    int owner;
+    int next_of_owner;  // in waiting_, within the same priority; -1: none
+  };
+  struct Front {
+    double share;
+    int waiting;
+  };
+  // Puts the owner's first job at `waiting` up for the next turns.
+  void Push(int waiting);
+  // Takes up the next priority.
+  void OpenClass();
+  bool Earlier(const Waiting& a, const Waiting& b) const;
+
+  Owners& owners_;
+  std::vector<Waiting> waiting_;  // sorted by priority, then age
+  int end_of_class_ = 0;
+  std::vector<Front> fronts_;  // a heap, one entry an owner
+  int taken_ = -1;             // whose successor is to be pushed
+};
+
+// Whether a server of that capacity can ever run it.
+bool CanEverFit(const QueuedJob& job, const Capacity& capacity);
+// Whether nothing passes this head any more.
+bool IsImpatient(const HeadHistory::Entry& head, absl::Time now);
+
+}  // namespace normlab::server

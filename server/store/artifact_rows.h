@@ -1,0 +1,41 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include <google/protobuf/repeated_ptr_field.h>
+
+#include "server/store/connection.h"
+#include "server/store/store.h"
+
+#include "normlab/v1/worker.pb.h"
+
+// Files of jobs as rows. Functions with a connection may throw SQLite::Exception.
+namespace normlab::server {
+
+using ArtifactFiles = google::protobuf::RepeatedPtrField<v1::ArtifactFile>;
+
+// INVALID_ARGUMENT (INVALID_REPORT): a path that is not below the attempt's own folder, or a digest
+// that is none.
+absl::Status CheckArtifactFiles(const AttemptKey& attempt, const ArtifactFiles& files);
+
+// Adds files that an attempt wrote after `step` updates; checkpoints of the same attempt older than
+// its last two go, as the worker removes them. Answers the bytes of all files of the job.
+int64_t WriteArtifacts(Connection& connection,
+                       int64_t job_key,
+                       int32_t attempt,
+                       int64_t step,
+                       bool final,
+                       const ArtifactFiles& files,
+                       absl::Time now);
+
+// Oldest first.
+std::vector<StoredArtifact> ReadArtifacts(Connection& connection,
+                                          int64_t job_key,
+                                          const std::string& job_id);
+
+}  // namespace normlab::server

@@ -1,0 +1,62 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+
+#include "common/clock.h"
+#include "server/store/read_pool.h"
+#include "server/store/write_op.h"
+
+namespace normlab::server {
+
+struct JanitorOptions {
+  std::string work_dir;  // below which jobs have their files; empty: they have none
+  absl::Duration retention = absl::InfiniteDuration();
+  const common::Clock* clock = &common::Clock::Real();
+  std::function<void(std::unique_ptr<WriteOp>)> submit;
+};
+
+// Removes what nobody needs any more, on a thread of its own and in small commits between those of
+// others: jobs beyond the retention, the remains of deleted ones with their files, old request ids,
+// unused pages. Every minute, and at once after a deletion. Thread-safe; `reads` must outlive it.
+class Janitor {
+ public:
+  Janitor(JanitorOptions options, ReadPool& reads);
+  ~Janitor() { Stop(); }
+
+  // Ends the thread, within one small commit, and makes RunOnce do nothing more. By one thread.
+  void Stop() ABSL_LOCKS_EXCLUDED(mu_);
+
+  // There is something to remove. Does not block.
+  void Wake() ABSL_LOCKS_EXCLUDED(mu_);
+
+  // Does everything that is due now, on this thread; the first thing that failed.
+  absl::Status RunOnce() ABSL_LOCKS_EXCLUDED(run_mu_);
+
+ private:
+  void Run() ABSL_LOCKS_EXCLUDED(mu_);
+  bool stopping() const ABSL_LOCKS_EXCLUDED(mu_);
+  // Commits `change` and waits. Whether it answered that there may be more to do.
+  absl::StatusOr<bool> Commit(std::function<absl::StatusOr<bool>(WriteContext&, Effects&)> change);
+  // The same again and again while there is more.
+  absl::Status CommitAll(std::function<absl::StatusOr<bool>(WriteContext&, Effects&)> change);
+  absl::Status RemoveRemains();
+
+  const JanitorOptions options_;
+  ReadPool& reads_;
+  absl::Mutex run_mu_;  // one round at a time
+  mutable absl::Mutex mu_;
+  bool wake_ ABSL_GUARDED_BY(mu_) = false;
+  bool stopping_ ABSL_GUARDED_BY(mu_) = false;
+  std::thread thread_;
+};
+
+}  // namespace normlab::server
