@@ -7,10 +7,6 @@
 
 namespace normlab::common {
 
-// Number of insertions, deletions, replacements and swaps of neighbours that turn `a` into `b`
-// (optimal string alignment). Thread-safe; O(|a| |b|).
-int EditDistance(absl::string_view a, absl::string_view b);
-
 // The candidate that somebody who wrote `name` most probably meant: equal but for case and
 // underscores, or a few edits away. Empty when none is near. Thread-safe.
 std::string NearestName(absl::string_view name, const std::vector<std::string>& candidates);

@@ -163,7 +163,12 @@ int Run(const std::vector<std::string>& arguments,
   AddListCommand(app, selected);
   AddGetCommand(app, selected);
   AddCancelCommand(app, selected);
+  AddPauseCommand(app, selected);
+  AddResumeCommand(app, selected);
+  AddUpdateCommand(app, selected);
+  AddDeleteCommand(app, selected);
   AddMetricsCommand(app, selected);
+  AddArtifactsCommand(app, selected);
   AddNormalizeCommand(app, selected);
   AddTokenCommand(app, selected);
   AddVersionCommand(app, selected);

@@ -179,6 +179,47 @@ TEST_F(CommandLineTest, GetCancelLogsAndVersion) {
   EXPECT_EQ(RunWith({"version", "--server", "127.0.0.1:1"}).exit_code, 0);
 }
 
+TEST_F(CommandLineTest, PauseResumeUpdateDelete) {
+  Job live = NamedJob("jobs/live", Job::RUNNING);
+  live.set_queue_reason("waits for 2 cores: 1 of 2 free, 3 jobs before it");
+  server_.AddJob(live, {FakeState(Job::RUNNING)});
+  EXPECT_EQ(Call({"resume", "live"}).exit_code, 4);
+  EXPECT_EQ(json::parse(Call({"pause", "live", "--output", "json"}).out)["state"], "PAUSED");
+  EXPECT_EQ(Call({"pause", "ok"}).exit_code, 4);
+  const Outcome resumed = Call({"resume", "jobs/live"});
+  EXPECT_EQ(resumed.exit_code, 0);
+  EXPECT_THAT(resumed.out, AllOf(HasSubstr("QUEUED"), HasSubstr("3 jobs before it")));
+  EXPECT_THAT(Call({"list"}).out, HasSubstr("waits for 2 cores"));
+
+  EXPECT_EQ(Call({"update", "ok"}).exit_code, 2);
+  EXPECT_EQ(Call({"update", "ok", "--set", "steps=5"}).exit_code, 2);
+  EXPECT_EQ(Call({"update", "ok", "--set", "priority=high"}).exit_code, 2);
+  EXPECT_EQ(Call({"update", "ok", "--unset", "priority"}).exit_code, 2);
+  EXPECT_EQ(Call({"update", "ok", "--set", "labels.a=b=c", "--set", "priority=-3", "--unset",
+                  "labels.old", "--set", "display_name="})
+                .exit_code,
+            0);
+  ASSERT_THAT(server_.update_requests(), SizeIs(1));
+  const normlab::v1::UpdateJobRequest request = server_.update_requests()[0];
+  EXPECT_EQ(request.job().name(), "jobs/ok");
+  EXPECT_EQ(request.job().labels().at("a"), "b=c");
+  EXPECT_EQ(request.job().priority(), -3);
+  EXPECT_EQ(request.job().labels().count("old"), 0U);
+  EXPECT_THAT(std::vector<std::string>(request.update_mask().paths().begin(),
+                                       request.update_mask().paths().end()),
+              ElementsAre("labels.a", "priority", "display_name", "labels.old"));
+
+  EXPECT_EQ(Call({"delete", "nothing"}).exit_code, 4);
+  EXPECT_EQ(Call({"delete", "nothing", "--allow-missing"}).exit_code, 0);
+  EXPECT_EQ(Call({"delete", "ok", "live", "--force"}).out, "deleted jobs/ok\ndeleted jobs/live\n");
+  EXPECT_TRUE(server_.delete_requests().back().force());
+  EXPECT_EQ(Call({"get", "ok"}).exit_code, 4);
+  // The first answer is lost: that the second call finds nothing is no error.
+  server_.AddJob(NamedJob("jobs/again", Job::FAILED), {FakeState(Job::FAILED)});
+  server_.FailCalls(1, grpc::Status(grpc::StatusCode::UNAVAILABLE, "lost"));
+  EXPECT_EQ(Call({"delete", "again"}).exit_code, 0);
+}
+
 TEST_F(CommandLineTest, ServerComesFromTheEnvironment) {
   ASSERT_EQ(setenv("NORMLAB_SERVER", server_.address().c_str(), 1), 0);
   EXPECT_EQ(RunWith({"get", "ok"}).exit_code, 0);
@@ -187,7 +228,8 @@ TEST_F(CommandLineTest, ServerComesFromTheEnvironment) {
 
 TEST_F(CommandLineTest, EveryCommandHasHelpWithExamples) {
   for (const char* command :
-       {"submit", "validate", "watch", "logs", "list", "get", "cancel", "metrics", "normalize"}) {
+       {"submit", "validate", "watch", "logs", "list", "get", "cancel", "pause",
+        "resume", "update", "delete", "metrics", "normalize"}) {
     const Outcome outcome = RunWith({command, "--help"});
     EXPECT_EQ(outcome.exit_code, 0);
     EXPECT_THAT(outcome.out, AllOf(HasSubstr("Examples:"), HasSubstr("normlab --help"))) << command;

@@ -114,6 +114,7 @@ std::string PaintState(const Output& out, Job::State state) {
       color = Color::kRed;
       break;
     case Job::CANCELLED:
+    case Job::PAUSED:
       color = Color::kYellow;
       break;
     case Job::RUNNING:
@@ -198,6 +199,11 @@ std::string DescribeJob(const Output& out, const Job& job) {
     AppendField("cancelling", absl::StrCat("since ", FormatTimestamp(job.cancel_request_time())),
                 &text);
   }
+  if (IsSet(job.pause_request_time())) {
+    AppendField("pausing", absl::StrCat("since ", FormatTimestamp(job.pause_request_time())),
+                &text);
+  }
+  AppendField("waiting", Printable(job.queue_reason()), &text);
   AppendField("progress", ProgressText(job.progress()), &text);
   if (job.has_estimate()) {
     AppendField(
@@ -308,6 +314,10 @@ std::string JobTable(const Output& out, const std::vector<Job>& jobs, bool with_
     }
     line.erase(line.find_last_not_of(' ') + 1);
     absl::StrAppend(&text, line, "\n");
+    if (r > 0 && !jobs[r - 1].queue_reason().empty()) {
+      absl::StrAppend(&text, "  ", out.Paint(Color::kDim, Printable(jobs[r - 1].queue_reason())),
+                      "\n");
+    }
   }
   return text;
 }

@@ -101,7 +101,7 @@ void AddListCommand(CLI::App& app, Command& selected) {
   CLI::App& command = *app.add_subcommand("list", "List jobs, the newest first");
   command.add_option("--filter", options->filter,
                      "Terms joined by AND: state=RUNNING, labels.KEY=VALUE, owner=NAME, "
-                     "create_time>=2026-01-31T00:00:00Z");
+                     "experiment=experiments/ID, create_time>=2026-01-31T00:00:00Z");
   command
       .add_option("--page-size", options->page_size, "Jobs at a time; the server's default is 50")
       ->type_name("N")

@@ -130,7 +130,7 @@ absl::Status Client::Explain(const absl::Status& status) const {
 
 template <typename Response>
 absl::StatusOr<Response> Client::Call(
-    const std::function<grpc::Status(grpc::ClientContext*, Response*)>& method) {
+    const std::function<grpc::Status(grpc::ClientContext*, Response*)>& method, int* repetitions) {
   NORMLAB_RETURN_IF_ERROR(usable_);
   Backoff backoff(options_.retry);
   while (true) {
@@ -146,6 +146,9 @@ absl::StatusOr<Response> Client::Call(
     }
     if (!IsTransient(status) || !backoff.Wait(status, options_.stop)) {
       return Explain(status);
+    }
+    if (repetitions != nullptr) {
+      ++*repetitions;
     }
   }
 }
@@ -182,6 +185,69 @@ absl::StatusOr<Job> Client::CancelJob(absl::string_view name) {
   return Call<Job>([&](grpc::ClientContext* context, Job* job) {
     return jobs_->CancelJob(context, request, job);
   });
+}
+
+absl::StatusOr<std::vector<normlab::v1::Artifact>> Client::ListArtifacts(absl::string_view job) {
+  normlab::v1::ListArtifactsRequest request;
+  request.set_parent(JobName(job));
+  absl::StatusOr<normlab::v1::ListArtifactsResponse> listed =
+      Call<normlab::v1::ListArtifactsResponse>(
+          [&](grpc::ClientContext* context, normlab::v1::ListArtifactsResponse* response) {
+            return jobs_->ListArtifacts(context, request, response);
+          });
+  if (!listed.ok()) {
+    return listed.status();
+  }
+  return std::vector<normlab::v1::Artifact>(listed->artifacts().begin(), listed->artifacts().end());
+}
+
+absl::StatusOr<Job> Client::PauseJob(absl::string_view name) {
+  normlab::v1::PauseJobRequest request;
+  request.set_name(JobName(name));
+  return Call<Job>([&](grpc::ClientContext* context, Job* job) {
+    return jobs_->PauseJob(context, request, job);
+  });
+}
+
+absl::StatusOr<Job> Client::ResumeJob(absl::string_view name) {
+  normlab::v1::ResumeJobRequest request;
+  request.set_name(JobName(name));
+  int repetitions = 0;
+  absl::StatusOr<Job> resumed =
+      Call<Job>([&](grpc::ClientContext* context,
+                    Job* job) { return jobs_->ResumeJob(context, request, job); },
+                &repetitions);
+  if (repetitions > 0 && absl::IsFailedPrecondition(resumed.status())) {
+    // The answer to a call that worked was lost: then the job waits or runs again, or is over.
+    absl::StatusOr<Job> job = GetJob(name);
+    if (job.ok() && job->state() != Job::PAUSED) {
+      return job;
+    }
+  }
+  return resumed;
+}
+
+absl::StatusOr<Job> Client::UpdateJob(normlab::v1::UpdateJobRequest request) {
+  request.mutable_job()->set_name(JobName(request.job().name()));
+  return Call<Job>([&](grpc::ClientContext* context, Job* job) {
+    return jobs_->UpdateJob(context, request, job);
+  });
+}
+
+absl::Status Client::DeleteJob(absl::string_view name, bool force, bool allow_missing) {
+  normlab::v1::DeleteJobRequest request;
+  request.set_name(JobName(name));
+  request.set_force(force);
+  request.set_allow_missing(allow_missing);
+  int repetitions = 0;
+  const absl::Status deleted =
+      Call<google::protobuf::Empty>(
+          [&](grpc::ClientContext* context, google::protobuf::Empty* nothing) {
+            return jobs_->DeleteJob(context, request, nothing);
+          },
+          &repetitions)
+          .status();
+  return repetitions > 0 && absl::IsNotFound(deleted) ? absl::OkStatus() : deleted;
 }
 
 absl::StatusOr<normlab::v1::ServerInfo> Client::GetServerInfo() {

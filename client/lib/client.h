@@ -5,6 +5,7 @@
 #include <memory>
 #include <stop_token>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -83,6 +84,14 @@ class Client {
   absl::StatusOr<normlab::v1::ListJobsResponse> ListJobs(
       const normlab::v1::ListJobsRequest& request);
   absl::StatusOr<normlab::v1::Job> CancelJob(absl::string_view name);
+  // PAUSED at once when it waits, after a checkpoint when it runs (pause_request_time until then).
+  absl::StatusOr<normlab::v1::Job> PauseJob(absl::string_view name);
+  absl::StatusOr<normlab::v1::Job> ResumeJob(absl::string_view name);
+  // `request.job.name` may be a bare id.
+  absl::StatusOr<normlab::v1::Job> UpdateJob(normlab::v1::UpdateJobRequest request);
+  // With `force` also a job that waits or runs, after its cancellation. A repeated call after a lost
+  // answer finds nothing any more: that is no error here.
+  absl::Status DeleteJob(absl::string_view name, bool force, bool allow_missing);
   absl::StatusOr<normlab::v1::ServerInfo> GetServerInfo();
   // Applies a normalizer to tensors of at most 4,194,304 values. DEADLINE_EXCEEDED also when the server
   // itself gave up, with details then.
@@ -101,6 +110,15 @@ class Client {
       normlab::v1::ReadMetricsRequest request,
       const std::function<absl::Status(const normlab::v1::ReadMetricsResponse&)>& consume);
 
+  // Files of a job, oldest first.
+  absl::StatusOr<std::vector<normlab::v1::Artifact>> ListArtifacts(absl::string_view job);
+
+  // Hands a file's bytes from `offset` on to `consume`, each once and in order; a break is mended.
+  // `expect`: as listed. ABORTED: the file is another one than that by now.
+  absl::Status ReadArtifact(const normlab::v1::Artifact& expect,
+                            int64_t offset,
+                            const std::function<absl::Status(absl::string_view bytes)>& consume);
+
   // Hands log lines to `consume`, each once and in order; with `follow`, until the job is over.
   absl::Status ReadLogs(
       normlab::v1::ReadLogsRequest request,
@@ -109,10 +127,11 @@ class Client {
   const ClientOptions& options() const { return options_; }
 
  private:
-  // One unary call with its repetitions.
+  // One unary call with its repetitions, the number of which is added to `*repetitions`.
   template <typename Response>
   absl::StatusOr<Response> Call(
-      const std::function<grpc::Status(grpc::ClientContext*, Response*)>& method);
+      const std::function<grpc::Status(grpc::ClientContext*, Response*)>& method,
+      int* repetitions = nullptr);
   // Error texts of the transport made readable.
   absl::Status Explain(const absl::Status& status) const;
 

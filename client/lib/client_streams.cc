@@ -16,6 +16,7 @@ namespace normlab::client {
 namespace {
 
 using normlab::v1::Job;
+using normlab::v1::ReadArtifactResponse;
 using normlab::v1::ReadLogsRequest;
 using normlab::v1::ReadLogsResponse;
 using normlab::v1::ReadMetricsRequest;
@@ -34,6 +35,7 @@ bool IsResumable(const absl::Status& status) {
 ReadMetricsResponse After(const ReadMetricsResponse& response, int64_t last_step) {
   ReadMetricsResponse result;
   result.set_series(response.series());
+  result.set_position(response.position());
   for (int i = 0; i < response.steps_size(); ++i) {
     if (response.steps(i) > last_step) {
       result.add_steps(response.steps(i));
@@ -147,11 +149,11 @@ absl::Status Client::ReadMetrics(
     ReadMetricsResponse response;
     while (stream.Read(&response, options_.idle_timeout)) {
       NORMLAB_RETURN_IF_ERROR(CheckShape(response));
+      backoff.Reset(options_.reconnect_for);
       if (request.max_points() > 0) {
         held.push_back(response);
         continue;
       }
-      backoff.Reset(options_.reconnect_for);
       const auto known = last_steps.find(response.series());
       if (known != last_steps.end()) {
         response = After(response, known->second);
@@ -163,6 +165,8 @@ absl::Status Client::ReadMetrics(
       if (!response.steps().empty()) {
         last_steps[response.series()] = response.steps(response.steps_size() - 1);
       }
+      // An older server gives none; what comes again is then left out here.
+      request.set_position(response.position());
     }
     const absl::Status end = stream.Finish();
     if (end.ok()) {
@@ -170,6 +174,52 @@ absl::Status Client::ReadMetrics(
         NORMLAB_RETURN_IF_ERROR(consume(part));
       }
       return absl::OkStatus();
+    }
+    if (!IsResumable(end) || !backoff.Wait(end, options_.stop)) {
+      return Explain(end);
+    }
+  }
+}
+
+absl::Status Client::ReadArtifact(
+    const normlab::v1::Artifact& expect,
+    int64_t offset,
+    const std::function<absl::Status(absl::string_view bytes)>& consume) {
+  NORMLAB_RETURN_IF_ERROR(usable_);
+  normlab::v1::ReadArtifactRequest request;
+  request.set_name(expect.name());
+  request.set_offset(offset);
+  Backoff backoff(options_.retry);
+  while (true) {
+    ServerStream<ReadArtifactResponse> stream(
+        [&](grpc::ClientContext* context, grpc::CompletionQueue* queue) {
+          AddToken(options_.token, *context);
+          return jobs_->PrepareAsyncReadArtifact(context, request, queue);
+        },
+        options_.stop);
+    ReadArtifactResponse response;
+    while (stream.Read(&response, options_.idle_timeout)) {
+      if (response.has_artifact() && response.artifact().sha256() != expect.sha256()) {
+        return absl::AbortedError(
+            absl::StrCat(expect.name(),
+                         " is another file than when it was listed; list it again and start anew"));
+      }
+      if (response.offset() != request.offset()) {
+        return absl::InternalError(absl::StrCat("bytes from ", response.offset(), " on came after ",
+                                                request.offset(),
+                                                "; this is a bug of the server, please report it"));
+      }
+      NORMLAB_RETURN_IF_ERROR(consume(response.data()));
+      request.set_offset(request.offset() + static_cast<int64_t>(response.data().size()));
+      backoff.Reset(options_.reconnect_for);
+    }
+    const absl::Status end = stream.Finish();
+    if (end.ok()) {
+      return request.offset() == expect.bytes()
+                 ? absl::OkStatus()
+                 : absl::DataLossError(absl::StrCat(
+                       expect.name(), " ended after ", request.offset(), " of ", expect.bytes(),
+                       " bytes; try again, and if it happens again look at the server's log"));
     }
     if (!IsResumable(end) || !backoff.Wait(end, options_.stop)) {
       return Explain(end);

@@ -331,24 +331,35 @@ TEST(WatchTest, LeavesAFrozenStream) {
   EXPECT_EQ(recorder.reconnected, 1);
 }
 
+// With positions the server goes on; with a server that gives none what comes again is left out.
 TEST(ReadTest, MetricsComeOnceAcrossDrops) {
-  FakeServer server;
-  server.AddJob(NamedJob("jobs/a", Job::SUCCEEDED), History(11, Job::SUCCEEDED));
-  server.DropStreams({2, 0, 5});
-  Client client(FastOptions(server.address()));
-  normlab::v1::ReadMetricsRequest request;
-  request.set_name("a");
-  std::map<std::string, std::vector<int64_t>> steps;
-  const absl::Status status =
-      client.ReadMetrics(request, [&](const normlab::v1::ReadMetricsResponse& part) {
-        steps[part.series()].insert(steps[part.series()].end(), part.steps().begin(),
-                                    part.steps().end());
-        return absl::OkStatus();
-      });
-  ASSERT_TRUE(status.ok()) << status;
-  EXPECT_THAT(steps["train/loss"], ElementsAre(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10));
-  EXPECT_THAT(steps["train/accuracy"], SizeIs(11));
-  EXPECT_THAT(steps["test/loss"], ElementsAre(5, 10));
+  for (const bool positions : {true, false}) {
+    FakeServer server;
+    if (positions) {
+      server.GivePositions();
+    }
+    server.AddJob(NamedJob("jobs/a", Job::SUCCEEDED), History(11, Job::SUCCEEDED));
+    server.DropStreams({2, 0, positions ? 3 : 5});
+    Client client(FastOptions(server.address()));
+    normlab::v1::ReadMetricsRequest request;
+    request.set_name("a");
+    std::map<std::string, std::vector<int64_t>> steps;
+    const absl::Status status =
+        client.ReadMetrics(request, [&](const normlab::v1::ReadMetricsResponse& part) {
+          steps[part.series()].insert(steps[part.series()].end(), part.steps().begin(),
+                                      part.steps().end());
+          return absl::OkStatus();
+        });
+    ASSERT_TRUE(status.ok()) << status;
+    EXPECT_THAT(steps["train/loss"], ElementsAre(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10));
+    EXPECT_THAT(steps["train/accuracy"], SizeIs(11));
+    EXPECT_THAT(steps["test/loss"], ElementsAre(5, 10));
+    if (positions) {
+      EXPECT_THAT(server.metric_positions(), ElementsAre("", "2", "2", "5"));
+    } else {
+      EXPECT_THAT(server.metric_positions(), ElementsAre("", "", "", ""));
+    }
+  }
 }
 
 TEST(ReadTest, LogsComeOnceAcrossDropsAndFollow) {

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <fstream>
 #include <optional>
+#include <sstream>
 #include <system_error>
 #include <utility>
 #include <vector>
@@ -19,6 +20,7 @@
 #include "common/name_hint.h"
 
 #include "yaml-cpp/depthguard.h"
+#include "yaml-cpp/eventhandler.h"
 #include "yaml-cpp/yaml.h"
 
 namespace normlab::client {
@@ -37,6 +39,59 @@ SpecViolation Unreadable(const std::string& path, absl::string_view why) {
                                       "; give the path of a spec file, or - for standard input")};
 }
 
+// Notes where documents begin, and nothing else.
+class DocumentFinder final : public YAML::EventHandler {
+ public:
+  const std::vector<YAML::Mark>& marks() const { return marks_; }
+
+  void OnDocumentStart(const YAML::Mark& /*mark*/) override { begun_ = false; }
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark& mark, YAML::anchor_t /*anchor*/) override { Note(mark); }
+  void OnAlias(const YAML::Mark& mark, YAML::anchor_t /*anchor*/) override { Note(mark); }
+  void OnScalar(const YAML::Mark& mark,
+                const std::string& /*tag*/,
+                YAML::anchor_t /*anchor*/,
+                const std::string& /*value*/) override {
+    Note(mark);
+  }
+  void OnSequenceStart(const YAML::Mark& mark,
+                       const std::string& /*tag*/,
+                       YAML::anchor_t /*anchor*/,
+                       YAML::EmitterStyle::value /*style*/) override {
+    Note(mark);
+  }
+  void OnSequenceEnd() override {}
+  void OnMapStart(const YAML::Mark& mark,
+                  const std::string& /*tag*/,
+                  YAML::anchor_t /*anchor*/,
+                  YAML::EmitterStyle::value /*style*/) override {
+    Note(mark);
+  }
+  void OnMapEnd() override {}
+
+ private:
+  void Note(const YAML::Mark& mark) {
+    if (!begun_) {
+      marks_.push_back(mark);
+    }
+    begun_ = true;
+  }
+
+  bool begun_ = false;
+  std::vector<YAML::Mark> marks_;
+};
+
+// Where the first two documents of a text begin, as far as there are any. YAML::LoadAll would find
+// documents without end, until memory is full, at a comma behind the end of a JSON object.
+std::vector<YAML::Mark> FirstDocuments(const std::string& text) {
+  std::istringstream stream(text);
+  YAML::Parser parser(stream);
+  DocumentFinder finder;
+  for (int i = 0; i < 2 && parser.HandleNextDocument(finder); ++i) {
+  }
+  return finder.marks();
+}
+
 // Merges the document into `message`, a part of the result's spec that people call `path`.
 void ParseYaml(const SourceText& source,
                google::protobuf::Message& message,
@@ -47,17 +102,23 @@ void ParseYaml(const SourceText& source,
     result.violations.push_back({.where = source.At(mark), .description = std::move(description)});
   };
   try {
-    const std::vector<YAML::Node> documents = YAML::LoadAll(source.yaml());
-    if (documents.empty() || documents.front().IsNull()) {
+    const std::vector<YAML::Mark> documents = FirstDocuments(source.yaml());
+    const YAML::Node document = documents.empty() ? YAML::Node() : YAML::Load(source.yaml());
+    if (documents.size() > 1) {
+      const auto offset = static_cast<size_t>(documents[1].pos);
+      const char begin = offset < source.yaml().size() ? source.yaml()[offset] : ' ';
+      add(documents[1], begin == '}' || begin == ']' || begin == ','
+                            ? "stands after the end of the document; remove it, or a closing "
+                              "bracket too many before it"
+                            : "a second document begins here; put each spec into its own file");
+      return;
+    }
+    if (document.IsNull()) {
       add({}, absl::StrCat("is empty; ", when_empty));
       return;
     }
-    if (documents.size() > 1) {
-      add(documents[1].Mark(), "a second document begins here; put each spec into its own file");
-      return;
-    }
     SpecBinder(source, result.violations, result.document.positions)
-        .BindMessage(documents.front(), message, path);
+        .BindMessage(document, message, path);
   } catch (const YAML::DeepRecursion& error) {
     add(error.mark, "is nested too deeply; flatten it");
   } catch (const YAML::Exception& error) {

@@ -250,6 +250,18 @@ TEST(SpecFileTest, PointsAtSyntaxErrors) {
   EXPECT_THAT(violations[0].ToString(), HasSubstr("is neither YAML nor JSON"));
   EXPECT_THAT(Texts(Yaml("a: 1\n---\nb: 2").violations),
               ElementsAre(HasSubstr("f.yaml:3:1: a second document begins here")));
+  // A comma, or what would follow it, behind the end: the YAML library would see documents without
+  // end there.
+  for (const char* text : {"{a: 1},", "[1, 2], 3"}) {
+    EXPECT_THAT(Texts(Yaml(text).violations),
+                ElementsAre(HasSubstr("stands after the end of the document")))
+        << text;
+  }
+  for (const char* text : {"{\"model\": {}}}\n", "{\"model\": {}}]", "[1, 2]]"}) {
+    EXPECT_THAT(Texts(Yaml(text).violations), ElementsAre(HasSubstr("is neither YAML nor JSON")))
+        << text;
+  }
+  EXPECT_THAT(Texts(Yaml("}").violations), SizeIs(1));
   EXPECT_THAT(Texts(Yaml("# nothing\n").violations), ElementsAre(HasSubstr("is empty")));
   EXPECT_THAT(Texts(Yaml("a: 1\nb: \"\xFF\"").violations),
               ElementsAre("f.yaml:2:5: is not UTF-8 text; save the file as UTF-8"));

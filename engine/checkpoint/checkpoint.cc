@@ -253,6 +253,10 @@ absl::StatusOr<LoadedCheckpoint> LoadCheckpoint(
   return loaded;
 }
 
+std::string DownloadName(const std::string& checkpoint, const std::string& file) {
+  return file == kModel ? checkpoint + ".safetensors" : checkpoint + "-" + file;
+}
+
 std::map<std::string, std::string> ReadMeasuredChoices(const std::string& folder) {
   std::map<std::string, std::string> choices;
   const absl::StatusOr<Json> manifest = ReadManifest(folder);
@@ -266,10 +270,6 @@ std::map<std::string, std::string> ReadMeasuredChoices(const std::string& folder
     }
   }
   return choices;
-}
-
-std::string DownloadName(const std::string& checkpoint, const std::string& file) {
-  return file == kModel ? checkpoint + ".safetensors" : checkpoint + "-" + file;
 }
 
 void PruneCheckpoints(const std::string& parent, int keep, int64_t first_needed_step) {

@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/graph/kernel_memory.h"
 #include "engine/graph/plan_estimate.h"
 #include "engine/graph/saturating.h"
 
@@ -20,9 +21,15 @@ Saturating KeptByUnfusedPlan(const Graph& graph, Saturating examples) {
   constexpr int kTensorsPerNode = 4;
   Saturating floats = 0;
   for (const Node& node : graph.nodes()) {
-    floats += Saturating(ElementCount(node.out)) * kTensorsPerNode;
+    const bool image = node.out.size() == 3;
+    const Saturating padded = image
+                                  ? Saturating(PadChannels(node.out[0])) * node.out[1] * node.out[2]
+                                  : Saturating(ElementCount(node.out));
+    floats += padded * kTensorsPerNode;
   }
-  return floats * examples * sizeof(float);
+  // Gradients of weights are kept in the kernels' layouts too.
+  constexpr int kWeightCopies = 3;
+  return (floats * examples + Saturating(graph.parameter_floats()) * kWeightCopies) * sizeof(float);
 }
 
 }  // namespace
@@ -68,14 +75,15 @@ MemoryEstimate EstimateMemory(const Graph& graph, const MemoryInputs& inputs) {
   MemoryEstimate estimate;
   // Parameters, gradients, one copy while a checkpoint is written, and the optimizer's slots.
   Saturating copies = Saturating(3) + inputs.optimizer_slots;
-  if (inputs.probe_training || inputs.probe_unfused || inputs.probe_evaluation) {
+  if (inputs.probes) {
     copies += 2;
     copies += inputs.probe_vectors;
   }
-  estimate.parameters =
-      ((copies * graph.parameter_floats() + Saturating(2) * graph.state_floats()) * kFloat +
-       weights)
-          .value();
+  estimate.parameters = ((copies * graph.parameter_floats() +
+                          Saturating(inputs.probes ? 4 : 2) * graph.state_floats()) *
+                             kFloat +
+                         weights)
+                            .value();
   estimate.activations = activations.value();
   estimate.data = inputs.data_bytes;
   estimate.fixed =

@@ -34,6 +34,7 @@ struct MemoryInputs {
   bool bf16 = false;  // activations, and the weights that layers compute with
   WinogradUse winograd = WinogradUse::kWide;
   // Plans that probes need besides, on a model of their own; all are of training batches.
+  bool probes = false;  // any at all
   bool probe_training = false;
   bool probe_unfused = false;
   bool probe_evaluation = false;

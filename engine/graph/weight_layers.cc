@@ -56,27 +56,37 @@ TensorRange RangeOf(const ParameterSpec& spec) {
   return {spec.offset, spec.count};
 }
 
-// The node that alone reads the output of node `position`; -1: none or several.
-int OnlyReader(const Graph& graph, int position) {
+// The node that goes on with the output of node `position`: its only reader, or of several the only normalizer or
+// activation (beside a skip connection); -1: none.
+int NextNode(const Graph& graph, int position) {
+  int readers = 0;
   int reader = -1;
+  int followers = 0;
+  int follower = -1;
   for (size_t i = 0; i < graph.nodes().size(); ++i) {
-    for (const int input : graph.nodes()[i].inputs) {
+    const Node& node = graph.nodes()[i];
+    for (const int input : node.inputs) {
       if (input == position) {
-        if (reader != -1) {
-          return -1;
-        }
+        ++readers;
         reader = static_cast<int>(i);
+        if (IsNormalizer(node.kind) || std::holds_alternative<ActivationNode>(node.kind)) {
+          ++followers;
+          follower = static_cast<int>(i);
+        }
       }
     }
   }
-  return reader;
+  if (readers == 1) {
+    return reader;
+  }
+  return followers == 1 ? follower : -1;
 }
 
 // Follows the layer's output to its normalizer and activation.
 void FindFollowers(const Graph& graph, int position, WeightLayer& layer) {
   bool past_sum = false;
   int before = position;
-  for (int at = OnlyReader(graph, position); at != -1; at = OnlyReader(graph, at)) {
+  for (int at = NextNode(graph, position); at != -1; at = NextNode(graph, at)) {
     const Node& node = graph.nodes()[static_cast<size_t>(at)];
     if (IsNormalizer(node.kind)) {
       if (past_sum || !layer.normalizer.empty()) {

@@ -37,8 +37,8 @@ struct WeightLayer {
   std::vector<TensorRange> parameters;  // all of the layer and of its normalizer
 };
 
-// All weight layers of a network. A normalizer or activation belongs to the layer whose output reaches it through nodes
-// without other readers; past a sum only an activation is looked for. Pure.
+// All weight layers of a network. A normalizer or activation belongs to the layer whose output reaches it directly,
+// beside a skip connection or through sums and scales; past a sum only an activation is looked for. Pure.
 std::vector<WeightLayer> FindWeightLayers(const Graph& graph);
 
 // A normalizer that owns gamma or beta.

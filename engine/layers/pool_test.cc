@@ -109,6 +109,22 @@ TEST(PoolTest, OwnLoopsMatchReferenceInEveryOrderOfMemory) {
   }
 }
 
+// Gradients so large that they go past the caches, next to pixels that no window takes, which do not.
+TEST(PoolTest, OwnLoopsMatchReferenceOnLargeTensors) {
+  const reference::PoolShape shape = {{301, 64, 15, 15}, PoolKind::kMax, 2, 2};
+  LayerHarness conv({16, 15, 15}, ConvNode{.out_channels = 64, .bias = false}, shape.in.batch);
+  ASSERT_TRUE(conv.status().ok()) << conv.status();
+  testing::HarnessOptions options;
+  options.x_layout = conv.y_layout();
+  LayerHarness harness({64, 15, 15}, PoolNode{PoolKind::kMax, 2, 2}, shape.in.batch, options);
+  ASSERT_TRUE(harness.status().ok()) << harness.status();
+  EXPECT_TRUE(UsesOwnLoops(harness));
+  const Tensor x = Random("x", shape.in.count());
+  const Tensor d_y = Random("d", shape.out().count());
+  EXPECT_TRUE(harness.Forward(x) == reference::PoolForward(shape, x));
+  EXPECT_TRUE(harness.Backward(d_y) == reference::PoolBackward(shape, x, d_y));
+}
+
 TEST(PoolTest, OwnLoopsTakeBf16) {
   constexpr int64_t kBatch = 3;
   constexpr int64_t kChannels = 32;
@@ -149,7 +165,7 @@ TEST(PoolTest, OwnLoopsLetNanWinAndGiveItTheGradient) {
 }
 
 TEST(PoolTest, OwnLoopsAreForSmallImagesAndWindowsSideBySide) {
-  for (const auto& [size, pool] : {std::pair<int64_t, PoolNode>{16, {PoolKind::kMax, 2, 2}},
+  for (const auto& [size, pool] : {std::pair<int64_t, PoolNode>{17, {PoolKind::kMax, 2, 2}},
                                    {8, {PoolKind::kMax, 2, 1}},
                                    {8, {PoolKind::kMax, 3, 2}},
                                    {8, {PoolKind::kAverage, 2, 2}}}) {

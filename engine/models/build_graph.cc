@@ -52,7 +52,7 @@ WinogradUse ToWinogradUse(v1::ConvolutionAlgorithm::Kind algorithm) {
 }
 
 // What ProbeSet::Plan makes.
-void AddProbes(const v1::JobSpec& resolved, MemoryInputs& inputs) {
+void AddProbes(const v1::JobSpec& resolved, int64_t examples, MemoryInputs& inputs) {
   for (const v1::Probe& probe : resolved.probes()) {
     switch (probe.kind_case()) {
       case v1::Probe::kLandscape:
@@ -84,8 +84,11 @@ void AddProbes(const v1::JobSpec& resolved, MemoryInputs& inputs) {
         break;
     }
   }
-  if (inputs.probe_training || inputs.probe_unfused || inputs.probe_evaluation) {
+  if (!resolved.probes().empty()) {
+    inputs.probes = true;
     inputs.probe_vectors += 1;  // scratch
+    // Two more orders of the training examples.
+    inputs.data_bytes += int64_t{2} * 4 * examples;
   }
 }
 
@@ -108,7 +111,7 @@ MemoryEstimate EstimateJobMemory(const v1::JobSpec& resolved,
   inputs.threads = resolved.threads();
   inputs.bf16 = resolved.precision() == v1::Precision::BF16;
   inputs.winograd = ToWinogradUse(resolved.convolution_algorithm());
-  AddProbes(resolved, inputs);
+  AddProbes(resolved, length.train_examples, inputs);
   return EstimateMemory(graph, inputs);
 }
 

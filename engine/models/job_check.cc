@@ -136,10 +136,10 @@ JobCheck CheckJob(const v1::JobSpec& resolved, const DatasetShape& shape) {
   check.violations.insert(check.violations.end(), built.violations.begin(), built.violations.end());
   if (built.graph.has_value()) {
     CheckNormalizedSets(resolved, built, check);
-    CheckOrthogonal(resolved, *built.graph, check);
-    for (Violation& violation : CheckProbes(resolved, *built.graph)) {
+    for (Violation& violation : CheckProbes(resolved, *built.graph, shape.train_examples)) {
       check.violations.push_back(std::move(violation));
     }
+    CheckOrthogonal(resolved, *built.graph, check);
   }
   WarnOfSettingsWithoutEffect(resolved, check);
   WarnOfEpsilonZero(resolved, check);

@@ -7,7 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 
-#include "common/name_hint.h"
+#include "common/edit_distance.h"
 #include "common/wildcard.h"
 #include "engine/models/normalizer_node.h"
 

@@ -21,13 +21,45 @@ std::string Listed(const std::vector<std::string>& names) {
       names.size() > shown ? absl::StrCat(" and ", names.size() - shown, " more") : "");
 }
 
+// A series is called layers/<name>/<quantity>, in at most 200 bytes.
+constexpr size_t kLongestLayerName = 150;
+
+void CheckExamples(const std::string& field,
+                   const v1::Probe& probe,
+                   int64_t train_examples,
+                   std::vector<Violation>& violations) {
+  const bool sharpness = probe.has_sharpness();
+  // The surface's default is what there is, up to 1,024.
+  const int64_t examples =
+      sharpness ? probe.sharpness().examples() : probe.loss_surface().examples();
+  const int64_t allowed = sharpness ? train_examples : std::max<int64_t>(train_examples, 1024);
+  if (examples > allowed) {
+    violations.push_back(
+        {absl::StrCat(field, sharpness ? ".sharpness" : ".loss_surface", ".examples"),
+         absl::StrCat("is ", examples, ", but the training set has ", train_examples,
+                      "; use at most so many")});
+  }
+}
+
 }  // namespace
 
-std::vector<Violation> CheckProbes(const v1::JobSpec& resolved, const Graph& graph) {
+std::vector<Violation> CheckProbes(const v1::JobSpec& resolved,
+                                   const Graph& graph,
+                                   int64_t train_examples) {
   std::vector<Violation> violations;
+  if (resolved.probes().empty()) {
+    return violations;
+  }
   std::vector<std::string> names;
   for (const WeightLayer& layer : FindWeightLayers(graph)) {
     names.push_back(layer.name);
+    if (layer.name.size() > kLongestLayerName) {
+      violations.push_back(
+          {"probes", absl::StrCat("look at layers, but the name of layer ", layer.name,
+                                  " is too long for a series; use at most ", kLongestLayerName,
+                                  " characters")});
+      return violations;
+    }
   }
   for (int i = 0; i < resolved.probes_size(); ++i) {
     const v1::Probe& probe = resolved.probes(i);
@@ -42,6 +74,13 @@ std::vector<Violation> CheckProbes(const v1::JobSpec& resolved, const Graph& gra
              absl::StrCat("is ", Quoted(pattern), ", which matches none of the weight layers (",
                           Listed(names), "); correct it, or remove it")});
       }
+    }
+    CheckExamples(absl::StrCat("probes[", i, "]"), probe,
+                  std::max<int64_t>(train_examples, resolved.batch_size()), violations);
+    if (probe.has_sharpness() && resolved.precision() == v1::Precision::BF16) {
+      violations.push_back(
+          {absl::StrCat("probes[", i, "].sharpness"),
+           "differences gradients at weights that bfloat16 cannot tell apart; use precision F32"});
     }
     if (probe.has_normalizer_parameters() && FindAffineNormalizers(graph).empty()) {
       violations.push_back({absl::StrCat("probes[", i, "].normalizer_parameters"),

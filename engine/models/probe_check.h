@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <vector>
 
 #include "engine/graph/graph.h"
@@ -10,6 +11,8 @@
 namespace normlab::engine {
 
 // Whether the layers that probes name exist, and whether there is anything for them to look at. Pure; thread-safe.
-std::vector<Violation> CheckProbes(const v1::JobSpec& resolved, const Graph& graph);
+std::vector<Violation> CheckProbes(const v1::JobSpec& resolved,
+                                   const Graph& graph,
+                                   int64_t train_examples);
 
 }  // namespace normlab::engine

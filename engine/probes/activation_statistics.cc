@@ -1,12 +1,14 @@
 #include "engine/probes/activation_statistics.h"
 
+#include <new>
+
 #include "absl/strings/str_cat.h"
 
 namespace normlab::engine {
 namespace {
 
 // Of the fixed batch.
-constexpr uint64_t kFixedBatch = 0;
+constexpr int kFixedBatch = 0;
 
 }  // namespace
 
@@ -53,8 +55,11 @@ template <typename Take>
 void ActivationStatisticsProbe::WithOutput(const Network& network,
                                            const std::string& node,
                                            const Take& take) const {
-  // Cannot fail for a node of the graph in an unfused plan.
   const auto output = network.ReadOutput(node);
+  if (!output.ok()) {
+    throw std::
+        bad_alloc();  // nothing else can be wrong with a node of the graph in an unfused plan
+  }
   const Dims& dims = workspace_.graph().Find(node)->out;
   take(FeatureBatch{.batch = static_cast<int64_t>(output->size()) / ElementCount(dims),
                     .dims = dims,
@@ -81,7 +86,7 @@ void ActivationStatisticsProbe::BeforeUpdate(const ProbeStep& /*step*/, absl::Sp
       values[item.first + 3] = ranks.soft;
     });
   }
-  const Network& fixed = workspace_.UnfusedOnFreshBatch(kFixedBatch);
+  const Network& fixed = workspace_.UnfusedOnFixedBatch(kFixedBatch);
   for (Item& item : items_) {
     if (item.quantity == Quantity::kShift) {
       WithOutput(fixed, item.node, [&item](const FeatureBatch& features) {
@@ -93,7 +98,7 @@ void ActivationStatisticsProbe::BeforeUpdate(const ProbeStep& /*step*/, absl::Sp
 
 void ActivationStatisticsProbe::AfterUpdate(const ProbeStep& /*step*/, absl::Span<double> values) {
   workspace_.Reset();
-  const Network& fixed = workspace_.UnfusedOnFreshBatch(kFixedBatch);
+  const Network& fixed = workspace_.UnfusedOnFixedBatch(kFixedBatch);
   for (const Item& item : items_) {
     if (item.quantity == Quantity::kShift) {
       WithOutput(fixed, item.node, [&](const FeatureBatch& features) {

@@ -10,6 +10,17 @@
 #include "engine/probes/vector_math.h"
 
 namespace normlab::engine {
+namespace {
+
+int64_t FirstOffset(const WeightLayer& layer) {
+  int64_t first = layer.weight.offset;
+  for (const TensorRange& range : layer.parameters) {
+    first = std::min(first, range.offset);
+  }
+  return first;
+}
+
+}  // namespace
 
 CovariateShiftProbe::CovariateShiftProbe(ProbeWorkspace& workspace,
                                          std::vector<WeightLayer> layers,
@@ -28,14 +39,10 @@ void CovariateShiftProbe::AfterUpdate(const ProbeStep& step, absl::Span<double> 
   const absl::Span<float> parameters = workspace_.parameters();
   const absl::Span<const float> before = workspace_.saved_parameters();
   std::copy(before.begin(), before.end(), parameters.begin());
-  size_t updated = 0;  // layers that have their values of step t + 1
   for (size_t n = 0; n < chosen_.size(); ++n) {
-    for (; updated < chosen_[n]; ++updated) {
-      for (const TensorRange& range : layers_[updated].parameters) {
-        const absl::Span<const float> after = range.Of(step.parameters);
-        std::copy(after.begin(), after.end(), range.Of(parameters).begin());
-      }
-    }
+    // Arenas are in the order of the network: what lies before the layer is what comes before it.
+    const auto first = static_cast<std::ptrdiff_t>(FirstOffset(layers_[chosen_[n]]));
+    std::copy(step.parameters.begin(), step.parameters.begin() + first, parameters.begin());
     const TensorRange& weight = layers_[chosen_[n]].weight;
     const absl::Span<const float> g = weight.Of(step.gradients);
     double distance = 0;

@@ -10,7 +10,7 @@
 namespace normlab::engine {
 
 // Internal covariate shift, Def. 2.1 of Santurkar et al. 2018: with G the gradient of layer i's weights at step t, and G'
-// the same on the same batch after the layers before i took their values of step t + 1: |G - G'|, their cosine, and
+// the same on the same batch after everything before the layer (in the order of the network) took its values of step t + 1: |G - G'|, their cosine, and
 // |G - G'| / |G|. The update is the optimizer's real one. Layer 1 has 0 and 1 by definition. Costs a forward and backward
 // pass a layer that is looked at.
 class CovariateShiftProbe final : public Probe {

@@ -14,10 +14,14 @@ constexpr uint64_t kFirstBatch = uint64_t{1} << 20;
 
 }  // namespace
 
-GradientNoiseProbe::GradientNoiseProbe(ProbeWorkspace& workspace, int batches, int64_t batch_size)
+GradientNoiseProbe::GradientNoiseProbe(ProbeWorkspace& workspace,
+                                       int batches,
+                                       int64_t batch_size,
+                                       int64_t examples)
     : workspace_(workspace),
       batches_(batches),
       batch_size_(static_cast<double>(batch_size)),
+      examples_(static_cast<double>(examples)),
       series_({"gradient_noise/second_moment", "gradient_noise/variance",
                "gradient_noise/mean_squared_norm", "gradient_noise/noise_scale"}) {}
 
@@ -44,8 +48,8 @@ void GradientNoiseProbe::BeforeUpdate(const ProbeStep& step, absl::Span<double> 
   values[0] = second_moment;
   values[1] = variance;
   values[2] = squared_norm;
-  if (squared_norm > 0) {
-    values[3] = batch_size_ * variance / squared_norm;
+  if (squared_norm > 0 && batch_size_ < examples_) {
+    values[3] = batch_size_ * variance / squared_norm * (examples_ - 1) / (examples_ - batch_size_);
   }
 }
 

@@ -45,7 +45,9 @@ void LandscapeProbe::BeforeUpdate(const ProbeStep& step, absl::Span<double> valu
     difference_min = std::min(difference_min, difference);
     difference_max = std::max(difference_max, difference);
     // Without a gradient there is no direction, and no change along it.
-    smoothness = norm > 0 ? std::max(smoothness, difference / (eta * norm)) : 0;
+    if (norm != 0) {
+      smoothness = std::max(smoothness, or_infinity(difference / (eta * norm)));
+    }
   }
   if (loss_max == -kInfinity) {
     return;

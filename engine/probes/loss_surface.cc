@@ -56,14 +56,18 @@ Arena LossSurfaceProbe::Direction(int number, absl::Span<const float> parameters
   return direction;
 }
 
-void LossSurfaceProbe::AtEnd(absl::Span<const float> parameters,
+bool LossSurfaceProbe::AtEnd(absl::Span<const float> parameters,
                              absl::Span<const float> statistics,
+                             const std::stop_token& stop,
                              absl::Span<double> values) {
   std::copy(statistics.begin(), statistics.end(), workspace_.statistics().begin());
   const Arena x = Direction(0, parameters);
   const Arena y = Direction(1, parameters);
   const absl::Span<float> at = workspace_.parameters();
   for (size_t i = 0; i < values.size(); ++i) {
+    if (stop.stop_requested()) {
+      return false;
+    }
     const int column = static_cast<int>(i) % options_.points;
     AddScaled(parameters, Coordinate(column), x.span(), at);
     if (options_.dimensions == 2) {
@@ -71,11 +75,12 @@ void LossSurfaceProbe::AtEnd(absl::Span<const float> parameters,
     }
     double sum = 0;
     for (int batch = 0; batch < options_.batches; ++batch) {
-      sum += workspace_.EvaluationLossOnFreshBatch(static_cast<uint64_t>(batch));
+      sum += workspace_.EvaluationLossOnFixedBatch(batch);
     }
     const double loss = sum / options_.batches;
     values[i] = std::isfinite(loss) ? loss : std::numeric_limits<double>::infinity();
   }
+  return true;
 }
 
 }  // namespace normlab::engine

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -28,8 +29,9 @@ class LossSurfaceProbe final : public FinalProbe {
   LossSurfaceProbe(ProbeWorkspace& workspace, const LossSurfaceOptions& options);
 
   const std::vector<std::string>& series() const override { return series_; }
-  void AtEnd(absl::Span<const float> parameters,
+  bool AtEnd(absl::Span<const float> parameters,
              absl::Span<const float> statistics,
+             const std::stop_token& stop,
              absl::Span<double> values) override;
 
  private:

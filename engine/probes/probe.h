@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -29,8 +30,8 @@ class Probe {
   // Names of what it measures; fixed. Values are given in this order.
   virtual const std::vector<std::string>& series() const = 0;
 
-  // Between the backward pass and the update of a step that is the probe's turn. `values`: one a series; set to NaN
-  // before, and what stays NaN in a place where Reports is false is not reported.
+  // Between the backward pass and the update of a step that is the probe's turn. `values`: one a series, NaN before;
+  // what is not defined stays NaN.
   virtual void BeforeUpdate(const ProbeStep& step, absl::Span<double> values) = 0;
   // After that step's update.
   virtual void AfterUpdate(const ProbeStep& /*step*/, absl::Span<double> /*values*/) {}
@@ -44,8 +45,10 @@ class FinalProbe {
  public:
   virtual ~FinalProbe() = default;
   virtual const std::vector<std::string>& series() const = 0;
-  virtual void AtEnd(absl::Span<const float> parameters,
+  // False: stopped before the end.
+  virtual bool AtEnd(absl::Span<const float> parameters,
                      absl::Span<const float> statistics,
+                     const std::stop_token& stop,
                      absl::Span<double> values) = 0;
 };
 

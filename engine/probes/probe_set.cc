@@ -51,16 +51,24 @@ std::vector<WeightLayer> Choose(const v1::Probe& probe, const std::vector<Weight
   return chosen;
 }
 
-int BatchesFor(int64_t examples, const v1::JobSpec& resolved) {
-  return static_cast<int>((examples + resolved.batch_size() - 1) / resolved.batch_size());
+// Batches of a fixed set of so many examples; whole ones only.
+int BatchesFor(int64_t examples, const v1::JobSpec& resolved, const ProbeWorkspace& workspace) {
+  const int64_t wanted = (examples + resolved.batch_size() - 1) / resolved.batch_size();
+  return static_cast<int>(std::min<int64_t>(wanted, workspace.fixed_batches()));
 }
 
 // Where gradient descent on the whole training set at once becomes unstable (2 / rate, with momentum b (2 + 2b) / rate).
 std::optional<double> StabilityNumerator(const v1::JobSpec& resolved, const RunLength& length) {
   const v1::Optimizer& optimizer = resolved.optimizer();
-  const bool full_batch = resolved.batch_size() == length.train_examples &&
-                          BatchesFor(resolved.batch_size(), resolved) == 1;
-  if (!full_batch || !optimizer.has_sgd() || optimizer.sgd().nesterov()) {
+  const v1::Augmentation& augmentation = resolved.data().augmentation();
+  const bool deterministic = resolved.batch_size() == length.train_examples &&
+                             augmentation.pad_and_crop() == 0 && !augmentation.flip() &&
+                             augmentation.cutout() == 0 &&
+                             !resolved.normalization().has_noisy_batch();
+  const bool plain = optimizer.has_sgd() && !optimizer.sgd().nesterov() &&
+                     optimizer.sgd().weight_decay() == 0 &&
+                     optimizer.clipping().kind_case() == v1::GradientClipping::KIND_NOT_SET;
+  if (!deterministic || !plain) {
     return std::nullopt;
   }
   return 2 + 2 * optimizer.sgd().momentum();
@@ -123,11 +131,11 @@ std::unique_ptr<Probe> MakeProbe(const v1::Probe& probe,
     case v1::Probe::kGradientNoise:
       return std::make_unique<GradientNoiseProbe>(
           workspace, probe.gradient_noise().batches(),
-          std::min<int64_t>(resolved.batch_size(), length.train_examples));
+          std::min<int64_t>(resolved.batch_size(), length.train_examples), length.train_examples);
     case v1::Probe::kSharpness:
       return std::make_unique<SharpnessProbe>(
           workspace, graph,
-          SharpnessOptions{.batches = BatchesFor(probe.sharpness().examples(), resolved),
+          SharpnessOptions{.batches = BatchesFor(probe.sharpness().examples(), resolved, workspace),
                            .iterations = probe.sharpness().iterations(),
                            .stability_numerator = StabilityNumerator(resolved, length),
                            .seed = resolved.seed()});
@@ -147,25 +155,27 @@ std::unique_ptr<Probe> MakeProbe(const v1::Probe& probe,
 absl::StatusOr<std::unique_ptr<ProbeSet>> ProbeSet::Plan(const v1::JobSpec& resolved,
                                                          const Graph& graph,
                                                          const ModelState& trained,
-                                                         const MappedDataset& data) {
+                                                         const MappedDataset& data,
+                                                         MeasuredChoices* measured) {
   const RunLength length = ComputeRunLength(resolved, data.shape());
   const ProbeWorkspace::Needs needs = NeedsOf(resolved, length);
   std::unique_ptr<ProbeSet> set(new ProbeSet());
   NORMLAB_ASSIGN_OR_RETURN(set->workspace_,
-                           ProbeWorkspace::Plan(resolved, graph, trained, data, needs));
-  set->saves_parameters_ = needs.saved_parameters;
+                           ProbeWorkspace::Plan(resolved, graph, trained, data, needs, measured));
   for (const v1::Probe& probe : resolved.probes()) {
     Entry entry;
     entry.kind = v1::Probe::descriptor()->FindFieldByNumber(probe.kind_case())->name();
     entry.every = probe.every();
+    entry.needs_saved_parameters = probe.has_covariate_shift() || probe.has_gradient_norms();
     if (probe.has_loss_surface()) {
       const v1::LossSurface& surface = probe.loss_surface();
       entry.final = std::make_unique<LossSurfaceProbe>(
-          *set->workspace_, LossSurfaceOptions{.dimensions = surface.dimensions(),
-                                               .points = surface.points(),
-                                               .range = surface.range(),
-                                               .batches = BatchesFor(surface.examples(), resolved),
-                                               .seed = resolved.seed()});
+          *set->workspace_,
+          LossSurfaceOptions{.dimensions = surface.dimensions(),
+                             .points = surface.points(),
+                             .range = surface.range(),
+                             .batches = BatchesFor(surface.examples(), resolved, *set->workspace_),
+                             .seed = resolved.seed()});
     } else {
       entry.probe = MakeProbe(probe, resolved, graph, length, *set->workspace_);
     }
@@ -183,19 +193,28 @@ void ProbeSet::Add(Entry entry) {
   entries_.push_back(std::move(entry));
 }
 
+bool ProbeSet::Entry::Due(int64_t step) const {
+  return probe != nullptr && step % every == 0;
+}
+
 bool ProbeSet::Due(int64_t step) const {
-  return std::any_of(entries_.begin(), entries_.end(), [step](const Entry& entry) {
-    return entry.probe != nullptr && step % entry.every == 0;
-  });
+  return std::any_of(entries_.begin(), entries_.end(),
+                     [step](const Entry& entry) { return entry.Due(step); });
+}
+
+void ProbeSet::BeforeForward() {
+  workspace_->SaveStatistics();
 }
 
 void ProbeSet::BeforeUpdate(const ProbeStep& step, int64_t batch_size, Network& network) {
   workspace_->TakeBatch(step.step, batch_size, network);
-  if (saves_parameters_) {
+  if (std::any_of(entries_.begin(), entries_.end(), [&step](const Entry& entry) {
+        return entry.needs_saved_parameters && entry.Due(step.step);
+      })) {
     workspace_->SaveParameters();
   }
   for (Entry& entry : entries_) {
-    if (entry.probe == nullptr || step.step % entry.every != 0) {
+    if (!entry.Due(step.step)) {
       continue;
     }
     const Clock::time_point start = Clock::now();
@@ -209,7 +228,7 @@ void ProbeSet::AfterUpdate(const ProbeStep& step,
                            uint32_t first_series,
                            std::vector<SeriesValue>& record) {
   for (Entry& entry : entries_) {
-    if (entry.probe == nullptr || step.step % entry.every != 0) {
+    if (!entry.Due(step.step)) {
       continue;
     }
     const Clock::time_point start = Clock::now();
@@ -222,7 +241,8 @@ void ProbeSet::AfterUpdate(const ProbeStep& step,
   }
 }
 
-void ProbeSet::AtEnd(const ModelState& trained,
+bool ProbeSet::AtEnd(const ModelState& trained,
+                     const std::stop_token& stop,
                      uint32_t first_series,
                      std::vector<SeriesValue>& record) {
   for (Entry& entry : entries_) {
@@ -230,14 +250,17 @@ void ProbeSet::AtEnd(const ModelState& trained,
       continue;
     }
     const Clock::time_point start = Clock::now();
-    entry.final->AtEnd(trained.parameters.span(), trained.state.span(),
-                       absl::MakeSpan(entry.values));
+    if (!entry.final->AtEnd(trained.parameters.span(), trained.state.span(), stop,
+                            absl::MakeSpan(entry.values))) {
+      return false;
+    }
     entry.seconds += SecondsSince(start);
     ++entry.runs;
     for (size_t i = 0; i < entry.values.size(); ++i) {
       record.push_back({first_series + static_cast<uint32_t>(entry.first + i), entry.values[i]});
     }
   }
+  return true;
 }
 
 std::vector<MutableTensor> ProbeSet::state() {

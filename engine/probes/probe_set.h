@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -24,24 +25,32 @@ namespace normlab::engine {
 // and data, which must outlive it.
 class ProbeSet {
  public:
-  // `resolved`: from Resolve, valid for this graph (CheckProbes). Errors as Network::Plan.
+  // `resolved`: from Resolve, valid for this graph (CheckProbes). `measured`: of the trained networks, so that the probes'
+  // compute with the same kernels. Errors as Network::Plan.
   static absl::StatusOr<std::unique_ptr<ProbeSet>> Plan(const v1::JobSpec& resolved,
                                                         const Graph& graph,
                                                         const ModelState& trained,
-                                                        const MappedDataset& data);
+                                                        const MappedDataset& data,
+                                                        MeasuredChoices* measured);
 
   // Names of all series; SeriesValue::series of a record is a position here plus `first_series`.
   const std::vector<std::string>& series() const { return series_; }
   // Whether a probe's turn is at this step.
   bool Due(int64_t step) const;
 
+  // Before the forward pass of a step that is due.
+  void BeforeForward();
   // Around the update of a step that is due, with a finite loss. `network`: the one that was trained on the step's batch.
   // `rest` of the arguments as ProbeStep has them.
   void BeforeUpdate(const ProbeStep& step, int64_t batch_size, Network& network);
   // Appends what the step gave to `record`.
   void AfterUpdate(const ProbeStep& step, uint32_t first_series, std::vector<SeriesValue>& record);
   // After the last update of a run that did not diverge: the probes of the final model.
-  void AtEnd(const ModelState& trained, uint32_t first_series, std::vector<SeriesValue>& record);
+  // False: stopped before the end.
+  bool AtEnd(const ModelState& trained,
+             const std::stop_token& stop,
+             uint32_t first_series,
+             std::vector<SeriesValue>& record);
 
   // State of the probes, for checkpoints.
   std::vector<MutableTensor> state();
@@ -51,8 +60,11 @@ class ProbeSet {
 
  private:
   struct Entry {
+    bool Due(int64_t step) const;
+
     std::string kind;  // the field of v1::Probe
     int64_t every = 0;
+    bool needs_saved_parameters = false;
     std::unique_ptr<Probe> probe;  // one of the two
     std::unique_ptr<FinalProbe> final;
     size_t first = 0;  // of its series in series_
@@ -67,7 +79,6 @@ class ProbeSet {
   std::unique_ptr<ProbeWorkspace> workspace_;
   std::vector<Entry> entries_;
   std::vector<std::string> series_;
-  bool saves_parameters_ = false;
 };
 
 }  // namespace normlab::engine

@@ -24,6 +24,11 @@ v1::JobSpec WithProbeSeed(v1::JobSpec resolved) {
   return resolved;
 }
 
+v1::JobSpec WithoutAugmentation(v1::JobSpec resolved) {
+  resolved.mutable_data()->clear_augmentation();
+  return resolved;
+}
+
 template <typename T>
 void Copy(absl::Span<const T> from, absl::Span<T> to) {
   std::copy(from.begin(), from.end(), to.begin());
@@ -38,13 +43,16 @@ ProbeWorkspace::ProbeWorkspace(const v1::JobSpec& resolved,
     : graph_(graph),
       trained_(trained),
       fresh_(WithProbeSeed(resolved), data, resolved.threads()),
-      scratch_(graph.parameter_floats()) {}
+      fixed_(WithoutAugmentation(WithProbeSeed(resolved)), data, resolved.threads()),
+      scratch_(graph.parameter_floats()),
+      statistics_(trained.state.span().begin(), trained.state.span().end()) {}
 
 absl::StatusOr<std::unique_ptr<ProbeWorkspace>> ProbeWorkspace::Plan(const v1::JobSpec& resolved,
                                                                      const Graph& graph,
                                                                      const ModelState& trained,
                                                                      const MappedDataset& data,
-                                                                     const Needs& needs) {
+                                                                     const Needs& needs,
+                                                                     MeasuredChoices* measured) {
   std::unique_ptr<ProbeWorkspace> workspace;
   try {
     workspace.reset(new ProbeWorkspace(resolved, graph, trained, data));
@@ -59,6 +67,7 @@ absl::StatusOr<std::unique_ptr<ProbeWorkspace>> ProbeWorkspace::Plan(const v1::J
   const auto plan = [&](Mode mode, int64_t batch_size, bool unfused) {
     NetworkOptions options = OptionsOf(resolved, workspace->fresh_.shape(), mode, batch_size);
     options.unfused = unfused;
+    options.measured = measured;
     return Network::Plan(graph, *workspace->model_, options);
   };
   std::vector<int64_t> sizes;
@@ -108,9 +117,13 @@ void ProbeWorkspace::SaveParameters() {
   Copy<float>(trained_.parameters.span(), absl::MakeSpan(saved_));
 }
 
+void ProbeWorkspace::SaveStatistics() {
+  Copy<float>(trained_.state.span(), absl::MakeSpan(statistics_));
+}
+
 void ProbeWorkspace::Reset() {
   Copy<float>(trained_.parameters.span(), model_->parameters.span());
-  Copy<float>(trained_.state.span(), model_->state.span());
+  Copy<float>(statistics_, model_->state.span());
 }
 
 void ProbeWorkspace::GiveBatch(Network& network) const {
@@ -120,19 +133,18 @@ void ProbeWorkspace::GiveBatch(Network& network) const {
   network.SetStep(step_);
 }
 
-double ProbeWorkspace::LossOnBatch() {
-  Network& network = *current_->training;
-  GiveBatch(network);
+double ProbeWorkspace::LossAndGradient(Network& network) {
   network.ParametersChanged();
-  return network.Forward().loss;
+  const double loss = network.Forward().loss;
+  if (std::isfinite(loss)) {
+    network.Backward();
+  }
+  return loss;
 }
 
 double ProbeWorkspace::LossAndGradientOnBatch() {
-  const double loss = LossOnBatch();
-  if (std::isfinite(loss)) {
-    current_->training->Backward();
-  }
-  return loss;
+  GiveBatch(*current_->training);
+  return LossAndGradient(*current_->training);
 }
 
 const Network& ProbeWorkspace::RunUnfused(Network& network, bool backward) {
@@ -149,30 +161,37 @@ const Network& ProbeWorkspace::Unfused(bool backward) {
   return RunUnfused(*current_->unfused, backward);
 }
 
-void ProbeWorkspace::LoadFresh(uint64_t number, Network& network) {
+double ProbeWorkspace::LossAndGradientOnFreshBatch(uint64_t number) {
+  Network& network = *plans_.front().training;
+  // The first batch of an epoch of its own.
   fresh_.LoadTraining(static_cast<int64_t>(number) * fresh_.length().steps_per_epoch,
                       network.input(), network.labels(), network.targets());
   network.SetStep(kFreshSteps + static_cast<int64_t>(number));
+  return LossAndGradient(network);
 }
 
-double ProbeWorkspace::LossAndGradientOnFreshBatch(uint64_t number) {
-  Network& network = *plans_.front().training;
-  LoadFresh(number, network);
-  network.ParametersChanged();
-  const double loss = network.Forward().loss;
-  if (std::isfinite(loss)) {
-    network.Backward();
-  }
-  return loss;
+int ProbeWorkspace::fixed_batches() const {
+  const int64_t whole = fixed_.length().train_examples / plans_.front().batch_size;
+  return static_cast<int>(std::max<int64_t>(whole, 1));
 }
 
-const Network& ProbeWorkspace::UnfusedOnFreshBatch(uint64_t number) {
-  LoadFresh(number, *plans_.front().unfused);
+void ProbeWorkspace::LoadFixed(int number, Network& network) {
+  fixed_.LoadTraining(number, network.input(), network.labels(), network.targets());
+  network.SetStep(kFreshSteps + number);
+}
+
+double ProbeWorkspace::LossAndGradientOnFixedBatch(int number) {
+  LoadFixed(number, *plans_.front().training);
+  return LossAndGradient(*plans_.front().training);
+}
+
+const Network& ProbeWorkspace::UnfusedOnFixedBatch(int number) {
+  LoadFixed(number, *plans_.front().unfused);
   return RunUnfused(*plans_.front().unfused, /*backward=*/false);
 }
 
-double ProbeWorkspace::EvaluationLossOnFreshBatch(uint64_t number) {
-  LoadFresh(number, *evaluation_);
+double ProbeWorkspace::EvaluationLossOnFixedBatch(int number) {
+  LoadFixed(number, *evaluation_);
   evaluation_->ParametersChanged();
   return evaluation_->Forward().loss;
 }

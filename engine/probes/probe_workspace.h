@@ -34,7 +34,8 @@ class ProbeWorkspace {
                                                               const Graph& graph,
                                                               const ModelState& trained,
                                                               const MappedDataset& data,
-                                                              const Needs& needs);
+                                                              const Needs& needs,
+                                                              MeasuredChoices* measured);
 
   const Graph& graph() const { return graph_; }
   int64_t planned_bytes() const;
@@ -53,12 +54,14 @@ class ProbeWorkspace {
   // A second arena of that size, for sums and directions; any probe may overwrite it.
   absl::Span<float> scratch() { return scratch_.span(); }
 
-  // Parameters and running statistics as the trained model has them.
+  // Copies the running statistics, before the step's own forward pass changes them: some normalizers (batch renorm) use
+  // them in training, and every pass of a probe must see the same ones.
+  void SaveStatistics();
+  // Parameters as the trained model has them, running statistics as SaveStatistics found them.
   void Reset();
 
-  // The step's batch in training mode, at parameters(), with the step's random draws. Running statistics stay.
-  double LossOnBatch();
-  // The same with the gradient. With a loss that is not finite there is no backward pass.
+  // Loss and gradient on the step's batch in training mode, at parameters(), with the step's random draws. Running
+  // statistics stay. With a loss that is not finite there is no backward pass.
   double LossAndGradientOnBatch();
   // The same with everything visible in the network returned; `backward`: gradients too.
   const Network& Unfused(bool backward);
@@ -66,10 +69,15 @@ class ProbeWorkspace {
   // Batch `number` of an endless stream of independent batches (every one drawn without repetition), with augmentation
   // and noise of their own, apart from training's.
   double LossAndGradientOnFreshBatch(uint64_t number);
-  // The same batch's outputs in the unfused network.
-  const Network& UnfusedOnFreshBatch(uint64_t number);
-  // The same in evaluation mode, with statistics().
-  double EvaluationLossOnFreshBatch(uint64_t number);
+
+  // Batches of a fixed set of training examples, without augmentation, none in two of them: `number` counts from 0 to
+  // fixed_batches() - 1.
+  int fixed_batches() const;
+  double LossAndGradientOnFixedBatch(int number);
+  // The outputs of the unfused network.
+  const Network& UnfusedOnFixedBatch(int number);
+  // In evaluation mode, with statistics().
+  double EvaluationLossOnFixedBatch(int number);
 
  private:
   struct Plans {
@@ -83,7 +91,8 @@ class ProbeWorkspace {
                  const ModelState& trained,
                  const MappedDataset& data);
 
-  void LoadFresh(uint64_t number, Network& network);
+  void LoadFixed(int number, Network& network);
+  static double LossAndGradient(Network& network);
   void GiveBatch(Network& network) const;
   const Network& RunUnfused(Network& network, bool backward);
 
@@ -91,10 +100,12 @@ class ProbeWorkspace {
   const ModelState& trained_;
   // Draws batches under a seed of its own.
   BatchSource fresh_;
+  BatchSource fixed_;
   std::unique_ptr<ModelState> model_;
   Arena scratch_;
   std::vector<float> saved_;
-  std::vector<Plans> plans_;  // the first one for full batches
+  std::vector<float> statistics_;  // of SaveStatistics
+  std::vector<Plans> plans_;       // the first one for full batches
   std::unique_ptr<Network> evaluation_;
 
   int64_t step_ = 0;

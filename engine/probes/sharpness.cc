@@ -71,7 +71,7 @@ bool SharpnessProbe::MeanGradient(const ProbeStep& step,
   std::fill(gradient.begin(), gradient.end(), 0.0F);
   AddScaled(step.parameters, distance, vector_.span(), workspace_.parameters());
   for (int batch = 0; batch < options_.batches; ++batch) {
-    if (!std::isfinite(workspace_.LossAndGradientOnFreshBatch(static_cast<uint64_t>(batch)))) {
+    if (!std::isfinite(workspace_.LossAndGradientOnFixedBatch(batch))) {
       return false;
     }
     AddScaled(gradient, 1.0 / options_.batches, workspace_.gradients(), gradient);
@@ -118,24 +118,26 @@ void SharpnessProbe::BeforeUpdate(const ProbeStep& step, absl::Span<double> valu
     // Never true while `last` is NaN.
     const bool converged = std::abs(*eigenvalue - last) <= kConverged * std::abs(*eigenvalue);
     last = *eigenvalue;
-    if (*eigenvalue < 0 && shift == 0 && iterations + 1 >= kSettled) {
-      // The greatest in magnitude is negative. With the spectrum moved up by it, it counts least.
-      shift = -kShiftMargin * *eigenvalue;
+    // Converged to the bottom of the spectrum, not to its top.
+    const bool at_bottom = *eigenvalue + shift <= 0;
+    if (at_bottom && (converged || iterations + 1 >= kSettled)) {
+      // Moved up by it, it counts least.
+      shift = std::max(shift, -kShiftMargin * *eigenvalue);
       Restart();
       last = std::numeric_limits<double>::quiet_NaN();
-    } else if (converged) {
+    } else if (converged && !at_bottom) {
       ++iterations;
       break;
     }
   }
   if (finite) {
-    // A negative one without a shift is not the greatest: it stays unknown.
-    values[0] = last < 0 && shift == 0 ? std::numeric_limits<double>::quiet_NaN() : last;
+    // What is still at the bottom of the spectrum is not the greatest, which stays unknown.
+    values[0] = last + shift > 0 ? last : std::numeric_limits<double>::quiet_NaN();
   } else {
     Restart();
   }
   values[1] = iterations;
-  if (options_.stability_numerator.has_value()) {
+  if (options_.stability_numerator.has_value() && step.learning_rate > 0) {
     values[2] = *options_.stability_numerator / step.learning_rate;
   }
 }

@@ -1,5 +1,6 @@
 #include "engine/train/trainer.h"
 
+#include <algorithm>
 #include <set>
 #include <utility>
 
@@ -19,6 +20,9 @@
 
 namespace normlab::engine {
 namespace {
+
+// Steps whose passes are timed, to compare the probes' cost with.
+constexpr size_t kTimedPasses = 101;
 
 // "layer1.0.conv1" of "layer1.0.conv1.weight".
 std::string LayerOf(const std::string& tensor) {
@@ -96,7 +100,7 @@ absl::Status Trainer::PlanNetworks() {
 
 absl::Status Trainer::PlanProbes(const MappedDataset& data) {
   if (!resolved_.probes().empty()) {
-    NORMLAB_ASSIGN_OR_RETURN(probes_, ProbeSet::Plan(resolved_, graph_, *model_, data));
+    NORMLAB_ASSIGN_OR_RETURN(probes_, ProbeSet::Plan(resolved_, graph_, *model_, data, &measured_));
     series_.insert(series_.end(), probes_->series().begin(), probes_->series().end());
     probe_values_.reserve(probes_->series().size());
   }
@@ -131,8 +135,8 @@ absl::Status Trainer::Resume() {
   plan_.set_start_step(step);
   initial_weights_sha256_ = loaded.initial_weights_sha256;
   resumed_metrics_ = loaded.latest_metrics;
-  for (size_t i = 0; i < series_.size(); ++i) {
-    if (const auto found = resumed_metrics_.find(series_[i]); found != resumed_metrics_.end()) {
+  for (size_t i = 0; i < series().size(); ++i) {
+    if (const auto found = resumed_metrics_.find(series()[i]); found != resumed_metrics_.end()) {
       latest_[i] = latest_finite_[i] = found->second;
     }
   }
@@ -179,9 +183,9 @@ void Trainer::FitGains(const std::vector<std::string>& kept) {
 
 CheckpointContents Trainer::Contents(int64_t step) {
   std::map<std::string, double> latest;
-  for (size_t i = 0; i < series_.size(); ++i) {
-    if (latest_finite_[i].has_value() && !common::IsDetailSeries(series_[i])) {
-      latest[series_[i]] = *latest_finite_[i];
+  for (size_t i = 0; i < series().size(); ++i) {
+    if (latest_finite_[i].has_value() && !common::IsDetailSeries(series()[i])) {
+      latest[series()[i]] = *latest_finite_[i];
     }
   }
   return {.step = step,

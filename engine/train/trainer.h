@@ -102,8 +102,6 @@ class Trainer {
     kSeriesCount
   };
   using TimePoint = std::chrono::steady_clock::time_point;
-  // Steps whose passes are timed, to compare the probes' cost with.
-  static constexpr size_t kTimedPasses = 101;
 
   Trainer(v1::JobSpec resolved, const MappedDataset& data, TrainerOptions options, Graph graph);
 

@@ -123,9 +123,15 @@ absl::Status Trainer::RunToTheEnd(MetricSink& sink,
   if (!Evaluate(stop)) {
     return EndStopped(plan_.total_steps(), checkpoint, sink, outcome);
   }
-  if (probes_ != nullptr && std::isfinite(*latest_[kTestLoss])) {
+  if (std::isfinite(*latest_[kTestLoss])) {
+    // Before the probes of the final model, which may take long.
+    NORMLAB_RETURN_IF_ERROR(WriteFinal(sink, outcome));
     probe_values_.clear();
-    probes_->AtEnd(*model_, kSeriesCount, probe_values_);
+    if (probes_ != nullptr && !probes_->AtEnd(*model_, stop, kSeriesCount, probe_values_)) {
+      outcome.clear_files();
+      record_.clear();
+      return EndStopped(plan_.total_steps(), checkpoint, sink, outcome);
+    }
     for (const SeriesValue& value : probe_values_) {
       Add(value.series, value.value);
     }
@@ -135,7 +141,6 @@ absl::Status Trainer::RunToTheEnd(MetricSink& sink,
     Diverged(plan_.total_steps(), "the test loss", sink, outcome);
     return absl::OkStatus();
   }
-  NORMLAB_RETURN_IF_ERROR(WriteFinal(sink, outcome));
   outcome.set_state(v1::Job::SUCCEEDED);
   return absl::OkStatus();
 }
@@ -174,6 +179,10 @@ BatchResult Trainer::TrainStep(int64_t step, double learning_rate) {
   network.ParametersChanged();
   source_.LoadTraining(step, network.input(), network.labels(), network.targets());
   network.SetStep(step);
+  const bool probe = probes_ != nullptr && probes_->Due(step);
+  if (probe) {
+    probes_->BeforeForward();
+  }
   const TimePoint start = std::chrono::steady_clock::now();
   const BatchResult result = network.Forward();
   probe_values_.clear();
@@ -181,10 +190,9 @@ BatchResult Trainer::TrainStep(int64_t step, double learning_rate) {
     return result;
   }
   network.Backward();
-  if (pass_seconds_.size() < kTimedPasses) {
+  if (pass_seconds_.size() < pass_seconds_.capacity()) {
     pass_seconds_.push_back(static_cast<float>(Seconds(std::chrono::steady_clock::now() - start)));
   }
-  const bool probe = probes_ != nullptr && probes_->Due(step);
   const ProbeStep probe_step = {.step = step,
                                 .learning_rate = learning_rate,
                                 .parameters = model_->parameters.span(),

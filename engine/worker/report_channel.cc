@@ -65,7 +65,8 @@ int64_t MemoryOf(const v1::WorkerReport& report) {
 
 // Whether the server said, for good, that it does not want this attempt.
 bool IsFence(const absl::Status& status) {
-  return absl::IsFailedPrecondition(status) || absl::IsUnauthenticated(status);
+  return absl::IsFailedPrecondition(status) || absl::IsUnauthenticated(status) ||
+         absl::IsDataLoss(status);
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include "absl/time/time.h"
 
 #include "common/clock.h"
+#include "server/api/queue_gate.h"
 #include "server/api/stream_registry.h"
 #include "server/api/work_pool.h"
 #include "server/auth/authorizer.h"
@@ -25,10 +26,12 @@ struct ApiOptions {
   int cores = 1;             // that jobs may use, all together
   int64_t memory_bytes = 0;  // likewise
   std::vector<std::string> data_roots;
+  std::string work_dir;                                  // below which jobs have their files
   std::string cache_folder;                              // where the helper keeps decoded data sets
   absl::Duration inspect_timeout = absl::Seconds(60);    // for the helper to read a job's data
   absl::Duration normalize_timeout = absl::Seconds(10);  // of a Normalize call, waiting included
   absl::Duration heartbeat_interval = absl::Seconds(5);
+  QueueLimits queue_limits;
   const common::Clock* clock = &common::Clock::Real();
 };
 
@@ -55,6 +58,10 @@ struct Backend {
   std::atomic<int> creates_in_flight = 0;
   // The other short calls that wait for the pool or run there.
   std::atomic<int> calls_in_flight = 0;
+  // Forced deletions that wait for the end of a job.
+  std::atomic<int> forced_deletions = 0;
+  // Places in the queue for jobs that are being created.
+  QueueGate queue_gate{options.queue_limits, store};
 };
 
 }  // namespace normlab::server

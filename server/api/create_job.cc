@@ -112,6 +112,11 @@ class CreateJobCall : public std::enable_shared_from_this<CreateJobCall> {
         return;
       }
     }
+    if (absl::Status health = backend_.store.Health(); absl::IsDataLoss(health)) {
+      // Nothing should be added to a damaged database.
+      Finish(std::move(health));
+      return;
+    }
     violations_ = engine::Validate(spec_);
     const bool data_is_clear =
         spec_.has_data() && spec_.data().source_case() != 0 && !Concerns(violations_, "data");
@@ -183,10 +188,15 @@ class CreateJobCall : public std::enable_shared_from_this<CreateJobCall> {
       Finish(std::move(admission.job));
       return;
     }
+    if (const absl::Status place = backend_.queue_gate.Reserve(caller_.owner); !place.ok()) {
+      Finish(place);
+      return;
+    }
     admission.job.set_name(JobName(common::NewId(backend_.options.clock->Now())));
     backend_.store.CreateJob(
         std::move(admission.job), request_id_, HashOf(spec_),
         [self = shared_from_this()](absl::StatusOr<Store::CreateResult> result) {
+          self->backend_.queue_gate.Release(self->caller_.owner);
           // Serializing the answer is not the writer thread's work.
           self->backend_.pool.Post(
               [self, result = std::move(result)]() mutable { self->Stored(std::move(result)); });

@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 
 #include "common/status_macros.h"
 #include "server/api/job_filter.h"
+#include "server/api/queue_reasons.h"
 #include "server/domain/errors.h"
 #include "server/domain/names.h"
 
@@ -23,7 +25,10 @@ absl::StatusOr<v1::Job> HandleGetJob(Backend& backend,
                                      const Caller& /*caller*/,
                                      const v1::GetJobRequest& request) {
   NORMLAB_ASSIGN_OR_RETURN(const std::string id, ParseJobName(request.name()));
-  return backend.store.GetJob(id);
+  NORMLAB_ASSIGN_OR_RETURN(v1::Job job, backend.store.GetJob(id));
+  v1::Job* one = &job;
+  FillQueueReasons(backend, absl::MakeSpan(&one, 1));
+  return job;
 }
 
 absl::StatusOr<v1::ListJobsResponse> HandleListJobs(Backend& backend,
@@ -49,6 +54,11 @@ absl::StatusOr<v1::ListJobsResponse> HandleListJobs(Backend& backend,
   for (v1::Job& job : page.jobs) {
     *response.add_jobs() = std::move(job);
   }
+  std::vector<v1::Job*> listed;
+  for (v1::Job& job : *response.mutable_jobs()) {
+    listed.push_back(&job);
+  }
+  FillQueueReasons(backend, listed);
   response.set_next_page_token(std::move(page.next_page_token));
   return response;
 }

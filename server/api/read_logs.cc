@@ -2,7 +2,7 @@
 
 #include <deque>
 #include <functional>
-#include <optional>
+#include <iterator>
 #include <string>
 #include <utility>
 
@@ -11,12 +11,12 @@
 #include "common/status_macros.h"
 #include "server/domain/errors.h"
 #include "server/domain/names.h"
-#include "server/stream/cursor.h"
 
 namespace normlab::server {
 namespace {
 
-constexpr int64_t kMaxBatchBytes = 256 << 10;
+// Of chunks that have lines.
+constexpr int64_t kMaxReadBytes = 256 << 10;
 
 class LogSource final : public StreamSource<v1::ReadLogsResponse> {
  public:
@@ -24,7 +24,7 @@ class LogSource final : public StreamSource<v1::ReadLogsResponse> {
       : backend_(backend),
         job_id_(std::move(job_id)),
         follow_(follow),
-        cursor_(backend.store, job_id_, after_sequence),
+        scanned_(after_sequence),
         sent_(after_sequence) {}
 
   void Start(std::function<void()> wake) override {
@@ -34,46 +34,40 @@ class LogSource final : public StreamSource<v1::ReadLogsResponse> {
   }
 
   absl::StatusOr<StreamStep> Next(bool /*idle*/, v1::ReadLogsResponse& response) override {
-    if (lines_.empty()) {
-      NORMLAB_ASSIGN_OR_RETURN(std::optional<v1::RecordBatch> batch, cursor_.Next(kMaxBatchBytes));
-      if (!batch.has_value()) {
-        sent_ = cursor_.sequence();
-        return cursor_.finished() || !follow_ ? StreamStep::kEnd : StreamStep::kWait;
+    if (lines_.empty() && !finished_) {
+      NORMLAB_ASSIGN_OR_RETURN(LogPage page,
+                               backend_.store.ReadLogs(job_id_, scanned_, kMaxReadBytes));
+      scanned_ = page.scanned_sequence;
+      const bool caught_up = scanned_ == page.last_sequence;
+      finished_ = caught_up && (page.terminal || !follow_);
+      lines_.assign(std::make_move_iterator(page.entries.begin()),
+                    std::make_move_iterator(page.entries.end()));
+      if (lines_.empty()) {
+        sent_ = scanned_;
+        return finished_ ? StreamStep::kEnd : caught_up ? StreamStep::kWait : StreamStep::kAgain;
       }
-      Collect(*std::move(batch));
     }
     if (lines_.empty()) {
-      sent_ = cursor_.sequence();
-      return StreamStep::kAgain;
+      return StreamStep::kEnd;
     }
-    response = std::move(lines_.front());
+    response.set_sequence(lines_.front().sequence);
+    *response.mutable_line() = std::move(lines_.front().line);
     lines_.pop_front();
-    sent_ = lines_.empty() ? cursor_.sequence() : response.sequence();
+    sent_ = lines_.empty() ? scanned_ : response.sequence();
     return StreamStep::kMessage;
   }
 
-  StreamPosition position() const override { return {"after_sequence", sent_}; }
+  StreamPosition position() const override { return AfterSequence(sent_); }
 
   void Stop() override { subscription_.reset(); }
 
  private:
-  void Collect(v1::RecordBatch batch) {
-    int64_t sequence = batch.first_sequence();
-    for (v1::Segment& segment : *batch.mutable_segments()) {
-      if (segment.has_log()) {
-        v1::ReadLogsResponse& line = lines_.emplace_back();
-        line.set_sequence(sequence);
-        *line.mutable_line() = std::move(*segment.mutable_log());
-      }
-      sequence += segment.has_metrics() ? segment.metrics().steps_size() : 1;
-    }
-  }
-
   Backend& backend_;
   const std::string job_id_;
   const bool follow_;
-  Cursor cursor_;
-  std::deque<v1::ReadLogsResponse> lines_;  // of the last batch, not yet sent
+  int64_t scanned_;  // all lines up to here are in lines_ or were sent
+  bool finished_ = false;
+  std::deque<LogEntry> lines_;
   int64_t sent_;
   std::unique_ptr<Hub::Subscription> subscription_;
 };

@@ -12,9 +12,9 @@
 namespace normlab::server {
 
 // The messages of ReadLogs: log lines among the records after `after_sequence`, in order; the end
-// after the last one there is or, with `follow`, after the terminal record. Reads all records on
-// the way, which takes about a second for ten million points. From Next: NOT_FOUND; OUT_OF_RANGE.
-// INVALID_ARGUMENT here: not a job's name, a negative position.
+// after the last one there is or, with `follow`, after the terminal record. Reads only chunks of
+// records that have any. From Next: NOT_FOUND; OUT_OF_RANGE. INVALID_ARGUMENT here: not a job's
+// name, a negative position.
 absl::StatusOr<std::unique_ptr<StreamSource<v1::ReadLogsResponse>>> NewLogSource(
     Backend& backend, const v1::ReadLogsRequest& request);
 

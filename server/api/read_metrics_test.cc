@@ -17,7 +17,9 @@ class ReadMetricsTest : public ApiTest {
   struct Points {
     std::vector<int64_t> steps;
     std::vector<double> values;
-    std::vector<std::string> series;  // of each message
+    std::vector<std::string> series;     // of each message
+    std::vector<std::string> positions;  // likewise
+    std::vector<size_t> sizes;           // likewise
     grpc::Status status;
   };
   Points Read(const v1::ReadMetricsRequest& request) {
@@ -28,6 +30,8 @@ class ReadMetricsTest : public ApiTest {
     while (reader->Read(&response)) {
       EXPECT_EQ(response.steps_size(), response.values_size());
       points.series.push_back(response.series());
+      points.positions.push_back(response.position());
+      points.sizes.push_back(static_cast<size_t>(response.steps_size()));
       points.steps.insert(points.steps.end(), response.steps().begin(), response.steps().end());
       points.values.insert(points.values.end(), response.values().begin(), response.values().end());
     }
@@ -51,6 +55,35 @@ TEST_F(ReadMetricsTest, GivesEveryPointOfALongSeriesInOrder) {
   for (size_t i = 0; i < points.steps.size(); ++i) {
     ASSERT_EQ(points.steps[i], static_cast<int64_t>(i));
     ASSERT_EQ(points.values[i], static_cast<double>(i) + 0.25);
+  }
+}
+
+// Wherever a stream breaks, its successor brings exactly the rest.
+TEST_F(ReadMetricsTest, EveryMessagesPositionLeadsToTheRest) {
+  Serve();
+  const std::string name = FinishedJob(12, 5003);
+  for (const int max_points : {0, 40'000}) {
+    v1::ReadMetricsRequest request;
+    request.set_name(name);
+    request.set_from_step(17);
+    request.set_max_points(max_points);
+    const Points whole = Read(request);
+    ASSERT_TRUE(whole.status.ok()) << whole.status.error_message();
+    ASSERT_GE(whole.series.size(), 3u);
+    size_t before = 0;
+    for (size_t broken = 0; broken < whole.series.size(); ++broken) {
+      before += whole.sizes[broken];
+      request.set_position(whole.positions[broken]);
+      const Points rest = Read(request);
+      ASSERT_TRUE(rest.status.ok()) << rest.status.error_message();
+      EXPECT_EQ(rest.steps,
+                std::vector<int64_t>(whole.steps.begin() + static_cast<std::ptrdiff_t>(before),
+                                     whole.steps.end()))
+          << "after message " << broken << " with max_points " << max_points;
+    }
+    // Of another query.
+    request.set_to_step(1000);
+    EXPECT_THAT(ViolatedFields(Read(request).status), ElementsAre("position"));
   }
 }
 

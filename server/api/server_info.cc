@@ -1,5 +1,6 @@
 #include "server/api/server_info.h"
 
+#include <algorithm>
 #include <utility>
 
 #include <google/protobuf/descriptor.h>
@@ -70,6 +71,13 @@ v1::ServerInfo ServerInfoReader::WithEngine(const v1::EngineInfo& engine) const 
   v1::ServerInfo info = base_;
   info.set_isa(engine.isa());
   info.set_onednn_version(engine.onednn_version());
+  const Controller::Load load = backend_.controller.GetLoad();
+  info.set_queue_limit(backend_.options.queue_limits.jobs);
+  info.set_reserved_cores(std::max(backend_.options.cores - load.free_cores, 0));
+  info.set_reserved_memory_bytes(
+      std::max<int64_t>(backend_.options.memory_bytes - load.free_memory_bytes, 0));
+  info.set_queued_jobs(load.queued);
+  info.set_running_jobs(load.running);
   return info;
 }
 

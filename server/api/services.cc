@@ -3,15 +3,20 @@
 #include <memory>
 #include <utility>
 
+#include "server/api/artifacts.h"
 #include "server/api/authorized_source.h"
 #include "server/api/caller.h"
 #include "server/api/cancel_job.h"
 #include "server/api/create_job.h"
+#include "server/api/delete_job.h"
+#include "server/api/pause_job.h"
 #include "server/api/read_jobs.h"
 #include "server/api/read_logs.h"
 #include "server/api/read_metrics.h"
+#include "server/api/resume_job.h"
 #include "server/api/stream_reactor.h"
 #include "server/api/unary.h"
+#include "server/api/update_job.h"
 #include "server/api/watch_job.h"
 
 namespace normlab::server {
@@ -86,10 +91,46 @@ grpc::ServerUnaryReactor* JobsService::ListJobs(grpc::CallbackServerContext* con
   return RunUnary(backend_, context, "ListJobs", request, response, HandleListJobs);
 }
 
+grpc::ServerUnaryReactor* JobsService::ListArtifacts(grpc::CallbackServerContext* context,
+                                                     const v1::ListArtifactsRequest* request,
+                                                     v1::ListArtifactsResponse* response) {
+  return RunUnary(backend_, context, "ListArtifacts", request, response, HandleListArtifacts);
+}
+
+grpc::ServerWriteReactor<v1::ReadArtifactResponse>* JobsService::ReadArtifact(
+    grpc::CallbackServerContext* context, const v1::ReadArtifactRequest* request) {
+  return OpenStream(backend_, context, "ReadArtifact", *request, absl::InfiniteDuration(),
+                    NewArtifactSource);
+}
+
 grpc::ServerUnaryReactor* JobsService::CancelJob(grpc::CallbackServerContext* context,
                                                  const v1::CancelJobRequest* request,
                                                  v1::Job* response) {
   return RunUnary(backend_, context, "CancelJob", request, response, HandleCancelJob);
+}
+
+grpc::ServerUnaryReactor* JobsService::PauseJob(grpc::CallbackServerContext* context,
+                                                const v1::PauseJobRequest* request,
+                                                v1::Job* response) {
+  return RunUnary(backend_, context, "PauseJob", request, response, HandlePauseJob);
+}
+
+grpc::ServerUnaryReactor* JobsService::ResumeJob(grpc::CallbackServerContext* context,
+                                                 const v1::ResumeJobRequest* request,
+                                                 v1::Job* response) {
+  return RunUnary(backend_, context, "ResumeJob", request, response, HandleResumeJob);
+}
+
+grpc::ServerUnaryReactor* JobsService::UpdateJob(grpc::CallbackServerContext* context,
+                                                 const v1::UpdateJobRequest* request,
+                                                 v1::Job* response) {
+  return RunUnary(backend_, context, "UpdateJob", request, response, HandleUpdateJob);
+}
+
+grpc::ServerUnaryReactor* JobsService::DeleteJob(grpc::CallbackServerContext* context,
+                                                 const v1::DeleteJobRequest* request,
+                                                 google::protobuf::Empty* response) {
+  return RunUnary(backend_, context, "DeleteJob", request, response, HandleDeleteJob);
 }
 
 grpc::ServerWriteReactor<v1::WatchJobResponse>* JobsService::WatchJob(

@@ -209,11 +209,11 @@ class StreamReactor final : public grpc::ServerWriteReactor<Response>,
       // The source stops waking before this object can go: see OnDone.
       source_->Start([this] { Wake(); });
     }
-    next_.Clear();
     const absl::StatusOr<StreamStep> step = source_->Next(idle, next_);
     absl::MutexLock lock(&mu_);
     busy_ = false;
     if (end_ != End::kNone) {
+      next_ = Response();
       Pump();  // the message that was made is not sent: its reader will ask for it again
       return;
     }
@@ -223,7 +223,9 @@ class StreamReactor final : public grpc::ServerWriteReactor<Response>,
     }
     switch (*step) {
       case StreamStep::kMessage:
-        std::swap(message_, next_);
+        message_ = std::move(next_);
+        // Not only cleared, which would keep its memory for as long as the reader stalls.
+        next_ = Response();
         sent_ = source_->position();
         writing_ = true;
         last_activity_ = Now();

@@ -14,6 +14,8 @@ namespace {
 constexpr absl::Duration kDrainRetry = absl::Seconds(1);
 constexpr absl::Duration kOverloadRetry = absl::Seconds(1);
 
+constexpr absl::string_view kAfterSequence = "after_sequence";
+
 // How to go on, for the end of a message.
 std::string Advice(const StreamPosition& position) {
   return position.field.empty()
@@ -25,13 +27,20 @@ absl::Status WithPosition(absl::Status status, const StreamPosition& position) {
   google::rpc::ErrorInfo info =
       GetDetail<google::rpc::ErrorInfo>(status).value_or(google::rpc::ErrorInfo());
   if (!position.field.empty()) {
-    (*info.mutable_metadata())[position.field] = absl::StrCat(position.value);
+    (*info.mutable_metadata())[position.field] = position.value;
+    if (position.field == kAfterSequence) {
+      (*info.mutable_metadata())["sequence"] = position.value;
+    }
   }
   AddDetail(status, info);
   return status;
 }
 
 }  // namespace
+
+StreamPosition AfterSequence(int64_t sequence) {
+  return {std::string(kAfterSequence), absl::StrCat(sequence)};
+}
 
 absl::Status StreamDrained(const StreamPosition& position) {
   const absl::Status general = ShuttingDown(kDrainRetry);

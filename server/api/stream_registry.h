@@ -28,8 +28,11 @@ class StreamControl {
 struct StreamPosition {
   std::string field;  // of the request, for example after_sequence; empty: the stream has to be
                       // started anew
-  int64_t value = 0;
+  std::string value;
 };
+
+// That of a stream of records: everything up to `sequence` was sent.
+StreamPosition AfterSequence(int64_t sequence);
 
 // UNAVAILABLE (SHUTTING_DOWN), with the position in message and metadata, and RetryInfo.
 absl::Status StreamDrained(const StreamPosition& position);

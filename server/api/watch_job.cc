@@ -16,9 +16,9 @@
 namespace normlab::server {
 namespace {
 
-// Large enough to make the cost of a message small, small enough that a slow reader gets something
-// now and then.
-constexpr int64_t kMaxBatchBytes = 64 << 10;
+// Large enough to make the cost of a message small; small, because a stalled reader's connection
+// keeps some messages in memory, and there may be hundreds of them.
+constexpr int64_t kMaxBatchBytes = 16 << 10;
 
 class WatchSource final : public StreamSource<v1::WatchJobResponse> {
  public:
@@ -53,7 +53,7 @@ class WatchSource final : public StreamSource<v1::WatchJobResponse> {
     return StreamStep::kWait;
   }
 
-  StreamPosition position() const override { return {"after_sequence", cursor_.sequence()}; }
+  StreamPosition position() const override { return AfterSequence(cursor_.sequence()); }
 
   void Stop() override { subscription_.reset(); }
 

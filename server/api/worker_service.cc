@@ -116,6 +116,9 @@ class ReportStream final : public grpc::ServerBidiReactor<v1::WorkerMessage, v1:
   void OnWelcome(absl::StatusOr<v1::Welcome> welcome) {
     absl::MutexLock lock(&mu_);
     if (!welcome.ok()) {
+      if (absl::IsFailedPrecondition(welcome.status())) {
+        observer_.OnFenced();
+      }
       End(welcome.status());
       return;
     }
@@ -163,6 +166,9 @@ class ReportStream final : public grpc::ServerBidiReactor<v1::WorkerMessage, v1:
         controller_.AttemptFinished(result->job);
       }
     } else {
+      if (absl::IsFailedPrecondition(result.status()) || absl::IsNotFound(result.status())) {
+        observer_.OnFenced();
+      }
       spdlog::warn("report {} of {} attempt {} is not stored: {}", number, JobName(key_.job_id),
                    key_.number, std::string(result.status().message()));
     }
@@ -189,6 +195,9 @@ class ReportStream final : public grpc::ServerBidiReactor<v1::WorkerMessage, v1:
       case absl::StatusCode::kInvalidArgument:
       case absl::StatusCode::kNotFound:
         return absl::FailedPreconditionError(status.message());
+      case absl::StatusCode::kDataLoss:
+        // What is stored of this job cannot be read: sending again would not help.
+        return absl::DataLossError(status.message());
       default:
         return absl::UnavailableError(status.message());
     }

@@ -107,6 +107,15 @@ class GatedStore final : public Store {
                  absl::AnyInvocable<void(absl::Status) &&> done) override {
     real_.SaveUsage(std::move(usage), std::move(done));
   }
+  absl::StatusOr<PointSlice> ReadPoints(const std::string& job_id,
+                                        int64_t after,
+                                        int64_t until,
+                                        const std::vector<uint32_t>& series,
+                                        int64_t from_step,
+                                        int64_t to_step,
+                                        int64_t max_bytes) override {
+    return real_.ReadPoints(job_id, after, until, series, from_step, to_step, max_bytes);
+  }
   absl::StatusOr<LogPage> ReadLogs(const std::string& job_id,
                                    int64_t after,
                                    int64_t max_bytes) override {

@@ -5,7 +5,9 @@
 #include "absl/flags/flag.h"
 #include "absl/flags/reflection.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 #include "absl/time/time.h"
 
 #include "common/status_macros.h"
@@ -114,6 +116,26 @@ ABSL_FLAG(double,
           retention_days,
           0,
           "Jobs go away, with their records and files, so many days after their end. 0: never.");
+ABSL_FLAG(
+    std::vector<std::string>,
+    owner_weight,
+    {},
+    "NAME=W: the weight of an owner's share of the cores; 1 without. May be repeated, or name "
+    "several with commas between them.");
+ABSL_FLAG(int32_t,
+          owner_max_cores,
+          0,
+          "Cores that one owner's jobs may hold together. 0: no limit.");
+ABSL_FLAG(int32_t, owner_max_running, 0, "Jobs of one owner that may run at a time. 0: no limit.");
+ABSL_FLAG(int64_t,
+          owner_max_queued,
+          0,
+          "Jobs of one owner that may wait; further ones are refused. 0: no limit.");
+ABSL_FLAG(int64_t,
+          queue_limit,
+          10'000,
+          "Jobs that may wait, all together; further ones are refused for the time being. 0: no "
+          "limit.");
 ABSL_FLAG(std::string,
           log_level,
           "info",
@@ -135,6 +157,8 @@ const std::vector<Group>& Groups() {
        {"auth", "tokens_file", "tls_cert", "tls_key", "tls_client_ca", "allow_plaintext",
         "requests_per_second", "streams_per_owner"}},
       {"What jobs may use", {"cores", "memory", "pin", "worker_binary", "orphan_timeout"}},
+      {"How owners share it",
+       {"owner_weight", "owner_max_cores", "owner_max_running", "owner_max_queued", "queue_limit"}},
       {"Behaviour", {"stream_write_timeout", "drain_timeout", "log_level"}}};
   return groups;
 }
@@ -145,8 +169,10 @@ constexpr char kIntroduction[] =
     "client\n(normlab.v1, with reflection).\n\nUsage: normlabd [--flag=value ...]\n";
 
 constexpr char kClosing[] =
-    "\nOther\n  --help, --version\n\nSIGTERM or SIGINT ends the server cleanly; running workers "
-    "stay and report to the next server on\nthe same data folder. Flags may also stand in a file: "
+    "\nOther\n  --help, --version\n\nSIGTERM or SIGINT ends the server cleanly: running jobs write "
+    "a "
+    "checkpoint and go on from it at\nthe next start on the same data folder. Flags may also stand "
+    "in a file: "
     "--flagfile=FILE.\n";
 
 // Breaks at spaces.
@@ -182,6 +208,30 @@ CommandLineAction RequestedAction(int argc, char** argv) {
   return CommandLineAction::kRun;
 }
 
+// absl takes the last of a flag that is repeated. Takes all of that one out of `arguments` and
+// returns them as one, with commas; empty: there was none.
+std::string JoinRepeated(absl::string_view flag, std::vector<char*>& arguments) {
+  const std::string name = absl::StrCat("--", flag);
+  std::vector<absl::string_view> values;
+  std::vector<char*> rest;
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    absl::string_view argument = arguments[i];
+    if (i > 0 && argument == "--") {
+      rest.insert(rest.end(), arguments.begin() + static_cast<std::ptrdiff_t>(i), arguments.end());
+      break;
+    }
+    if (i > 0 && argument == name && i + 1 < arguments.size()) {
+      values.emplace_back(arguments[++i]);
+    } else if (i > 0 && absl::ConsumePrefix(&argument, name + "=")) {
+      values.push_back(argument);
+    } else {
+      rest.push_back(arguments[i]);
+    }
+  }
+  arguments = std::move(rest);
+  return values.empty() ? std::string() : absl::StrCat(name, "=", absl::StrJoin(values, ","));
+}
+
 }  // namespace
 
 absl::StatusOr<CommandLine> ParseFlags(int argc, char** argv) {
@@ -190,8 +240,14 @@ absl::StatusOr<CommandLine> ParseFlags(int argc, char** argv) {
   if (line.action != CommandLineAction::kRun) {
     return line;
   }
-  NORMLAB_RETURN_IF_ERROR(
-      SetFlags(std::vector<std::string>(argv + std::min(argc, 1), argv + argc), HelpFlagNames()));
+  std::vector<char*> arguments(argv, argv + argc);
+  std::string weights = JoinRepeated("owner_weight", arguments);
+  if (!weights.empty()) {
+    arguments.insert(arguments.begin() + 1, weights.data());
+  }
+  NORMLAB_RETURN_IF_ERROR(SetFlags(
+      std::vector<std::string>(arguments.begin() + (arguments.empty() ? 0 : 1), arguments.end()),
+      HelpFlagNames()));
   RawOptions& options = line.options;
   options.data_dir = absl::GetFlag(FLAGS_data_dir);
   options.work_dir = absl::GetFlag(FLAGS_work_dir);
@@ -215,6 +271,11 @@ absl::StatusOr<CommandLine> ParseFlags(int argc, char** argv) {
   options.retention_days = absl::GetFlag(FLAGS_retention_days);
   options.stream_write_timeout = absl::GetFlag(FLAGS_stream_write_timeout);
   options.drain_timeout = absl::GetFlag(FLAGS_drain_timeout);
+  options.owner_weights = absl::GetFlag(FLAGS_owner_weight);
+  options.owner_max_cores = absl::GetFlag(FLAGS_owner_max_cores);
+  options.owner_max_running = absl::GetFlag(FLAGS_owner_max_running);
+  options.owner_max_queued = absl::GetFlag(FLAGS_owner_max_queued);
+  options.queue_limit = absl::GetFlag(FLAGS_queue_limit);
   line.log_level = absl::GetFlag(FLAGS_log_level);
   // spdlog takes any other word for "off".
   if (spdlog::level::from_str(line.log_level) == spdlog::level::off) {

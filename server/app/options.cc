@@ -6,11 +6,14 @@
 #include <cmath>
 #include <cstdlib>
 #include <filesystem>
+#include <map>
 #include <system_error>
 #include <tuple>
 #include <utility>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 
 #include "common/status_macros.h"
 #include "server/app/machine.h"
@@ -18,6 +21,8 @@
 namespace normlab::server {
 namespace {
 
+constexpr double kLeastWeight = 0.001;
+constexpr double kMostWeight = 1000;
 constexpr char kDatasets[] = "/usr/share/datasets";
 
 absl::StatusOr<std::string> Absolute(absl::string_view flag, const std::string& path) {
@@ -138,6 +143,33 @@ absl::Status ResolveAccess(const RawOptions& raw, ServerOptions& options) {
   return absl::OkStatus();
 }
 
+absl::StatusOr<std::map<std::string, double>> ParseWeights(const std::vector<std::string>& texts) {
+  std::map<std::string, double> weights;
+  for (const std::string& text : texts) {
+    const std::pair<std::string, std::string> parts = absl::StrSplit(text, absl::MaxSplits('=', 1));
+    double weight = 0;
+    if (parts.first.empty() || !absl::SimpleAtod(parts.second, &weight) ||
+        !(weight >= kLeastWeight && weight <= kMostWeight)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--owner_weight=", text, " is not NAME=W with a weight from ", kLeastWeight,
+                       " to ", kMostWeight, "; write for example --owner_weight ann=2"));
+    }
+    if (!weights.emplace(parts.first, weight).second) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--owner_weight names ", parts.first, " twice; keep one of the weights"));
+    }
+  }
+  return weights;
+}
+
+absl::Status CheckNotNegative(absl::string_view flag, int64_t value) {
+  if (value < 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--", flag, "=", value, " is negative; use 0 for no limit"));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 std::string DefaultDataDir() {
@@ -193,6 +225,14 @@ absl::StatusOr<ServerOptions> ResolveOptions(const RawOptions& raw) {
   if (raw.retention_days > 0) {
     options.retention = absl::Hours(24) * raw.retention_days;
   }
+  NORMLAB_ASSIGN_OR_RETURN(options.sharing.weights, ParseWeights(raw.owner_weights));
+  NORMLAB_RETURN_IF_ERROR(CheckNotNegative("owner_max_cores", raw.owner_max_cores));
+  NORMLAB_RETURN_IF_ERROR(CheckNotNegative("owner_max_running", raw.owner_max_running));
+  NORMLAB_RETURN_IF_ERROR(CheckNotNegative("owner_max_queued", raw.owner_max_queued));
+  NORMLAB_RETURN_IF_ERROR(CheckNotNegative("queue_limit", raw.queue_limit));
+  options.sharing.owner_max_cores = raw.owner_max_cores;
+  options.sharing.owner_max_running = raw.owner_max_running;
+  options.queue_limits = {.jobs = raw.queue_limit, .jobs_per_owner = raw.owner_max_queued};
   options.orphan_timeout = raw.orphan_timeout;
   options.stream_write_timeout = raw.stream_write_timeout;
   options.drain_timeout = raw.drain_timeout;

@@ -7,9 +7,11 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 
+#include "server/api/queue_gate.h"
 #include "server/app/listen_address.h"
 #include "server/app/tls.h"
 #include "server/auth/authorizer.h"
+#include "server/scheduler/policy.h"
 
 namespace normlab::server {
 
@@ -35,6 +37,11 @@ struct RawOptions {
   absl::Duration stream_write_timeout = absl::Seconds(60);
   absl::Duration drain_timeout = absl::Seconds(10);
   std::string port_file;
+  std::vector<std::string> owner_weights;  // NAME=W each
+  int owner_max_cores = 0;
+  int owner_max_running = 0;
+  int64_t owner_max_queued = 0;
+  int64_t queue_limit = 10'000;
 };
 
 // Everything a server needs to start, with defaults found out and all paths absolute.
@@ -57,6 +64,8 @@ struct ServerOptions {
   absl::Duration drain_timeout = absl::Seconds(10);
   absl::Duration heartbeat_interval = absl::Seconds(5);
   std::string port_file;
+  Sharing sharing;
+  QueueLimits queue_limits;
 };
 
 // /var/lib/normlab for root, else $XDG_DATA_HOME/normlab or ~/.local/share/normlab.

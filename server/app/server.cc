@@ -129,14 +129,17 @@ absl::Status Server::StartParts(ServerParts parts) {
                                     .worker_target = absl::StrCat("unix:", socket_path_),
                                     .orphan_timeout = options_.orphan_timeout,
                                     .data_roots = options_.data_roots,
-                                    .cache_dir = cache_dir},
+                                    .cache_dir = cache_dir,
+                                    .sharing = options_.sharing},
                                    *store_, *executor_, *helper_, *metrics_);
   backend_.reset(new Backend{.options = {.version = Version(),
                                          .cores = static_cast<int>(options_.cores.size()),
                                          .memory_bytes = options_.memory_bytes,
                                          .data_roots = options_.data_roots,
+                                         .work_dir = options_.work_dir,
                                          .cache_folder = cache_dir,
-                                         .heartbeat_interval = options_.heartbeat_interval},
+                                         .heartbeat_interval = options_.heartbeat_interval,
+                                         .queue_limits = options_.queue_limits},
                              .store = *store_,
                              .hub = *hub_,
                              .controller = *controller_,
@@ -217,8 +220,22 @@ ServiceSample Server::Sample() {
           .store_healthy = store_->Health().ok()};
 }
 
-void Server::WaitForCalls() {
-  const absl::Time deadline = absl::Now() + options_.drain_timeout;
+void Server::WaitForWorkers(absl::Time deadline) {
+  if (controller_ == nullptr || !started_.load()) {
+    return;
+  }
+  while (!hurry_.load() && absl::Now() < deadline) {
+    if (controller_->WaitUntilIdle(kPollInterval)) {
+      spdlog::info("no worker is left running");
+      return;
+    }
+  }
+  spdlog::warn(
+      "{} worker(s) have not ended yet; they report to the next server on this data folder",
+      controller_->GetLoad().running);
+}
+
+void Server::WaitForCalls(absl::Time deadline) {
   while (!hurry_.load() && absl::Now() < deadline) {
     // The streams are usually gone at once; the others are looked at on every turn.
     const bool streams_ended = streams_->WaitUntilEmpty(kPollInterval);
@@ -238,11 +255,18 @@ void Server::Shutdown() {
   }
   draining_.store(true);
   if (public_listener_ != nullptr) {
-    spdlog::info("shutting down: refusing new jobs and ending streams");
+    const absl::Time deadline = absl::Now() + options_.drain_timeout;
+    spdlog::info(
+        "shutting down: refusing new jobs, ending streams, workers write checkpoints; at most {}",
+        absl::FormatDuration(options_.drain_timeout));
     SetServing(*public_listener_, false);
     backend_->draining.store(true);
+    if (started_.load()) {
+      controller_->Drain();
+    }
     streams_->Drain();
-    WaitForCalls();
+    WaitForCalls(deadline);
+    WaitForWorkers(deadline);
   }
   // Before the helper goes, so that no attempt begins that could not look at its data.
   if (controller_ != nullptr) {

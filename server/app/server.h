@@ -59,8 +59,9 @@ class Server {
   absl::Status Ready();
 
   // Drains and stops: health says NOT_SERVING, new jobs are refused, streams end with the position
-  // to resume from, calls in progress get until the drain timeout, then everything is closed in
-  // order. Workers are left running.
+  // to resume from, workers write a checkpoint and end; calls in progress and workers get until the
+  // drain timeout, then everything is closed in order. Workers that need longer are left running and
+  // report to the next server on the data folder.
   void Shutdown();
   // Makes a Shutdown, also a later one, skip its waiting.
   void HurryUp() { hurry_.store(true); }
@@ -74,7 +75,9 @@ class Server {
   absl::Status WritePortFile();
   ServiceSample Sample();
   // Waits for streams and calls in progress.
-  void WaitForCalls();
+  void WaitForCalls(absl::Time deadline);
+  // Waits until no worker is left.
+  void WaitForWorkers(absl::Time deadline);
 
   const ServerOptions options_;
   std::string socket_path_;

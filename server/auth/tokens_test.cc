@@ -87,8 +87,11 @@ class TokenStoreTest : public ::testing::Test {
   ~TokenStoreTest() override { std::filesystem::remove_all(folder_); }
 
   void Write(const std::string& text, int mode = 0600) {
-    ASSERT_TRUE(common::WriteFileAtomically(path_, text, mode).ok());
-    ASSERT_EQ(chmod(path_.c_str(), static_cast<mode_t>(mode)), 0);
+    // The file appears with its mode: a reader is quick.
+    const mode_t mask = umask(0);
+    const absl::Status written = common::WriteFileAtomically(path_, text, mode);
+    umask(mask);
+    ASSERT_TRUE(written.ok()) << written;
   }
   absl::StatusOr<std::unique_ptr<TokenStore>> Open() {
     return TokenStore::Open({.path = path_,

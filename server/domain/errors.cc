@@ -245,6 +245,28 @@ absl::Status Overloaded(absl::Duration retry_after) {
   return status;
 }
 
+absl::Status QueueFull(int64_t limit, absl::Duration retry_after) {
+  absl::Status status =
+      Make(absl::StatusCode::kResourceExhausted, reason::kQueueFull,
+           absl::StrCat("the queue is full: ", limit, " jobs wait already; submit again in ",
+                        absl::FormatDuration(retry_after), ", or have --queue_limit raised"),
+           {{"limit", absl::StrCat(limit)}});
+  AddRetry(status, retry_after);
+  return status;
+}
+
+absl::Status OwnerQueueFull(absl::string_view owner, int64_t limit, absl::Duration retry_after) {
+  absl::Status status =
+      Make(absl::StatusCode::kResourceExhausted, reason::kOwnerQueueFull,
+           absl::StrCat("owner ", QuotedForMessage(owner), " has ", limit,
+                        " jobs waiting already, which is all its quota allows; submit again in ",
+                        absl::FormatDuration(retry_after),
+                        ", or cancel some (--owner_max_queued is the server's limit)"),
+           {{"owner", std::string(owner)}, {"limit", absl::StrCat(limit)}});
+  AddRetry(status, retry_after);
+  return status;
+}
+
 absl::Status ShuttingDown(absl::Duration retry_after) {
   absl::Status status =
       Make(absl::StatusCode::kUnavailable, reason::kShuttingDown,

@@ -38,6 +38,8 @@ inline constexpr absl::string_view kJobIdTaken = "JOB_ID_TAKEN";
 inline constexpr absl::string_view kJobTerminal = "JOB_TERMINAL";
 inline constexpr absl::string_view kIllegalTransition = "ILLEGAL_TRANSITION";
 inline constexpr absl::string_view kOverloaded = "OVERLOADED";
+inline constexpr absl::string_view kQueueFull = "QUEUE_FULL";
+inline constexpr absl::string_view kOwnerQueueFull = "OWNER_QUEUE_FULL";
 inline constexpr absl::string_view kShuttingDown = "SHUTTING_DOWN";
 inline constexpr absl::string_view kSequenceOutOfRange = "SEQUENCE_OUT_OF_RANGE";
 inline constexpr absl::string_view kAttemptSuperseded = "ATTEMPT_SUPERSEDED";
@@ -106,6 +108,10 @@ FieldViolation DoesNotFitViolation(absl::string_view field,
                                    absl::string_view remedy);
 // RESOURCE_EXHAUSTED with RetryInfo.
 absl::Status Overloaded(absl::Duration retry_after);
+// RESOURCE_EXHAUSTED with RetryInfo: as many jobs wait as may.
+absl::Status QueueFull(int64_t limit, absl::Duration retry_after);
+// The same for the jobs of one owner.
+absl::Status OwnerQueueFull(absl::string_view owner, int64_t limit, absl::Duration retry_after);
 // UNAVAILABLE with RetryInfo.
 absl::Status ShuttingDown(absl::Duration retry_after);
 // OUT_OF_RANGE: a position beyond the last record.

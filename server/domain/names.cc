@@ -1,7 +1,11 @@
 #include "server/domain/names.h"
 
+#include <vector>
+
 #include "absl/strings/escaping.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 
 #include "common/ids.h"
@@ -28,6 +32,22 @@ absl::StatusOr<std::string> ParseJobName(absl::string_view name, absl::string_vi
                      QuotedForMessage(name), "; ListJobs shows the names of all jobs"));
   }
   return std::string(id);
+}
+
+absl::StatusOr<ArtifactName> ParseArtifactName(absl::string_view name, absl::string_view field) {
+  const std::vector<absl::string_view> parts = absl::StrSplit(name, '/');
+  ArtifactName parsed;
+  // One spelling only: no sign, no leading zeros.
+  if (parts.size() != 4 || parts[0] != "jobs" || !common::IsId(parts[1]) ||
+      parts[2] != "artifacts" || !absl::SimpleAtoi(parts[3], &parsed.number) || parsed.number < 1 ||
+      absl::StrCat(parsed.number) != parts[3]) {
+    return InvalidArgument(
+        field,
+        absl::StrCat("must be jobs/<id>/artifacts/<number> as ListArtifacts answers it, not ",
+                     QuotedForMessage(name)));
+  }
+  parsed.job_id = std::string(parts[1]);
+  return parsed;
 }
 
 std::string AttemptFolder(absl::string_view job_id, int32_t number) {

@@ -15,6 +15,15 @@ std::string JobName(absl::string_view id);
 // form; what it returns is safe in paths and queries.
 absl::StatusOr<std::string> ParseJobName(absl::string_view name, absl::string_view field = "name");
 
+// Parts of "jobs/<id>/artifacts/<number>".
+struct ArtifactName {
+  std::string job_id;
+  int64_t number = 0;
+};
+// INVALID_ARGUMENT, naming `field`, when it has another form.
+absl::StatusOr<ArtifactName> ParseArtifactName(absl::string_view name,
+                                               absl::string_view field = "name");
+
 // The folder of an attempt, relative to the work folder: "jobs/<id>/attempt-<n>". Checkpoints lie
 // below it.
 std::string AttemptFolder(absl::string_view job_id, int32_t number);

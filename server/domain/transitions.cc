@@ -291,8 +291,7 @@ absl::Status CheckDeletable(const v1::Job& job, bool force) {
   if (force || IsTerminal(job.state()) || job.state() == v1::Job::PAUSED) {
     return absl::OkStatus();
   }
-  return IllegalTransition(job, "delete",
-                           "PAUSED or has ended (cancel it first, or delete it with force)");
+  return JobNotDeletable(job);
 }
 
 absl::Status FinishAttempt(v1::Job& job,

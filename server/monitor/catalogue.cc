@@ -45,6 +45,10 @@ Catalogue::Catalogue(prometheus::Registry& registry)
           "normlab_replay_mismatches_total",
           "Points repeated after a resume that differed from the stored ones; anything but 0 is a "
           "bug.")),
+      fenced_reports(PlainCounter(
+          registry,
+          "normlab_fenced_reports_total",
+          "Hellos and reports refused because their attempt is not the job's current one.")),
       commit_operations(PlainCounter(registry,
                                      "normlab_commit_operations_total",
                                      "Write operations carried by database commits.")),

@@ -58,6 +58,7 @@ struct Catalogue {
   prometheus::Counter& examples;
   prometheus::Counter& points;
   prometheus::Counter& replay_mismatches;
+  prometheus::Counter& fenced_reports;
   prometheus::Counter& commit_operations;
   prometheus::Counter& streams_cut_off;
   prometheus::Counter* refused_unauthenticated = nullptr;

@@ -46,6 +46,10 @@ void Metrics::OnAttemptStarted() {
   catalogue_->attempts_started.Increment();
 }
 
+void Metrics::OnFenced() {
+  catalogue_->fenced_reports.Increment();
+}
+
 void Metrics::OnAttemptEnded(v1::Job::State state, v1::FailureReason::Kind reason) {
   if (state > 0 && state < Catalogue::kStates && catalogue_->ended_by_state[state] != nullptr) {
     catalogue_->ended_by_state[state]->Increment();

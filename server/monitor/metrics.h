@@ -50,6 +50,7 @@ class Metrics final : public Observer {
   void OnTransition(v1::Job::State state, v1::FailureReason::Kind reason) override;
   void OnQueueWait(double seconds) override;
   void OnAttemptStarted() override;
+  void OnFenced() override;
   void OnAttemptEnded(v1::Job::State state, v1::FailureReason::Kind reason) override;
   void OnReport(int64_t steps,
                 int64_t examples,

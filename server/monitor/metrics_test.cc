@@ -59,6 +59,7 @@ TEST(MetricsTest, EverythingExistsAtZeroFromTheStart) {
                            "normlab_commit_operations_total",
                            "normlab_stream_subscribers",
                            "normlab_streams_cut_off_total",
+                           "normlab_fenced_reports_total",
                            "normlab_replay_mismatches_total",
                            "normlab_cores",
                            "normlab_memory_bytes",

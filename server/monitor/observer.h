@@ -43,6 +43,8 @@ class Observer {
     (void)step_seconds;
     (void)points;
   }
+  // A connection or report of an attempt that is not its job's current one was refused.
+  virtual void OnFenced() {}
   // Points that a resumed attempt repeated and that differed from the stored ones.
   virtual void OnReplayMismatch(int64_t points) { (void)points; }
 

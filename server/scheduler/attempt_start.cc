@@ -49,6 +49,11 @@ void ControllerImpl::Begin(const StartAction& start) {
   }
   const WaitingJob waiting = found->second;
   const JobResult job = store_.GetJob(start.id);
+  if (absl::IsNotFound(job.status())) {
+    waiting_.erase(found);  // deleted
+    must_schedule_ = true;
+    return;
+  }
   if (!job.ok()) {
     spdlog::warn("cannot read {} to start it: {}", JobName(start.id),
                  std::string(job.status().message()));

@@ -46,6 +46,7 @@ absl::Status ControllerImpl::Start() {
   executor_.SetExitCallback([mailbox = mailbox_, this](const ProcessExit& exit) {
     mailbox->Post([this, exit] { OnExit(exit); });
   });
+  NORMLAB_RETURN_IF_ERROR(LoadUsage());
   NORMLAB_RETURN_IF_ERROR(Recover());
   must_schedule_ = true;
   PublishLoad();
@@ -138,6 +139,7 @@ void ControllerImpl::Run() {
     }
     PublishLoad();
   }
+  SaveUsage();
   for (const auto& [id, attempt] : live_) {
     if (attempt->session != nullptr) {
       attempt->session->Close(ShuttingDown(absl::Seconds(1)));
@@ -162,6 +164,7 @@ absl::Duration ControllerImpl::NextWakeUp() const {
   for (const auto& [id, when] : rechecks_) {
     next = std::min(next, when);
   }
+  next = std::min(next, usage_due_);
   const absl::Duration now = Monotonic();
   return std::min(options_.max_sleep, std::max(next - now, absl::ZeroDuration()));
 }
@@ -199,6 +202,9 @@ void ControllerImpl::HandleDeadlines() {
   for (const std::string& id : due) {
     rechecks_.erase(id);
     Refresh(id);
+  }
+  if (now >= usage_due_) {
+    SaveUsage();
   }
   if (now >= next_delay_) {
     next_delay_ = absl::InfiniteDuration();  // found anew among those that wait

@@ -85,6 +85,8 @@ class ControllerImpl final : public Controller {
   // For a little later: something failed that is not the job's fault.
   void Postpone(WaitingJob waiting);
   void StartDraining();
+  absl::Status LoadUsage();
+  void SaveUsage();
   std::string AttemptPath(const AttemptKey& key) const;
   std::string LogPath(const AttemptKey& key) const;
 
@@ -146,6 +148,8 @@ class ControllerImpl final : public Controller {
   std::map<std::string, std::unique_ptr<LiveAttempt>> live_;  // by job id: a job has one at most
   HeadHistory history_;
   ShareLedger ledger_;
+  absl::Duration usage_due_ = absl::InfiniteDuration();  // when it is saved next; monotonic
+  std::map<std::string, absl::Duration> usage_loaded_;   // owners, and up to when; monotonic
   std::map<std::string, absl::Duration> rechecks_;  // jobs to be read again, and when; monotonic
   // The earliest end of a back-off; monotonic.
   absl::Duration next_delay_ = absl::InfiniteDuration();

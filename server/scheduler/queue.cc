@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "common/status_macros.h"
 #include "server/domain/names.h"
 #include "server/domain/proto_time.h"
 #include "server/domain/states.h"
@@ -19,6 +20,8 @@ namespace {
 
 // Between tries to use a store that does not work.
 constexpr absl::Duration kStoreRetryDelay = absl::Seconds(1);
+// What a killed server forgets of the owners' usage at most.
+constexpr absl::Duration kUsageInterval = absl::Seconds(30);
 // A job is better shown without a reason than late.
 constexpr absl::Duration kReasonPatience = absl::Milliseconds(200);
 
@@ -74,7 +77,38 @@ LiveAttempt& ControllerImpl::AddLive(std::unique_ptr<LiveAttempt> attempt, absl:
   LiveAttempt& added = *attempt;
   ledger_.Hold(added.reservation.owner, static_cast<int>(added.reservation.cores.size()), since);
   live_[added.key.job_id] = std::move(attempt);
+  usage_due_ = std::min(usage_due_, Monotonic() + kUsageInterval);
   return added;
+}
+
+absl::Status ControllerImpl::LoadUsage() {
+  NORMLAB_ASSIGN_OR_RETURN(const std::vector<OwnerUsage> stored, store_.LoadUsage());
+  for (const OwnerUsage& usage : stored) {
+    // The wall clock may have been set back since.
+    const absl::Duration ago = std::max(WallClock() - usage.as_of, absl::ZeroDuration());
+    const absl::Duration as_of = Monotonic() - ago;
+    ledger_.Add(usage.owner, usage.core_seconds, as_of);
+    usage_loaded_[usage.owner] = as_of;
+  }
+  return absl::OkStatus();
+}
+
+void ControllerImpl::SaveUsage() {
+  // Once more after the last attempt is gone, then there is nothing new.
+  usage_due_ = live_.empty() ? absl::InfiniteDuration() : Monotonic() + kUsageInterval;
+  std::vector<OwnerUsage> usage;
+  for (const auto& [owner, core_seconds] : ledger_.Usage(Monotonic())) {
+    usage.push_back({owner, core_seconds, WallClock()});
+  }
+  if (usage.empty()) {
+    return;
+  }
+  store_.SaveUsage(std::move(usage), [](const absl::Status& saved) {
+    if (!saved.ok()) {
+      // The shares of the next server will not know of the last minute.
+      spdlog::warn("the owners' usage is not saved: {}", std::string(saved.message()));
+    }
+  });
 }
 
 void ControllerImpl::Remove(const AttemptKey& key) {

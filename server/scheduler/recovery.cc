@@ -58,7 +58,14 @@ absl::Status ControllerImpl::RecoverAttempt(const v1::Job& job) {
   owned->key = {id, current->number()};
   owned->reservation = {
       {current->cores().begin(), current->cores().end()}, current->memory_bytes(), job.owner()};
-  LiveAttempt& attempt = AddLive(std::move(owned), Monotonic());
+  // What it used before the usage was saved last is known already.
+  const auto known = usage_loaded_.find(job.owner());
+  const absl::Duration ago =
+      std::max(WallClock() - FromTimestamp(current->start_time()), absl::ZeroDuration());
+  LiveAttempt& attempt =
+      AddLive(std::move(owned),
+              std::max(Monotonic() - ago,
+                       known == usage_loaded_.end() ? -absl::InfiniteDuration() : known->second));
   attempt.job = job;
   attempt.is_running = job.state() == v1::Job::RUNNING;
   attempt.cancel_requested = job.has_cancel_request_time();

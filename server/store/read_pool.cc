@@ -7,8 +7,10 @@
 
 namespace normlab::server {
 
-ReadPool::ReadPool(std::string path, int max_connections)
-    : path_(std::move(path)), max_connections_(max_connections) {}
+ReadPool::ReadPool(std::string path,
+                   int max_connections,
+                   std::function<void(const absl::Status&)> on_damage)
+    : path_(std::move(path)), max_connections_(max_connections), on_damage_(std::move(on_damage)) {}
 
 absl::StatusOr<std::unique_ptr<Connection>> ReadPool::Acquire() {
   {

@@ -76,6 +76,20 @@ void TrimFront(v1::RecordBatch& batch, int64_t count) {
   }
 }
 
+void KeepFront(v1::RecordBatch& batch, int64_t count) {
+  int whole = 0;
+  while (whole < batch.segments_size() && count >= RecordCount(batch.segments(whole))) {
+    count -= RecordCount(batch.segments(whole));
+    ++whole;
+  }
+  if (count > 0) {
+    v1::MetricBlock& block = *batch.mutable_segments(whole)->mutable_metrics();
+    block = Slice(block, 0, static_cast<int>(count), AllColumns(block));
+    ++whole;
+  }
+  batch.mutable_segments()->DeleteSubrange(whole, batch.segments_size() - whole);
+}
+
 void AppendSegment(v1::RecordBatch& batch, v1::Segment segment) {
   if (segment.has_metrics() && batch.segments_size() > 0) {
     v1::Segment& last = *batch.mutable_segments()->rbegin();

@@ -24,6 +24,9 @@ v1::MetricBlock Slice(const v1::MetricBlock& block,
 // Removes the first `count` records and moves first_sequence on; count <= RecordCount(batch).
 void TrimFront(v1::RecordBatch& batch, int64_t count);
 
+// Keeps the first `count` records only; 0 < count <= RecordCount(batch).
+void KeepFront(v1::RecordBatch& batch, int64_t count);
+
 // Appends a segment, as further rows of the last one when both are blocks of the same series.
 void AppendSegment(v1::RecordBatch& batch, v1::Segment segment);
 

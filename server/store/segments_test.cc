@@ -92,7 +92,7 @@ TEST(SegmentsTest, PackKeepsEveryRecordInOrderAndBoundsChunks) {
   }
 }
 
-TEST(SegmentsTest, TrimFrontAtEveryPosition) {
+TEST(SegmentsTest, TrimFrontAndKeepFrontAtEveryPosition) {
   const common::RandomStream random(12, "segments");
   std::vector<v1::RecordBatch> packed = Pack(RandomSegments(random, 0), 5, 1 << 20);
   ASSERT_EQ(packed.size(), 1u);
@@ -102,6 +102,12 @@ TEST(SegmentsTest, TrimFrontAtEveryPosition) {
     TrimFront(trimmed, count);
     EXPECT_EQ(trimmed.first_sequence(), 5 + count);
     EXPECT_EQ(Unpack({trimmed}), std::vector<std::string>(all.begin() + count, all.end()));
+    if (count > 0) {
+      v1::RecordBatch front = packed[0];
+      KeepFront(front, count);
+      EXPECT_EQ(front.first_sequence(), 5);
+      EXPECT_EQ(Unpack({front}), std::vector<std::string>(all.begin(), all.begin() + count));
+    }
   }
 }
 

@@ -1,5 +1,6 @@
 #include <sqlite3.h>
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <utility>
@@ -23,6 +24,7 @@
 #include "server/store/list_jobs.h"
 #include "server/store/owner_usage.h"
 #include "server/store/read_metrics.h"
+#include "server/store/read_points.h"
 #include "server/store/read_pool.h"
 #include "server/store/record_log.h"
 #include "server/store/schema.h"
@@ -42,7 +44,9 @@ class SqliteStore : public Store {
               JobCounts counts)
       : clock_(*options.clock),
         counts_(std::move(counts)),
-        reads_(path, options.read_connections),
+        reads_(path,
+               options.read_connections,
+               [this](const absl::Status& damage) { writer_->NoteDamage(damage); }),
         checkpointer_(std::make_unique<Checkpointer>(std::move(checkpointing))) {
     // Replaces SQLite's own checkpoint inside the commit.
     sqlite3_wal_hook(
@@ -189,6 +193,22 @@ class SqliteStore : public Store {
       NORMLAB_ASSIGN_OR_RETURN(page.batches,
                                ReadBatches(connection, head.key, after_sequence, max_bytes));
       return page;
+    });
+  }
+
+  absl::StatusOr<PointSlice> ReadPoints(const std::string& job_id,
+                                        int64_t after_sequence,
+                                        int64_t until_sequence,
+                                        const std::vector<uint32_t>& series,
+                                        int64_t from_step,
+                                        int64_t to_step,
+                                        int64_t max_bytes) override {
+    return reads_.Read([&](Connection& connection) -> absl::StatusOr<PointSlice> {
+      ReadTransaction transaction(connection);
+      NORMLAB_ASSIGN_OR_RETURN(const JobHead head, ReadJobHead(connection, job_id));
+      return ReadPointSlice(connection, head.key,
+                            {after_sequence, std::min(until_sequence, head.last_sequence)}, series,
+                            {from_step, to_step}, max_bytes);
     });
   }
 

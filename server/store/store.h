@@ -59,6 +59,17 @@ struct RecordPage {
   bool terminal = false;      // the job is terminal, so last_sequence is final
 };
 
+// The points of some consecutive records, by series.
+struct PointSlice {
+  struct Run {
+    uint32_t series = 0;  // id
+    std::vector<int64_t> steps;
+    std::vector<double> values;
+  };
+  std::vector<Run> runs;  // in the order of ids; none is empty
+  int64_t end = 0;        // last record that was looked at
+};
+
 // A log line and the sequence of its record.
 struct LogEntry {
   int64_t sequence = 0;
@@ -218,6 +229,16 @@ class Store {
   virtual absl::StatusOr<RecordPage> ReadRecords(const std::string& job_id,
                                                  int64_t after_sequence,
                                                  int64_t max_bytes) = 0;
+  // Points from `from_step` to `to_step` of the records in (after_sequence, until_sequence], of the
+  // series in `series` (ids; empty: all), from about `max_bytes` of records: less than asked for
+  // when slice.end < until_sequence. NOT_FOUND.
+  virtual absl::StatusOr<PointSlice> ReadPoints(const std::string& job_id,
+                                                int64_t after_sequence,
+                                                int64_t until_sequence,
+                                                const std::vector<uint32_t>& series,
+                                                int64_t from_step,
+                                                int64_t to_step,
+                                                int64_t max_bytes) = 0;
   // Log lines after `after_sequence`, from about `max_bytes` of records. OUT_OF_RANGE as above.
   virtual absl::StatusOr<LogPage> ReadLogs(const std::string& job_id,
                                            int64_t after_sequence,
@@ -247,6 +268,8 @@ class Store {
 
   // OK, or why the last commit failed (disk full, I/O error). Recovers by itself: while it is not
   // OK the writer tries again every second, reads go on, and writes answer with this error.
+  // DATA_LOSS: a read or write came across something damaged in the last minute; what is whole goes
+  // on being served, but nobody should add to it.
   virtual absl::Status Health() = 0;
 
   // Waits until everything queued is committed, then closes the database (checkpointing the WAL).

@@ -242,6 +242,46 @@ TEST(StoreDurabilityTest, RecoversByItselfOnceTheDiskDoes) {
   EXPECT_EQ(store.ListJobs({}, 100, "")->jobs.size(), 21u);
 }
 
+// One page of one job's points is overwritten behind our back: that job says DATA_LOSS, health says
+// why, everything else is served; after a while without further finds the store counts as whole.
+TEST(StoreDurabilityTest, ADamagedChunkIsDataLossForItsJobOnly) {
+  TempFolder folder;
+  common::FakeClock clock;
+  auto opened = Store::Open({.data_dir = folder.path(), .clock = &clock});
+  ASSERT_TRUE(opened.ok()) << opened.status();
+  Store& store = **opened;
+  for (const int job : {1, 2}) {
+    ASSERT_TRUE(CreateAndWait(store, TestJob(TestId(job))).ok());
+    const AttemptKey attempt = StartAttempt(store, TestId(job));
+    Reporter reporter;
+    reporter.Define(1, "loss");
+    ASSERT_TRUE(AppendAndWait(store, attempt,
+                              reporter.Block({1}, Steps(5000, 0), Values(5000, 0))
+                                  .Outcome(v1::Job::SUCCEEDED, 5000)
+                                  .Take())
+                    .ok());
+  }
+  {
+    Connection connection(folder.path() + "/normlab.db", Connection::Mode::kReadWrite, 1000);
+    Query(connection,
+          "UPDATE records SET payload = zeroblob(length(payload)) WHERE sealed AND job_key = "
+          "(SELECT key FROM jobs WHERE id = ?)",
+          TestId(1))
+        .Run();
+  }
+  EXPECT_TRUE(store.Health().ok());
+  const absl::Status damaged = store.ReadRecords(TestId(1), 0, 1 << 20).status();
+  EXPECT_EQ(damaged.code(), absl::StatusCode::kDataLoss) << damaged;
+  EXPECT_EQ(store.Health().code(), absl::StatusCode::kDataLoss);
+  EXPECT_THAT(std::string(store.Health().message()), HasSubstr("backup"));
+  EXPECT_EQ(AllPoints(store, TestId(2)).size(), 5000u);
+  EXPECT_TRUE(store.GetJob(TestId(1)).ok());
+  EXPECT_EQ(store.ListJobs({}, 10, "")->jobs.size(), 2u);
+  EXPECT_EQ(store.Health().code(), absl::StatusCode::kDataLoss);
+  clock.Advance(absl::Minutes(2));
+  EXPECT_TRUE(store.Health().ok()) << store.Health();
+}
+
 // Otherwise an idle server would stay unready after the disk has recovered.
 TEST(StoreDurabilityTest, AFailedCheckpointIsRepeatedThoughNothingIsWritten) {
   TempFolder folder;

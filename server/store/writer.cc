@@ -18,6 +18,8 @@ constexpr size_t kMaxQueuedOps = 100'000;
 constexpr absl::Duration kProbeEvery = absl::Seconds(1);
 constexpr absl::Duration kRetryAfter = absl::Seconds(1);
 constexpr int kProbeBytes = 64 << 10;
+// A damaged page shows only to those who come across it.
+constexpr absl::Duration kDamageRemembered = absl::Minutes(1);
 
 void Rollback(Connection& connection) {
   if (connection.InTransaction()) {
@@ -57,7 +59,16 @@ void Writer::Submit(std::unique_ptr<WriteOp> op) {
 
 absl::Status Writer::Health() const {
   absl::MutexLock lock(&mu_);
+  if (!damage_.ok() && clock_.Monotonic() - damage_seen_ < kDamageRemembered) {
+    return damage_;
+  }
   return health_;
+}
+
+void Writer::NoteDamage(const absl::Status& status) {
+  absl::MutexLock lock(&mu_);
+  damage_ = status;
+  damage_seen_ = clock_.Monotonic();
 }
 
 void Writer::SetHealth(absl::Status status) {
@@ -152,13 +163,20 @@ absl::Status Writer::CommitAndAnswer(Ops& ops, size_t begin, size_t end) {
   if (!committed.ok()) {
     Rollback(*connection_);
     live_jobs_.Clear();
-    SetHealth(committed);
+    if (absl::IsDataLoss(committed)) {
+      NoteDamage(committed);
+    } else {
+      SetHealth(committed);
+    }
     return committed;
   }
   SetHealth(absl::OkStatus());
   after_commit_(effects, absl::ToDoubleSeconds(clock_.Monotonic() - start),
                 static_cast<int>(end - begin));
   for (size_t i = begin; i < end; ++i) {
+    if (absl::IsDataLoss(answers[i - begin])) {
+      NoteDamage(answers[i - begin]);
+    }
     ops[i]->Done(std::move(answers[i - begin]));
   }
   return committed;

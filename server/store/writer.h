@@ -34,7 +34,10 @@ class Writer {
   // Queues an operation; answers it at once, on this thread, after Close or when far too many wait.
   void Submit(std::unique_ptr<WriteOp> op) ABSL_LOCKS_EXCLUDED(mu_);
 
-  // OK, or why the last commit failed.
+  // Something stored cannot be read: health says so until a while has passed without it.
+  void NoteDamage(const absl::Status& status) ABSL_LOCKS_EXCLUDED(mu_);
+
+  // OK, or why the last commit failed, or what was found damaged lately.
   absl::Status Health() const ABSL_LOCKS_EXCLUDED(mu_);
 
   // Commits everything queued and ends the thread. Not from a callback.
@@ -64,6 +67,8 @@ class Writer {
   Ops queue_ ABSL_GUARDED_BY(mu_);
   bool closing_ ABSL_GUARDED_BY(mu_) = false;
   absl::Status health_ ABSL_GUARDED_BY(mu_);
+  absl::Status damage_ ABSL_GUARDED_BY(mu_);
+  absl::Duration damage_seen_ ABSL_GUARDED_BY(mu_) = -absl::InfiniteDuration();
 
   absl::Mutex close_mu_ ABSL_ACQUIRED_BEFORE(mu_);
   std::thread thread_;

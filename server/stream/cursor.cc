@@ -1,5 +1,6 @@
 #include "server/stream/cursor.h"
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -31,6 +32,15 @@ absl::StatusOr<std::optional<v1::RecordBatch>> Cursor::Next(int64_t max_bytes) {
     for (v1::Segment& segment : *batch.mutable_segments()) {
       AppendSegment(joined, std::move(segment));
     }
+  }
+  const auto bytes = static_cast<int64_t>(joined.ByteSizeLong());
+  if (bytes > max_bytes + max_bytes / 2 && last - sequence_ > 1) {
+    // A stored chunk may be larger than a message should be. The rest is read again the next time,
+    // which costs less than keeping it for every subscriber.
+    const int64_t pieces = (bytes + max_bytes - 1) / max_bytes;
+    const int64_t kept = std::max<int64_t>(1, (last - sequence_ + pieces - 1) / pieces);
+    KeepFront(joined, kept);
+    last = sequence_ + kept;
   }
   if (last == sequence_) {
     finished_ = page.terminal && sequence_ == page.last_sequence;

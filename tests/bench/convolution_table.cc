@@ -4,6 +4,7 @@
 #include <omp.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -14,11 +15,14 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 
 #include "common/status_macros.h"
 #include "engine/dnnl/runtime.h"
 #include "engine/graph/graph.h"
 #include "engine/layers/convolution_choice.h"
+#include "engine/layers/plan.h"
+#include "engine/layers/small_image_convolution.h"
 
 #include "CLI/CLI.hpp"
 
@@ -64,6 +68,10 @@ struct Cell {
   std::string implementation;
 };
 
+std::string GigaFlops(double giga, const Cell& cell) {
+  return std::isinf(cell.seconds) ? "-" : absl::StrFormat("%.0f", giga / cell.seconds);
+}
+
 // A pass between neighbours in the layouts of the direct algorithm; an empty cell when oneDNN has no
 // such kernel.
 absl::StatusOr<Cell> Measure(const Runtime& runtime,
@@ -88,6 +96,58 @@ absl::StatusOr<Cell> Measure(const Runtime& runtime,
                              MeasureConvolution(runtime, problem, pass, choice, neighbours));
     cell.seconds = std::min(cell.seconds, seconds);
   }
+  return cell;
+}
+
+// The engine's own algorithm for 2x2 images, between the same neighbours, with the transform of plain
+// weights, as the others are measured with their reorders; an empty cell where it does not fit.
+absl::StatusOr<Cell> MeasureNineProducts(const Runtime& runtime,
+                                         const ConvolutionProblem& problem,
+                                         ConvolutionPass pass,
+                                         int repeats) {
+  using Clock = std::chrono::steady_clock;
+  constexpr int kRuns = 10;
+  Cell cell;
+  if (!SmallImageConvolution::Fits(problem, pass)) {
+    return cell;
+  }
+  NORMLAB_ASSIGN_OR_RETURN(const Op direct,
+                           MakeConvolution(runtime, problem, ConvolutionPass::kForward,
+                                           {ConvAlgorithm::kDirect, problem.type}));
+  Planner planner(runtime, {.batch = problem.x[0], .type = problem.type, .share_memory = false});
+  const View x = planner.ReserveKept(direct.layout(Arg::kSource));
+  const View d_y = planner.ReserveKept(direct.layout(Arg::kDestination));
+  const View w = planner.ReserveKept(Layout::RowMajor(problem.w));
+  SmallImageConvolution convolution("table", problem);
+  if (pass == ConvolutionPass::kBackwardWeights) {
+    NORMLAB_RETURN_IF_ERROR(convolution.PlanBackwardWeights(planner, x, d_y, w, nullptr));
+  } else {
+    NORMLAB_RETURN_IF_ERROR(convolution.PlanForward(planner, x, w, nullptr).status());
+  }
+  if (pass == ConvolutionPass::kBackwardData) {
+    NORMLAB_RETURN_IF_ERROR(convolution.PlanBackwardData(planner, d_y).status());
+  }
+  NORMLAB_RETURN_IF_ERROR(planner.Finish());
+  for (int run = 0; run <= kRuns * repeats; ++run) {
+    const Clock::time_point start = Clock::now();
+    convolution.Refresh();
+    switch (pass) {
+      case ConvolutionPass::kForward:
+        convolution.Forward();
+        break;
+      case ConvolutionPass::kBackwardData:
+        convolution.BackwardData();
+        break;
+      case ConvolutionPass::kBackwardWeights:
+        convolution.BackwardWeights();
+        break;
+    }
+    if (run > 0) {  // the first one touches the memory
+      cell.seconds =
+          std::min(cell.seconds, std::chrono::duration<double>(Clock::now() - start).count());
+    }
+  }
+  cell.implementation = planner.choices().back().implementation;
   return cell;
 }
 
@@ -128,19 +188,28 @@ absl::Status PrintPass(const Runtime& runtime,
     chosen = cells[0];  // as the layer does
   }
   cells.resize(2);
+  std::string name = picked.algorithm == ConvAlgorithm::kWinograd ? "winograd" : "direct";
+  NORMLAB_ASSIGN_OR_RETURN(Cell products, MeasureNineProducts(runtime, problem, pass, repeats));
+  if (!std::isinf(products.seconds)) {  // then the layer does not ask the rule
+    chosen = products;
+    name = "9 products";
+    best = std::min(best, products.seconds);
+  }
+  cells.push_back(std::move(products));
   const bool good = chosen.seconds <= kAsGood * best;
   const double giga = problem.operations() * 1e-9;
   std::printf(
-      "%-8s %4ld->%-4ld %2ldx%-2ld k%ld s%ld x%d  %-4s %-16s %8.0f %8.0f   %-8s %s\n", row.net,
+      "%-8s %4ld->%-4ld %2ldx%-2ld k%ld s%ld x%d  %-4s %-16s %8s %8s %8s   %-10s %s\n", row.net,
       row.in, row.out, row.size, row.size, row.kernel, row.stride, row.count,
       problem.type == DataType::kF32 ? "f32" : "bf16", std::string(PassName(pass)).c_str(),
-      giga / cells[0].seconds, giga / cells[1].seconds,
-      picked.algorithm == ConvAlgorithm::kWinograd ? "winograd" : "direct",
+      GigaFlops(giga, cells[0]).c_str(), GigaFlops(giga, cells[1]).c_str(),
+      GigaFlops(giga, cells[2]).c_str(), name.c_str(),
       good ? "best"
            : absl::StrCat("slower by ", static_cast<int>(100 * (chosen.seconds / best - 1)), "%")
                  .c_str());
   if (names) {
-    std::printf("    %s | %s\n", cells[0].implementation.c_str(), cells[1].implementation.c_str());
+    std::printf("    %s | %s | %s\n", cells[0].implementation.c_str(),
+                cells[1].implementation.c_str(), cells[2].implementation.c_str());
   }
   totals.direct += row.count * cells[0].seconds;
   totals.automatic += row.count * chosen.seconds;
@@ -157,8 +226,8 @@ absl::Status Print(
   std::printf("oneDNN %s, %s, batch %ld, %d thread%s; GFLOP/s, reorders included\n",
               OneDnnVersion().c_str(), CpuIsaName().c_str(), batch, threads,
               threads == 1 ? "" : "s");
-  std::printf("%-31s %-4s %-16s %8s %8s   %s\n", "layer", "type", "pass", "direct", "winograd",
-              "AUTO");
+  std::printf("%-31s %-4s %-16s %8s %8s %8s   %s\n", "layer", "type", "pass", "direct", "winograd",
+              "9 prod.", "AUTO");
   Totals totals;
   for (const Row& row : kRows) {
     if (!net.empty() && net != row.net) {

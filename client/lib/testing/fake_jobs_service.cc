@@ -293,4 +293,79 @@ grpc::Status FakeServer::CancelJob(grpc::ServerContext* /*context*/,
   return grpc::Status::OK;
 }
 
+grpc::Status FakeServer::Move(const std::string& name,
+                              Job::State to,
+                              bool allowed_when_paused,
+                              Job* response) {
+  if (grpc::Status fault = EnterCall(); !fault.ok()) {
+    return fault;
+  }
+  const std::lock_guard<std::mutex> lock(mu_);
+  StoredJob* stored = nullptr;
+  if (grpc::Status status = Find(name, &stored); !status.ok()) {
+    return status;
+  }
+  const bool paused = stored->job.state() == Job::PAUSED;
+  if (stored->IsOver() || paused != allowed_when_paused) {
+    return grpc::Status(grpc::StatusCode::FAILED_PRECONDITION,
+                        absl::StrCat(name, " is ", Job::State_Name(stored->job.state())));
+  }
+  stored->job.set_state(to);
+  *response = stored->job;
+  return grpc::Status::OK;
+}
+
+grpc::Status FakeServer::PauseJob(grpc::ServerContext* /*context*/,
+                                  const normlab::v1::PauseJobRequest* request,
+                                  Job* response) {
+  return Move(request->name(), Job::PAUSED, /*allowed_when_paused=*/false, response);
+}
+
+grpc::Status FakeServer::ResumeJob(grpc::ServerContext* /*context*/,
+                                   const normlab::v1::ResumeJobRequest* request,
+                                   Job* response) {
+  return Move(request->name(), Job::QUEUED, /*allowed_when_paused=*/true, response);
+}
+
+grpc::Status FakeServer::UpdateJob(grpc::ServerContext* /*context*/,
+                                   const normlab::v1::UpdateJobRequest* request,
+                                   Job* response) {
+  if (grpc::Status fault = EnterCall(); !fault.ok()) {
+    return fault;
+  }
+  const std::lock_guard<std::mutex> lock(mu_);
+  StoredJob* stored = nullptr;
+  if (grpc::Status status = Find(request->job().name(), &stored); !status.ok()) {
+    return status;
+  }
+  update_requests_.push_back(*request);
+  *response = stored->job;
+  return grpc::Status::OK;
+}
+
+grpc::Status FakeServer::DeleteJob(grpc::ServerContext* /*context*/,
+                                   const normlab::v1::DeleteJobRequest* request,
+                                   google::protobuf::Empty* /*response*/) {
+  {
+    // Unlike the others it does its work before a fault: an answer that is lost.
+    const std::lock_guard<std::mutex> lock(mu_);
+    delete_requests_.push_back(*request);
+    if (jobs_.erase(request->name()) == 0 && !request->allow_missing()) {
+      return grpc::Status(grpc::StatusCode::NOT_FOUND,
+                          absl::StrCat("there is no job ", request->name()));
+    }
+  }
+  return EnterCall();
+}
+
+std::vector<normlab::v1::UpdateJobRequest> FakeServer::update_requests() const {
+  const std::lock_guard<std::mutex> lock(mu_);
+  return update_requests_;
+}
+
+std::vector<normlab::v1::DeleteJobRequest> FakeServer::delete_requests() const {
+  const std::lock_guard<std::mutex> lock(mu_);
+  return delete_requests_;
+}
+
 }  // namespace normlab::client

@@ -6,6 +6,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "grpcpp/server.h"
@@ -45,11 +46,20 @@ class FakeServer : private normlab::v1::Jobs::Service {
   // The next WatchJob stream sends nothing at all until the client gives up.
   void FreezeNextStream();
 
+  // From now on messages of ReadMetrics have positions, and a stream that names one goes on after it.
+  void GivePositions();
+  // A file of a job, listed and read as the contract says, in small pieces.
+  void AddArtifact(normlab::v1::Artifact artifact, std::string bytes);
+
   // What came in so far.
   std::vector<normlab::v1::CreateJobRequest> create_requests() const;
   std::vector<normlab::v1::NormalizeRequest> normalize_requests() const;
-  std::vector<int64_t> watch_positions() const;  // after_sequence of every WatchJob
-  int calls() const;                             // unary calls
+  std::vector<normlab::v1::UpdateJobRequest> update_requests() const;
+  std::vector<normlab::v1::DeleteJobRequest> delete_requests() const;
+  std::vector<int64_t> watch_positions() const;       // after_sequence of every WatchJob
+  std::vector<std::string> metric_positions() const;  // position of every ReadMetrics
+  std::vector<int64_t> artifact_offsets() const;      // offset of every ReadArtifact
+  int calls() const;                                  // unary calls
 
  private:
   struct StoredJob {
@@ -75,6 +85,18 @@ class FakeServer : private normlab::v1::Jobs::Service {
   grpc::Status CancelJob(grpc::ServerContext*,
                          const normlab::v1::CancelJobRequest*,
                          normlab::v1::Job*) override;
+  grpc::Status PauseJob(grpc::ServerContext*,
+                        const normlab::v1::PauseJobRequest*,
+                        normlab::v1::Job*) override;
+  grpc::Status ResumeJob(grpc::ServerContext*,
+                         const normlab::v1::ResumeJobRequest*,
+                         normlab::v1::Job*) override;
+  grpc::Status UpdateJob(grpc::ServerContext*,
+                         const normlab::v1::UpdateJobRequest*,
+                         normlab::v1::Job*) override;
+  grpc::Status DeleteJob(grpc::ServerContext*,
+                         const normlab::v1::DeleteJobRequest*,
+                         google::protobuf::Empty*) override;
   grpc::Status ReadMetrics(grpc::ServerContext*,
                            const normlab::v1::ReadMetricsRequest*,
                            grpc::ServerWriter<normlab::v1::ReadMetricsResponse>*) override;
@@ -82,10 +104,22 @@ class FakeServer : private normlab::v1::Jobs::Service {
                         const normlab::v1::ReadLogsRequest*,
                         grpc::ServerWriter<normlab::v1::ReadLogsResponse>*) override;
 
+  grpc::Status ListArtifacts(grpc::ServerContext*,
+                             const normlab::v1::ListArtifactsRequest*,
+                             normlab::v1::ListArtifactsResponse*) override;
+  grpc::Status ReadArtifact(grpc::ServerContext*,
+                            const normlab::v1::ReadArtifactRequest*,
+                            grpc::ServerWriter<normlab::v1::ReadArtifactResponse>*) override;
+
   // The fault that a unary call meets, or OK.
   grpc::Status EnterCall();
   // Records after which the stream that begins now is dropped; -1: never.
   int64_t NextDrop();
+  // A live job becomes `to`; FAILED_PRECONDITION when it is not in a state that may.
+  grpc::Status Move(const std::string& name,
+                    normlab::v1::Job::State to,
+                    bool allowed_when_paused,
+                    normlab::v1::Job* response);
   // The stored job, or NOT_FOUND. mu_ must be held.
   grpc::Status Find(const std::string& name, StoredJob** job);
 
@@ -94,8 +128,14 @@ class FakeServer : private normlab::v1::Jobs::Service {
   std::map<std::string, StoredJob> jobs_;
   std::map<std::string, std::string> request_ids_;  // to job names
   std::vector<normlab::v1::CreateJobRequest> create_requests_;
+  std::vector<normlab::v1::UpdateJobRequest> update_requests_;
+  std::vector<normlab::v1::DeleteJobRequest> delete_requests_;
   std::vector<int64_t> watch_positions_;
   std::vector<int64_t> drops_;
+  bool give_positions_ = false;
+  std::vector<std::string> metric_positions_;
+  std::vector<int64_t> artifact_offsets_;
+  std::vector<std::pair<normlab::v1::Artifact, std::string>> artifacts_;
   int failures_ = 0;
   grpc::Status failure_;
   int calls_ = 0;

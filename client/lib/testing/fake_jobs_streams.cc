@@ -105,12 +105,22 @@ grpc::Status FakeServer::ReadMetrics(grpc::ServerContext* /*context*/,
   const std::vector<normlab::v1::ReadMetricsResponse> series =
       SelectPoints(stored->records, *request);
   constexpr int kPointsPerMessage = 3;
+  metric_positions_.push_back(request->position());
+  // A position is the number of messages before.
+  const int64_t skipped = request->position().empty() ? 0 : std::stoll(request->position());
+  int64_t messages = 0;
   for (const normlab::v1::ReadMetricsResponse& all : series) {
     for (int begin = 0; begin < all.steps_size(); begin += kPointsPerMessage) {
+      if (++messages <= skipped) {
+        continue;
+      }
       if (drop-- == 0) {
         return grpc::Status(grpc::StatusCode::UNAVAILABLE, "the fake drops this stream");
       }
       normlab::v1::ReadMetricsResponse part;
+      if (give_positions_) {
+        part.set_position(std::to_string(messages));
+      }
       part.set_series(all.series());
       for (int i = begin; i < std::min(begin + kPointsPerMessage, all.steps_size()); ++i) {
         part.add_steps(all.steps(i));
@@ -120,6 +130,71 @@ grpc::Status FakeServer::ReadMetrics(grpc::ServerContext* /*context*/,
     }
   }
   return grpc::Status::OK;
+}
+
+void FakeServer::GivePositions() {
+  const std::lock_guard<std::mutex> lock(mu_);
+  give_positions_ = true;
+}
+
+void FakeServer::AddArtifact(normlab::v1::Artifact artifact, std::string bytes) {
+  const std::lock_guard<std::mutex> lock(mu_);
+  artifacts_.emplace_back(std::move(artifact), std::move(bytes));
+}
+
+std::vector<std::string> FakeServer::metric_positions() const {
+  const std::lock_guard<std::mutex> lock(mu_);
+  return metric_positions_;
+}
+
+std::vector<int64_t> FakeServer::artifact_offsets() const {
+  const std::lock_guard<std::mutex> lock(mu_);
+  return artifact_offsets_;
+}
+
+grpc::Status FakeServer::ListArtifacts(grpc::ServerContext* /*context*/,
+                                       const normlab::v1::ListArtifactsRequest* request,
+                                       normlab::v1::ListArtifactsResponse* response) {
+  const std::lock_guard<std::mutex> lock(mu_);
+  for (const auto& [artifact, bytes] : artifacts_) {
+    if (artifact.name().rfind(request->parent() + "/", 0) == 0) {
+      *response->add_artifacts() = artifact;
+    }
+  }
+  return grpc::Status::OK;
+}
+
+grpc::Status FakeServer::ReadArtifact(
+    grpc::ServerContext* /*context*/,
+    const normlab::v1::ReadArtifactRequest* request,
+    grpc::ServerWriter<normlab::v1::ReadArtifactResponse>* writer) {
+  int64_t drop = NextDrop();
+  const std::lock_guard<std::mutex> lock(mu_);
+  artifact_offsets_.push_back(request->offset());
+  for (const auto& [artifact, bytes] : artifacts_) {
+    if (artifact.name() != request->name()) {
+      continue;
+    }
+    constexpr size_t kPieceBytes = 5;
+    auto offset = static_cast<size_t>(request->offset());
+    bool first = true;
+    while (first || offset < bytes.size()) {
+      if (drop-- == 0) {
+        return grpc::Status(grpc::StatusCode::UNAVAILABLE, "the fake drops this stream");
+      }
+      normlab::v1::ReadArtifactResponse piece;
+      if (first) {
+        *piece.mutable_artifact() = artifact;
+      }
+      first = false;
+      piece.set_offset(static_cast<int64_t>(offset));
+      piece.set_data(bytes.substr(offset, kPieceBytes));
+      offset += piece.data().size();
+      writer->Write(piece);
+    }
+    return grpc::Status::OK;
+  }
+  return grpc::Status(grpc::StatusCode::NOT_FOUND, "there is no such artifact");
 }
 
 grpc::Status FakeServer::ReadLogs(grpc::ServerContext* context,

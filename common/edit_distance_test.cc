@@ -1,4 +1,4 @@
-#include "common/name_hint.h"
+#include "common/edit_distance.h"
 
 #include "gtest/gtest.h"
 

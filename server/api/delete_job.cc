@@ -1,0 +1,95 @@
+#include "server/api/delete_job.h"
+
+#include <memory>
+#include <string>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+
+#include "common/status_macros.h"
+#include "server/api/job_transition.h"
+#include "server/api/unary.h"
+#include "server/domain/errors.h"
+#include "server/domain/names.h"
+#include "server/domain/states.h"
+#include "server/domain/transitions.h"
+
+#include <spdlog/spdlog.h>
+
+namespace normlab::server {
+namespace {
+
+// Each of them keeps one of the handlers' threads waiting.
+constexpr int kMaxForcedDeletions = 3;
+// A worker that does not end when it is cancelled is killed after half a minute.
+constexpr absl::Duration kForcedDeletionTimeout = absl::Seconds(45);
+
+// Told by the hub that the job has news.
+struct News {
+  absl::Mutex mu;
+  bool came ABSL_GUARDED_BY(mu) = true;
+};
+
+// Waits for the end of a job that is being cancelled.
+absl::Status WaitForEnd(Backend& backend, const std::string& id) {
+  auto news = std::make_shared<News>();
+  const std::unique_ptr<Hub::Subscription> subscription = backend.hub.Subscribe(id, [news] {
+    absl::MutexLock lock(&news->mu);
+    news->came = true;
+  });
+  const common::Clock& clock = common::Clock::Real();
+  const absl::Duration deadline = clock.Monotonic() + kForcedDeletionTimeout;
+  while (true) {
+    {
+      absl::MutexLock lock(&news->mu);
+      if (!news->mu.AwaitWithTimeout(absl::Condition(&news->came), deadline - clock.Monotonic())) {
+        return absl::DeadlineExceededError(
+            JobName(id) + " was cancelled, but has not ended yet; delete it again in a minute");
+      }
+      news->came = false;
+    }
+    NORMLAB_ASSIGN_OR_RETURN(const v1::Job job, backend.store.GetJob(id));
+    if (IsTerminal(job.state())) {
+      return absl::OkStatus();
+    }
+  }
+}
+
+// Cancels a job that waits or runs, and waits until it has ended.
+absl::Status EndByForce(Backend& backend, const std::string& id) {
+  NORMLAB_ASSIGN_OR_RETURN(const v1::Job job, backend.store.GetJob(id));
+  if (CheckDeletable(job, /*force=*/false).ok()) {
+    return absl::OkStatus();
+  }
+  if (backend.forced_deletions.fetch_add(1) >= kMaxForcedDeletions) {
+    backend.forced_deletions.fetch_sub(1);
+    return Overloaded(kOverloadRetry);
+  }
+  absl::Status ended = ApplyTransition(backend, job.name(), &RequestCancel).status();
+  // It may have ended by itself in between.
+  if (ended.ok() || ReasonOf(ended) == reason::kJobTerminal) {
+    ended = WaitForEnd(backend, id);
+  }
+  backend.forced_deletions.fetch_sub(1);
+  return ended;
+}
+
+}  // namespace
+
+absl::StatusOr<google::protobuf::Empty> HandleDeleteJob(Backend& backend,
+                                                        const Caller& /*caller*/,
+                                                        const v1::DeleteJobRequest& request) {
+  NORMLAB_ASSIGN_OR_RETURN(const std::string id, ParseJobName(request.name()));
+  absl::Status deleted = request.force() ? EndByForce(backend, id) : absl::OkStatus();
+  if (deleted.ok()) {
+    deleted = backend.store.DeleteJobAndWait(id);
+  }
+  if (absl::IsNotFound(deleted) && request.allow_missing()) {
+    return google::protobuf::Empty();
+  }
+  NORMLAB_RETURN_IF_ERROR(deleted);
+  spdlog::info("{} deleted", JobName(id));
+  return google::protobuf::Empty();
+}
+
+}  // namespace normlab::server
