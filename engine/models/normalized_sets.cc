@@ -11,6 +11,9 @@
 namespace normlab::engine {
 namespace {
 
+// Of activations of order 1; below, hardly any value has a gradient left.
+constexpr double kSmoothEpsilon = 0.01;
+
 enum class Scope { kBatch, kGhost, kExample };
 
 // What a node normalizes together.
@@ -20,6 +23,7 @@ struct Sets {
   int64_t ghost_size = 0;
   // Minus the mean and over the deviation; two values then always become -1 and +1.
   bool standardizes = true;
+  double epsilon = 0;  // of those that may be of one value
 };
 
 // A function object over NodeKind; nullopt: the node normalizes no set.
@@ -47,12 +51,17 @@ struct FindSets {
   Found operator()(const GroupNormNode& node) const {
     return Sets{Scope::kExample, ElementCount(in) / node.groups};
   }
-  Found operator()(const RmsNormNode&) const {
-    return Sets{
-        .scope = Scope::kExample, .values_per_example = ElementCount(in), .standardizes = false};
+  Found operator()(const RmsNormNode& node) const {
+    return Sets{.scope = Scope::kExample,
+                .values_per_example = ElementCount(in),
+                .standardizes = false,
+                .epsilon = node.epsilon};
   }
-  Found operator()(const FilterResponseNode&) const {
-    return Sets{.scope = Scope::kExample, .values_per_example = area(), .standardizes = false};
+  Found operator()(const FilterResponseNode& node) const {
+    return Sets{.scope = Scope::kExample,
+                .values_per_example = area(),
+                .standardizes = false,
+                .epsilon = node.epsilon};
   }
   template <typename Other>
   Found operator()(const Other&) const {
@@ -170,18 +179,30 @@ class Checking {
     }
   }
 
+  // x/sqrt(x^2 + epsilon): a smooth function of x, but for a small epsilon its sign alone.
+  void CheckRootOfOneValue(const Smallest& smallest) {
+    if (smallest.sets.epsilon < kSmoothEpsilon) {
+      check_.violations.push_back(
+          {OriginOf(smallest).field,
+           absl::StrCat("would normalize one value per set in layer ", Named(smallest),
+                        ", which with epsilon ", smallest.sets.epsilon, " is always ",
+                        "+1 or -1; use an epsilon of at least ", kSmoothEpsilon,
+                        " (with 1 it is much like tanh), or normalization_overrides to give this "
+                        "layer another normalizer (batch or layer)")});
+    } else {
+      check_.warnings.push_back(absl::StrCat("layer ", Named(smallest),
+                                             " normalizes sets of one value: they become ",
+                                             "x/sqrt(x^2 + ", smallest.sets.epsilon, ")"));
+    }
+  }
+
   void CheckExamples() {
     const Smallest smallest = FindSmallest(*built_.graph, Scope::kExample);
     if (smallest.node == nullptr) {
       return;
     }
     if (!smallest.sets.standardizes && smallest.sets.values_per_example == 1) {
-      // A function of x all the same, and with a larger epsilon a smooth one.
-      check_.warnings.push_back(absl::StrCat(
-          "layer ", Named(smallest), " normalizes sets of one value: they become x/sqrt(x^2 + ",
-          "epsilon), which for the usual epsilon is the sign of x and passes hardly any gradient; "
-          "use an epsilon of the size of x^2, or normalization_overrides to give this layer "
-          "another normalizer"));
+      CheckRootOfOneValue(smallest);
       return;
     }
     const NormalizerOrigin& origin = OriginOf(smallest);

@@ -2,6 +2,7 @@
 #include <string>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -90,13 +91,19 @@ TEST(NormalizedSetsTest, InstanceNormNeedsImages) {
   EXPECT_THAT(check.violations[0].description, HasSubstr("in2 of conv2 (4x1x1)"));
 }
 
-// x/sqrt(x^2 + epsilon) is a function of x, and with a large epsilon a smooth one.
-TEST(NormalizedSetsTest, RootMeanSquaresOfOneValueAreAllowedWithAWarning) {
-  for (const auto& [kind, width] :
-       {std::pair("filter_response {}", "7"), std::pair("rms {}", "1")}) {
-    const JobCheck check = Check(Mlp(kind, width));
-    EXPECT_THAT(check.violations, IsEmpty()) << kind;
-    EXPECT_THAT(check.warnings, ElementsAre(AllOf(HasSubstr("of fc1"), HasSubstr("epsilon"))));
+// x/sqrt(x^2 + epsilon) is a function of x: its sign, or with a large epsilon a smooth one.
+TEST(NormalizedSetsTest, RootMeanSquaresOfOneValueNeedALargeEpsilon) {
+  for (const auto& [kind, width] : {std::pair("filter_response {", "7"), std::pair("rms {", "1")}) {
+    for (const char* small : {"}", " epsilon: 0.009 }"}) {
+      const JobCheck check = Check(Mlp(absl::StrCat(kind, small), width));
+      ASSERT_THAT(check.violations, SizeIs(1)) << kind;
+      EXPECT_EQ(check.violations[0].field, "normalization");
+      EXPECT_THAT(check.violations[0].description,
+                  AllOf(HasSubstr("of fc1"), HasSubstr("+1 or -1"), HasSubstr("at least 0.01")));
+    }
+    const JobCheck smooth = Check(Mlp(absl::StrCat(kind, " epsilon: 1 }"), width));
+    EXPECT_THAT(smooth.violations, IsEmpty()) << kind;
+    EXPECT_THAT(smooth.warnings, ElementsAre(HasSubstr("x/sqrt(x^2 + 1)")));
   }
 }
 

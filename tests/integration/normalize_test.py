@@ -191,6 +191,19 @@ class NormalizeTest(ServerTest):
                                  central_difference(lambda at, n=name: function(x, {**given, n: at}), given[name], d_y),
                                  GRADIENT_TOLERANCE, f'{kind} {name}')
 
+    def test_digits_of_features_far_from_zero(self):
+        """What docs/numerics.md says of a mean of 1000 and a deviation of 1."""
+        dims = [16, 5, 6, 6]
+        x = [float32(1000 + value) for value in numbers(16 * 5 * 36, 7)]
+        expected = formula('batch', Shape(dims), x, {'weight': [1] * 5, 'bias': [0] * 5})
+        path = os.path.join(self.folder, 'far.npy')
+        write_npy(path, dims, x)
+        for spec, tolerance in (('batch', 1e-3), ({'ghost_batch': {'ghost_size': 16}}, 1e-6)):
+            result = self.server.cli('normalize', '--spec', spec if isinstance(spec, str) else json.dumps(spec), '--input',
+                                     path, check=EXIT_OK).json()
+            for actual, wanted in zip(flat(result['output']), expected):
+                self.assertAlmostEqual(actual, wanted, delta=tolerance, msg=str(spec))
+
     def test_npy_in_and_out(self):
         path = os.path.join(self.folder, 'x.npy')
         x = numbers(3 * 4, 1)

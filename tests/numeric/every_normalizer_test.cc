@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "gmock/gmock.h"
 #include "google/protobuf/descriptor.h"
 #include "gtest/gtest.h"
@@ -100,10 +101,9 @@ std::string Spec(const std::string& kind, const SmallModel& model, const std::st
                       " evaluation { every_epochs: 0 } seed: 1 ", OtherSettings(kind, normalizer));
 }
 
-// Those that normalize each channel of an example by itself and leave nothing of one value, and the
-// layer they are refused by.
+// Those that normalize each channel of an example by itself, and the layer they are refused by.
 std::map<std::string, std::string> DegenerateWhenDense() {
-  return {{"instance", "in1"}};
+  return {{"instance", "in1"}, {"filter_response", "frn1"}};
 }
 
 enum class Expectation { kTrains, kDegenerate, kOnlyResidual };
@@ -170,6 +170,18 @@ INSTANTIATE_TEST_SUITE_P(EveryModel,
                          EveryNormalizerTest,
                          ::testing::ValuesIn(KindsOf(*v1::Model::descriptor())),
                          [](const auto& model) { return model.param; });
+
+// One value per set is no more than its sign by default, but a smooth function with epsilon 1.
+TEST(EveryNormalizerListTest, DenseFilterResponseTrainsWithALargeEpsilon) {
+  const SmallModel model = SmallModels().at("mlp");
+  const std::string spec = Spec("mlp", model, "filter_response");
+  const std::string smooth =
+      absl::StrReplaceAll(spec, {{"filter_response {}", "filter_response { epsilon: 1 }"}});
+  ASSERT_NE(spec, smooth);
+  const auto result = RunTraining(smooth, {"/usr/share/datasets"}, HasLearned);
+  ASSERT_TRUE(result.ok()) << result.status();
+  ExpectTrained("mlp with filter_response of epsilon 1", *result);
+}
 
 TEST(EveryNormalizerListTest, KindsAreThoseOfTheContract) {
   // The lists drive the tests above; an empty one would pass them all.
