@@ -154,6 +154,8 @@ absl::Status Client::ReadMetrics(
         held.push_back(response);
         continue;
       }
+      // An older server gives none; what comes again is then left out here.
+      const std::string position = response.position();
       const auto known = last_steps.find(response.series());
       if (known != last_steps.end()) {
         response = After(response, known->second);
@@ -165,8 +167,7 @@ absl::Status Client::ReadMetrics(
       if (!response.steps().empty()) {
         last_steps[response.series()] = response.steps(response.steps_size() - 1);
       }
-      // An older server gives none; what comes again is then left out here.
-      request.set_position(response.position());
+      request.set_position(position);
     }
     const absl::Status end = stream.Finish();
     if (end.ok()) {

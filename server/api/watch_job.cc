@@ -18,7 +18,7 @@ namespace {
 
 // Large enough to make the cost of a message small; small, because a stalled reader's connection
 // keeps some messages in memory, and there may be hundreds of them.
-constexpr int64_t kMaxBatchBytes = 16 << 10;
+constexpr int64_t kMaxBatchBytes = 8 << 10;
 
 class WatchSource final : public StreamSource<v1::WatchJobResponse> {
  public:

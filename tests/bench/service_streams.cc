@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
+#include <iostream>
 #include <memory>
 #include <string>
 #include <thread>
@@ -85,7 +86,11 @@ int64_t Replay(const BenchServer& server, const std::string& name) {
       points += segment.metrics().values_size();
     }
   }
-  return reader->Finish().ok() ? points : -1;
+  const grpc::Status status = reader->Finish();
+  if (!status.ok()) {
+    std::cerr << "a watcher ended: " << status.error_message() << "\n";
+  }
+  return status.ok() ? points : -1;
 }
 
 std::string Millions(double rate) {
