@@ -542,9 +542,8 @@ TEST_F(CommandLineTest, ServerComesFromTheEnvironment) {
 }
 
 TEST_F(CommandLineTest, EveryCommandHasHelpWithExamples) {
-  for (const char* command :
-       {"submit", "validate", "watch", "logs", "list", "get", "cancel", "pause",
-        "resume", "update", "delete", "metrics", "normalize"}) {
+  for (const char* command : {"submit", "validate", "watch", "logs", "list", "get", "cancel",
+                              "pause", "resume", "update", "delete", "metrics", "normalize"}) {
     const Outcome outcome = RunWith({command, "--help"});
     EXPECT_EQ(outcome.exit_code, 0);
     EXPECT_THAT(outcome.out, AllOf(HasSubstr("Examples:"), HasSubstr("normlab --help"))) << command;
