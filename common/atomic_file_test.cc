@@ -1,7 +1,10 @@
 #include "common/atomic_file.h"
 
+#include <unistd.h>
+
 #include <filesystem>
 
+#include "absl/strings/str_cat.h"
 #include <gtest/gtest.h>
 
 namespace normlab::common {
@@ -9,7 +12,7 @@ namespace {
 
 class AtomicFileTest : public testing::Test {
  protected:
-  AtomicFileTest() : folder_(testing::TempDir() + "/atomic_file_test") {
+  AtomicFileTest() : folder_(absl::StrCat(testing::TempDir(), "/atomic_file_test.", getpid())) {
     std::filesystem::remove_all(folder_);
     std::filesystem::create_directories(folder_);
   }

@@ -1,6 +1,7 @@
 #include "common/read_at.h"
 
 #include <fcntl.h>
+#include <unistd.h>
 
 #include <fstream>
 #include <string>
@@ -14,7 +15,7 @@ namespace normlab::common {
 namespace {
 
 TEST(ReadAtTest, ReadsUpToTheEndAndNoFurther) {
-  const std::string path = absl::StrCat(::testing::TempDir(), "/read_at_test");
+  const std::string path = absl::StrCat(::testing::TempDir(), "/read_at_test.", getpid());
   std::ofstream(path, std::ios::binary) << "0123456789";
   const UniqueFd file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
   std::string text(4, '?');

@@ -1,3 +1,5 @@
+#include <unistd.h>
+
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -114,7 +116,8 @@ TEST_F(CommandLineTest, SubmitWaitWatchesToTheEnd) {
 }
 
 TEST_F(CommandLineTest, InvalidSpecsNameTheirPlace) {
-  const std::string path = absl::StrCat(testing::TempDir(), "/normlab_cli_test_spec.yaml");
+  const std::string path =
+      absl::StrCat(testing::TempDir(), "/normlab_cli_test_spec.", getpid(), ".yaml");
   std::ofstream(path) << "model:\n  mlp: {}\nbatch_size: -3\nsed: 4\n";
   Outcome outcome = Call({"submit", path});
   EXPECT_EQ(outcome.exit_code, 4);

@@ -1,3 +1,5 @@
+#include <unistd.h>
+
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -60,7 +62,7 @@ TEST_F(CommandLineTest, NormalizeReadsAndPrintsArrays) {
 }
 
 TEST_F(CommandLineTest, NormalizeWritesFiles) {
-  const std::string place = absl::StrCat(testing::TempDir(), "/normlab_cli_normalize");
+  const std::string place = absl::StrCat(testing::TempDir(), "/normlab_cli_normalize.", getpid());
   Outcome outcome = Call({"normalize", "--spec", "none", "--input", "[[1, 2]]", "--output-gradient",
                           "[[3, 4]]", "-o", place});
   EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
@@ -85,7 +87,8 @@ TEST_F(CommandLineTest, NormalizeWritesFiles) {
 }
 
 TEST_F(CommandLineTest, NormalizeNamesWhatIsWrong) {
-  const std::string path = absl::StrCat(testing::TempDir(), "/normlab_cli_normalizer.yaml");
+  const std::string path =
+      absl::StrCat(testing::TempDir(), "/normlab_cli_normalizer.", getpid(), ".yaml");
   std::ofstream(path) << "batch:\n  epsilon: -1\n";
   Outcome outcome = Call({"normalize", "--spec", path, "--input", "[[1], [2]]"});
   EXPECT_EQ(outcome.exit_code, 4);
@@ -99,7 +102,8 @@ TEST_F(CommandLineTest, NormalizeNamesWhatIsWrong) {
   EXPECT_EQ(outcome.exit_code, 4);
   EXPECT_THAT(outcome.err,
               HasSubstr("bacth is neither a kind of normalizer nor a file; did you mean batch?"));
-  const std::string archive = absl::StrCat(testing::TempDir(), "/normlab_cli_normalize.npz");
+  const std::string archive =
+      absl::StrCat(testing::TempDir(), "/normlab_cli_normalize.", getpid(), ".npz");
   std::ofstream(archive) << "PK\x03\x04";
   outcome = Call({"normalize", "--spec", "batch", "--input", archive});
   EXPECT_EQ(outcome.exit_code, 4);

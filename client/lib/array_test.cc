@@ -1,3 +1,5 @@
+#include <unistd.h>
+
 #include <cmath>
 #include <cstdio>
 #include <fstream>
@@ -190,7 +192,7 @@ TEST(ArrayInputTest, TakesFilesStandardInputAndWrittenOutLists) {
   std::istringstream in("[[1], [2]]");
   EXPECT_THAT(DimsOf(ReadArray("--input", "-", in)), ElementsAre(2, 1));
   EXPECT_THAT(DimsOf(ReadArray("--input", "  [1, 2, 3]", in)), ElementsAre(3));
-  const std::string path = absl::StrCat(testing::TempDir(), "/array_test.npy");
+  const std::string path = absl::StrCat(testing::TempDir(), "/array_test.", getpid(), ".npy");
   std::ofstream(path, std::ios::binary) << FormatNpy(MakeTensor({1, 2}, {3, 4}));
   EXPECT_THAT(DimsOf(ReadArray("--input", path, in)), ElementsAre(1, 2));
   std::ofstream(path, std::ios::binary) << "[[5]]\n";

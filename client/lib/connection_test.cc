@@ -1,9 +1,12 @@
 #include "client/lib/connection.h"
 
+#include <unistd.h>
+
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
 
+#include "absl/strings/str_cat.h"
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -19,7 +22,7 @@ std::string Message(const absl::Status& status) {
 }
 
 std::string WriteTemporary(const std::string& name, const std::string& text) {
-  const std::string path = ::testing::TempDir() + "/" + name;
+  const std::string path = absl::StrCat(::testing::TempDir(), "/", getpid(), ".", name);
   std::ofstream(path) << text;
   return path;
 }

@@ -1,5 +1,7 @@
 #include "engine/checkpoint/checkpoint.h"
 
+#include <unistd.h>
+
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -7,6 +9,7 @@
 #include <set>
 #include <string>
 
+#include "absl/strings/str_cat.h"
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -27,7 +30,8 @@ class CheckpointTest : public ::testing::Test {
  protected:
   void SetUp() override {
     const auto* info = ::testing::UnitTest::GetInstance()->current_test_info();
-    parent_ = fs::path(::testing::TempDir()) / (std::string("checkpoint_") + info->name());
+    parent_ =
+        fs::path(::testing::TempDir()) / absl::StrCat("checkpoint_", info->name(), ".", getpid());
     fs::remove_all(parent_);
   }
   void TearDown() override { fs::remove_all(parent_); }

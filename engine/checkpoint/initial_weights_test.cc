@@ -1,6 +1,7 @@
 #include "engine/checkpoint/initial_weights.h"
 
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <cstring>
@@ -59,7 +60,8 @@ class InitialWeightsTest : public ::testing::Test {
  protected:
   void SetUp() override {
     const auto* info = ::testing::UnitTest::GetInstance()->current_test_info();
-    base_ = fs::path(::testing::TempDir()) / absl::StrCat("initial_weights_", info->name());
+    base_ = fs::path(::testing::TempDir()) /
+            absl::StrCat("initial_weights_", info->name(), ".", getpid());
     fs::remove_all(base_);
     fs::create_directories(base_ / "empty");
     fs::create_directories(base_ / "root" / "nets");

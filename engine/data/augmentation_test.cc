@@ -1,10 +1,13 @@
 #include "engine/data/augmentation.h"
 
+#include <unistd.h>
+
 #include <cmath>
 #include <filesystem>
 #include <set>
 #include <string>
 
+#include "absl/strings/str_cat.h"
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -62,7 +65,8 @@ float Expected(const DecodedDataset& data,
 }
 
 TEST(AugmentationTest, ChangedImagesEqualTheDefinitionBitForBit) {
-  const std::string path = ::testing::TempDir() + "/augmentation_test.nldata";
+  const std::string path =
+      absl::StrCat(::testing::TempDir(), "/augmentation_test.", getpid(), ".nldata");
   for (const bool floats : {false, true}) {
     DecodedDataset data = testing::MakePatterns(kShape, 2);
     if (floats) {

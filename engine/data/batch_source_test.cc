@@ -1,11 +1,14 @@
 #include "engine/data/batch_source.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <set>
 #include <string>
 
+#include "absl/strings/str_cat.h"
 #include <gmock/gmock.h>
 #include <google/protobuf/text_format.h>
 #include <gtest/gtest.h>
@@ -33,7 +36,8 @@ DecodedDataset Numbered() {
 
 class BatchSourceTest : public ::testing::Test {
  protected:
-  BatchSourceTest() : path_(::testing::TempDir() + "/batch_source_test.nldata") {
+  BatchSourceTest()
+      : path_(absl::StrCat(::testing::TempDir(), "/batch_source_test.", getpid(), ".nldata")) {
     data_ = Numbered();
     EXPECT_TRUE(WriteDataset(data_, path_).ok());
     auto mapped = MappedDataset::Open(path_);
@@ -303,7 +307,8 @@ TEST_F(BatchSourceTest, AugmentedStepsCanBeLoadedAtAnyTimeAndTestExamplesNeverCh
 
 // A batch large enough to be shared out.
 TEST(BatchSourceThreadsTest, TheNumberOfThreadsChangesNothing) {
-  const std::string path = ::testing::TempDir() + "/batch_source_threads_test.nldata";
+  const std::string path =
+      absl::StrCat(::testing::TempDir(), "/batch_source_threads_test.", getpid(), ".nldata");
   const DatasetShape shape = {.channels = 3,
                               .height = 61,
                               .width = 67,

@@ -9,6 +9,7 @@
 #include <fstream>
 #include <string>
 
+#include "absl/strings/str_cat.h"
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -40,7 +41,8 @@ class DataInspectorTest : public ::testing::Test {
  protected:
   void SetUp() override {
     const auto* info = ::testing::UnitTest::GetInstance()->current_test_info();
-    base_ = fs::path(::testing::TempDir()) / (std::string("inspector_") + info->name());
+    base_ =
+        fs::path(::testing::TempDir()) / absl::StrCat("inspector_", info->name(), ".", getpid());
     fs::remove_all(base_);
     fs::create_directories(base_ / "empty-root");
     root_ = base_ / "root";
@@ -277,7 +279,7 @@ TEST(FashionMnistTest, TheDebianPackageIsRead) {
   if (!fs::exists("/usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz")) {
     GTEST_SKIP() << "not run: the package dataset-fashion-mnist is not installed";
   }
-  const fs::path cache = fs::path(::testing::TempDir()) / "fashion_cache";
+  const fs::path cache = fs::path(::testing::TempDir()) / absl::StrCat("fashion_cache.", getpid());
   v1::InspectDataRequest request;
   request.mutable_data()->mutable_fashion_mnist()->set_path("fashion-mnist");
   request.add_data_roots("/usr/share/datasets/");

@@ -1,4 +1,6 @@
 // The inspector on every source but the IDX sets, which have data_inspector_test.
+#include <unistd.h>
+
 #include <cstdlib>
 #include <filesystem>
 #include <string>
@@ -31,7 +33,7 @@ class DataSourcesTest : public ::testing::Test {
  protected:
   void SetUp() override {
     const auto* info = ::testing::UnitTest::GetInstance()->current_test_info();
-    base_ = fs::path(::testing::TempDir()) / (std::string("sources_") + info->name());
+    base_ = fs::path(::testing::TempDir()) / absl::StrCat("sources_", info->name(), ".", getpid());
     fs::remove_all(base_);
     fs::create_directories(base_ / "root/mine");
   }

@@ -1,5 +1,7 @@
 #include "engine/data/mapped_dataset.h"
 
+#include <unistd.h>
+
 #include <cmath>
 #include <filesystem>
 #include <limits>
@@ -22,7 +24,7 @@ using ::testing::IsEmpty;
 class MappedDatasetTest : public ::testing::Test {
  protected:
   MappedDatasetTest()
-      : path_(::testing::TempDir() + "/mapped_dataset_test_" +
+      : path_(::testing::TempDir() + "/mapped_dataset_test." + std::to_string(getpid()) + "." +
               ::testing::UnitTest::GetInstance()->current_test_info()->name() + ".nldata") {}
   ~MappedDatasetTest() override { std::filesystem::remove(path_); }
 

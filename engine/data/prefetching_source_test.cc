@@ -1,5 +1,7 @@
 #include "engine/data/prefetching_source.h"
 
+#include <unistd.h>
+
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -27,7 +29,7 @@ struct Batch {
 class PrefetchingSourceTest : public ::testing::TestWithParam<bool> {
  protected:
   PrefetchingSourceTest()
-      : path_(::testing::TempDir() + "/prefetching_source_test" +
+      : path_(::testing::TempDir() + "/prefetching_source_test." + std::to_string(getpid()) + "." +
               std::to_string(static_cast<int>(GetParam())) + ".nldata") {
     DecodedDataset data = testing::MakePatterns(kShape, 6);
     if (GetParam()) {  // real-valued targets

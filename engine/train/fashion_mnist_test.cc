@@ -1,5 +1,7 @@
 // Training on the real data set: what the literature and other frameworks get, this engine must get
 // too.
+#include <unistd.h>
+
 #include <chrono>
 #include <cmath>
 #include <filesystem>
@@ -7,6 +9,7 @@
 #include <memory>
 #include <string>
 
+#include "absl/strings/str_cat.h"
 #include <gmock/gmock.h>
 #include <google/protobuf/text_format.h>
 #include <gtest/gtest.h>
@@ -44,7 +47,7 @@ class FashionMnistTest : public ::testing::Test {
     if (!fs::exists(kFolder)) {
       GTEST_SKIP() << "not run: install the package dataset-fashion-mnist to run it";
     }
-    folder_ = fs::path(::testing::TempDir()) / "fashion_mnist_training";
+    folder_ = fs::path(::testing::TempDir()) / absl::StrCat("fashion_mnist_training.", getpid());
     fs::create_directories(folder_);
     v1::InspectDataRequest request;
     request.mutable_data()->mutable_fashion_mnist()->set_path("fashion-mnist");

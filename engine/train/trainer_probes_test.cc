@@ -1,8 +1,12 @@
 // Probes in a real training run: what they measure against closed forms, and that they change nothing.
+#include <unistd.h>
+
 #include <cmath>
 #include <map>
 #include <string>
 #include <vector>
+
+#include "absl/strings/str_cat.h"
 
 #include "engine/models/build_graph.h"
 #include "engine/train/trainer_test_support.h"
@@ -180,7 +184,7 @@ class QuadraticTest : public ::testing::Test {
   static constexpr int kOutputs = 4;
 
   void SetUp() override {
-    base_ = std::filesystem::path(::testing::TempDir()) / "quadratic_test";
+    base_ = std::filesystem::path(::testing::TempDir()) / absl::StrCat("quadratic_test.", getpid());
     std::filesystem::remove_all(base_);
     std::filesystem::create_directories(base_);
     v1::InspectDataRequest request;

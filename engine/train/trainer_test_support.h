@@ -1,5 +1,7 @@
 #pragma once
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -8,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include <gmock/gmock.h>
 #include <google/protobuf/text_format.h>
 #include <gtest/gtest.h>
@@ -102,7 +105,8 @@ class RecordingSink : public MetricSink {
 class TrainerTest : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
-    base_ = new std::filesystem::path(std::filesystem::path(::testing::TempDir()) / "trainer_test");
+    base_ =
+        new std::filesystem::path(absl::StrCat(::testing::TempDir(), "/trainer_test.", getpid()));
     std::filesystem::remove_all(*base_);
     testing::WriteIdxFolder(testing::MakePatterns(kShape, 4), *base_ / "root/mnist", /*gzip=*/true);
     v1::InspectDataRequest request;
