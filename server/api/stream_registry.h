@@ -12,6 +12,8 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 
+#include "common/steady_wait.h"
+
 namespace normlab::server {
 
 // What the registry can ask of a stream to a client. Thread-safe; calls do not block.
@@ -36,7 +38,7 @@ StreamPosition AfterSequence(int64_t sequence);
 
 // UNAVAILABLE (SHUTTING_DOWN), with the position in message and metadata, and RetryInfo.
 absl::Status StreamDrained(const StreamPosition& position);
-// UNAVAILABLE (READER_TOO_SLOW), likewise: nothing was taken for `timeout`.
+// UNAVAILABLE (READER_TOO_SLOW), likewise: nothing was taken for `timeout`. Both have RetryInfo.
 absl::Status StreamReaderTooSlow(const StreamPosition& position, absl::Duration timeout);
 
 // Knows every open stream, ticks them, and ends them all when the server drains. Thread-safe. Must
@@ -74,6 +76,7 @@ class StreamRegistry {
 
   const Options options_;
   mutable absl::Mutex mu_;
+  common::SteadyWait changed_;
   absl::flat_hash_map<const StreamControl*, std::shared_ptr<StreamControl>> streams_
       ABSL_GUARDED_BY(mu_);
   bool draining_ ABSL_GUARDED_BY(mu_) = false;

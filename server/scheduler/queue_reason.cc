@@ -1,7 +1,6 @@
 // Why a job waits, in words.
 #include <algorithm>
 #include <map>
-#include <optional>
 #include <string>
 
 #include "absl/container/flat_hash_set.h"
@@ -44,6 +43,11 @@ std::string QuotaText(const QueuedJob& job,
                         sharing.owner_max_cores,
                         " at most; cancel it, or have the quota (--owner_max_cores) raised");
   }
+  if (!owners.Exceeds(owner, job)) {
+    return absl::StrCat("waits behind ", JobName(owners.kept(owner)->id),
+                        ", for which the quota of ", name,
+                        " is kept because it has waited so long");
+  }
   if (sharing.owner_max_running > 0 && owners.running(owner) >= sharing.owner_max_running) {
     return absl::StrCat("waits for the quota of ", name, ": ", owners.running(owner), " of ",
                         sharing.owner_max_running, " jobs run");
@@ -56,7 +60,7 @@ std::string ResourceText(const QueuedJob& job,
                          const FreeResources& free,
                          const Capacity& capacity,
                          int before,
-                         const std::optional<std::string>& reserved_for) {
+                         const QueuedJob* reserved_for) {
   const std::string ahead =
       absl::StrCat(before, before == 1 ? " job before it" : " jobs before it");
   if (job.cores > free.cores()) {
@@ -68,8 +72,11 @@ std::string ResourceText(const QueuedJob& job,
                         " of memory: ", Bytes(std::max<int64_t>(free.memory_bytes(), 0)), " of ",
                         Bytes(capacity.memory_bytes), " free, ", ahead);
   }
-  if (reserved_for.has_value()) {
-    return absl::StrCat("waits behind ", JobName(*reserved_for),
+  if (reserved_for != nullptr) {
+    // Another owner's job does not exist for whoever may see this one.
+    return absl::StrCat("waits behind ",
+                        reserved_for->owner == job.owner ? JobName(reserved_for->id)
+                                                         : std::string("another owner's job"),
                         ", which has waited so long that cores are kept for it; ", ahead);
   }
   return before == 0 ? std::string("is about to start")
@@ -90,32 +97,31 @@ std::map<std::string, std::string> ExplainQueue(const QueueState& state,
   const FreeResources free(state.capacity, state.running);
   // As if every job started in its turn: so the owners' jobs alternate as they will.
   Owners owners(state.sharing, state.running);
-  Turns turns(state, owners);
   Owners known(state.sharing, state.running);
+  KeepRoomInQuotas(state, known);
   int before = 0;
-  bool has_head = false;
-  std::optional<std::string> reserved_for;
-  for (Turns::Turn turn = turns.Next(); turn.job != nullptr; turn = turns.Next()) {
+  const QueuedJob* reserved_for = nullptr;
+  VisitInOrder(state, owners, [&](const Turns::Turn& turn) {
     const QueuedJob& job = *turn.job;
     const int owner = known.IndexOf(job.owner);
-    const bool held_back = known.HeldBack(owner, job.cores);
+    const bool held_back = known.HeldBack(owner, job);
     if (asked.contains(job.id)) {
       reasons[job.id] = held_back ? QuotaText(job, state.sharing, known, owner)
                                   : ResourceText(job, free, state.capacity, before, reserved_for);
     }
     if (held_back) {
-      continue;
+      return true;
     }
-    if (!has_head && !free.Fits(job)) {
-      has_head = true;
+    if (reserved_for == nullptr && !free.Fits(job)) {
       const auto head = state.history.entries.find(job.id);
       if (head != state.history.entries.end() && IsImpatient(head->second, state.now)) {
-        reserved_for = job.id;
+        reserved_for = &job;
       }
     }
-    owners.Start(turn.owner, job.cores);
+    owners.Start(turn.owner, job);
     ++before;
-  }
+    return true;
+  });
   return reasons;
 }
 
