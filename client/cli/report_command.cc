@@ -119,7 +119,10 @@ absl::StatusOr<report::RunSet> CollectJobs(const ReportOptions& options, Client&
   return set;
 }
 
-absl::StatusOr<report::Report> MakeReport(const ReportOptions& options, Client& client) {
+// `usage`: set to what is wrong with the command line, if that is it.
+absl::StatusOr<report::Report> MakeReport(const ReportOptions& options,
+                                          Client& client,
+                                          std::string& usage) {
   NORMLAB_ASSIGN_OR_RETURN(report::RunSet set, CollectJobs(options, client));
   NORMLAB_ASSIGN_OR_RETURN(set.server, report::DescribeServer(client));
   report::RunReportOptions how;
@@ -127,7 +130,12 @@ absl::StatusOr<report::Report> MakeReport(const ReportOptions& options, Client& 
   how.command = CommandText(options);
   how.time = absl::Now();
   if (!options.baseline.empty()) {
-    NORMLAB_ASSIGN_OR_RETURN(how.baseline, FindBaseline(set.groups, options.baseline));
+    const absl::StatusOr<size_t> baseline = FindBaseline(set.groups, options.baseline);
+    if (!baseline.ok()) {
+      usage = std::string(baseline.status().message());
+      return baseline.status();
+    }
+    how.baseline = *baseline;
   }
   return report::MakeRunReport(set, how);
 }
@@ -173,12 +181,13 @@ int MakeAndWrite(const ReportOptions& options, CommandContext& context) {
   }
   const InterruptScope interrupt;
   Client client(context.MakeClientOptions(interrupt.token()));
-  absl::StatusOr<report::Report> made = MakeReport(options, client);
+  std::string usage;
+  absl::StatusOr<report::Report> made = MakeReport(options, client, usage);
   if (interrupt.signal() != 0) {
     return ReportInterruption(context, interrupt.signal(), "Stopped; nothing was written.");
   }
-  if (absl::IsInvalidArgument(made.status())) {
-    return context.FailUsage(std::string(made.status().message()));
+  if (!usage.empty()) {
+    return context.FailUsage(usage);
   }
   if (!made.ok()) {
     return context.Fail(made.status());

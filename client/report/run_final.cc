@@ -238,7 +238,7 @@ Section FinalSection(const RunSet& set, const RunReportOptions& options) {
 }
 
 Table JobTable(const RunSet& set) {
-  Table table{.id = "jobs", .title = "Jobs"};
+  Table table{.id = "jobs"};
   table.columns = {"run", "seed", "job", "state", "updates", "seconds"};
   for (const RunGroup& group : set.groups) {
     for (const RunData& run : group.runs) {

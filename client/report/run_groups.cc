@@ -8,6 +8,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
 
 #include "client/report/runs.h"
 #include "client/report/spec_difference.h"
@@ -140,7 +141,8 @@ std::vector<RunGroup> GroupCells(const normlab::v1::Experiment& experiment,
                             : value);
       }
     }
-    group.name = parts.empty() ? "base" : absl::StrJoin(parts, ", ");
+    group.name =
+        parts.empty() ? "base" : absl::StrReplaceAll(absl::StrJoin(parts, ", "), {{"_", " "}});
     groups.push_back(std::move(group));
   }
   return groups;

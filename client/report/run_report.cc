@@ -42,8 +42,12 @@ std::string Describe(const RunGroup& group, const RunData& run) {
   std::string text = absl::StrCat(run.job.name(), " (", group.name, ", seed ",
                                   run.job.spec().seed(), ") ", StateText(run.job));
   if (run.job.state() == Job::FAILED) {
+    // The rest, with the end of the worker's log, is in the job itself.
+    constexpr size_t kLongest = 160;
+    const std::string& message = run.job.failure().message();
     absl::StrAppend(&text, ": ", FailureReason::Kind_Name(run.job.failure().reason()), ", ",
-                    run.job.failure().message());
+                    message.substr(0, kLongest),
+                    message.size() > kLongest ? "\u2026 (normlab get has all of it)" : "");
   } else if (!run.job.queue_reason().empty()) {
     absl::StrAppend(&text, ": ", run.job.queue_reason());
   }
@@ -175,7 +179,7 @@ Report MakeRunReport(const RunSet& set, const RunReportOptions& options) {
   report.subtitle = Subtitle(set);
   report.warnings = RunWarnings(set);
   Section final_values = FinalSection(set, options);
-  final_values.tables.push_back(JobTable(set));
+  Section jobs{.title = "Jobs", .tables = {JobTable(set)}};
   Section curves = CurveSection(set, options);
   Section layers = LayerSection(set, options);
   if (curves.charts.empty() && layers.charts.empty()) {
@@ -184,8 +188,8 @@ Report MakeRunReport(const RunSet& set, const RunReportOptions& options) {
             ? "No job has written a metric so far: there is nothing to draw."
             : "No job has a series that --series names: there is nothing to draw.");
   }
-  for (Section* section : {&curves, &layers, &final_values}) {
-    if (!section->charts.empty() || !section->tables.empty()) {
+  for (Section* section : {&final_values, &curves, &layers, &jobs}) {
+    if (!section->charts.empty() || !section->tables.empty() || !section->text.empty()) {
       report.sections.push_back(std::move(*section));
     }
   }

@@ -51,7 +51,7 @@ struct RunSet {
 // that all its jobs and no others have, else by what its spec differs in, else by its first job. Thread-safe.
 std::vector<RunGroup> GroupJobs(std::vector<RunData> runs);
 
-// Groups of the cells of an experiment, without runs, named by what its cells differ in: "batch, learning_rate 0.1". `axes`
+// Groups of the cells of an experiment, without runs, named by what its cells differ in: "batch, learning rate 0.1". `axes`
 // becomes the fields, in the order of the design. Thread-safe.
 std::vector<RunGroup> GroupCells(const normlab::v1::Experiment& experiment,
                                  std::vector<std::string>* axes);

@@ -83,9 +83,9 @@ const Line* FindLine(const std::vector<Line>& lines, const std::string& name) {
 TEST(GroupJobsTest, JobsThatDifferOnlyInTheSeedAreOneRun) {
   const RunSet set = SampleSet();
   ASSERT_EQ(set.groups.size(), 5U);
-  EXPECT_EQ(set.groups[0].name, "batch, learning_rate 0.1");
+  EXPECT_EQ(set.groups[0].name, "batch, learning rate 0.1");
   EXPECT_EQ(set.groups[0].runs.size(), 3U);
-  EXPECT_EQ(set.groups[1].name, "none, learning_rate 0.1");
+  EXPECT_EQ(set.groups[1].name, "none, learning rate 0.1");
 }
 
 TEST(GroupJobsTest, DisplayNamesWinWhenTheyTellRunsApart) {
@@ -138,7 +138,7 @@ TEST(CurvesTest, TheMeanIsOfWhatSucceededAndTheRestIsShownBesides) {
   EXPECT_NEAR(lines[0].y[0], 2.198, 1e-12);
   EXPECT_NEAR(lines[0].low[0], 2.098, 1e-12);
   EXPECT_NEAR(lines[0].high[0], 2.298, 1e-12);
-  EXPECT_EQ(lines[1].name, "none, learning_rate 0.1, seed 2 (diverged)");
+  EXPECT_EQ(lines[1].name, "none, learning rate 0.1, seed 2 (diverged)");
   EXPECT_EQ(lines[1].x.size(), 4U);
   EXPECT_NE(
       FindLine(CurvesOf(set.groups[3], "train/loss", window), set.groups[3].name + " (not over)"),
@@ -154,23 +154,24 @@ TEST(RunReportTest, EveryStateIsInItAndNoneIsDropped) {
     absl::StrAppend(&warnings, warning, "\n");
   }
   EXPECT_TRUE(
-      absl::StrContains(warnings, "jobs/n2 (none, learning_rate 0.1, seed 2) diverged at step 19"))
+      absl::StrContains(warnings, "jobs/n2 (none, learning rate 0.1, seed 2) diverged at step 19"))
       << warnings;
   EXPECT_TRUE(absl::StrContains(warnings, "failed at step 40: OUT_OF_MEMORY, needed <more>"))
       << warnings;
   EXPECT_TRUE(absl::StrContains(warnings, "still runs, at step 120 of 600")) << warnings;
   EXPECT_TRUE(absl::StrContains(warnings, "jobs/q")) << warnings;
-  const Section& last = report.sections.back();
   const Table* jobs = nullptr;
   const Table* differences = nullptr;
   const Table* final_values = nullptr;
-  for (const Table& table : last.tables) {
-    if (table.id == "jobs") {
-      jobs = &table;
-    } else if (table.id == "differences") {
-      differences = &table;
-    } else if (table.id == "final") {
-      final_values = &table;
+  for (const Section& section : report.sections) {
+    for (const Table& table : section.tables) {
+      if (table.id == "jobs") {
+        jobs = &table;
+      } else if (table.id == "differences") {
+        differences = &table;
+      } else if (table.id == "final") {
+        final_values = &table;
+      }
     }
   }
   ASSERT_NE(jobs, nullptr);
@@ -263,13 +264,13 @@ TEST(GroupCellsTest, TwoAxesMakeAMap) {
   set.groups = GroupCells(experiment, &set.axes);
   set.experiment = experiment;
   ASSERT_EQ(set.groups.size(), 6U);
-  EXPECT_EQ(set.groups[4].name, "scale 2, learning_rate 0.1");
+  EXPECT_EQ(set.groups[4].name, "scale 2, learning rate 0.1");
   for (size_t i = 0; i < set.groups.size(); ++i) {
     set.groups[i].runs.push_back(MakeRun(absl::StrCat(i), true, 0.1, static_cast<uint32_t>(i),
                                          i == 5 ? Job::DIVERGED : Job::SUCCEEDED, 4));
   }
   const Report report = MakeRunReport(set, {});
-  const auto* map = std::get_if<HeatMap>(&report.sections.back().charts[0].body);
+  const auto* map = std::get_if<HeatMap>(&report.sections.front().charts[0].body);
   ASSERT_NE(map, nullptr);
   EXPECT_EQ(map->rows, (std::vector<std::string>{"0.5", "2"}));
   EXPECT_EQ(map->columns.size(), 3U);

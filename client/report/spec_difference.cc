@@ -1,12 +1,14 @@
 #include "client/report/spec_difference.h"
 
 #include <algorithm>
+#include <array>
 #include <map>
 #include <set>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
 #include <google/protobuf/descriptor.h>
 #include <google/protobuf/message.h>
 #include <google/protobuf/util/json_util.h>
@@ -108,7 +110,7 @@ void Flatten(const Message& message,
   }
 }
 
-// Who, not what: no part of what an experiment is about.
+// Who, not what, and what only looks on: no part of what an experiment is about.
 bool IsBeside(const std::string& field) {
   return field == "seed" || field == "display_name" || field == "priority" ||
          field == "max_retries" || absl::StartsWith(field, "labels") ||
@@ -119,6 +121,18 @@ bool IsBeside(const std::string& field) {
 std::string LastPart(const std::string& field) {
   const size_t dot = field.rfind('.');
   return dot == std::string::npos ? field : field.substr(dot + 1);
+}
+
+// The order of fields in a name.
+int Rank(const std::string& field) {
+  constexpr std::array<absl::string_view, 7> kOrder = {
+      "normalization", "model", "initializer", "optimizer", "batch_size", "data", "schedule"};
+  for (size_t i = 0; i < kOrder.size(); ++i) {
+    if (absl::StartsWith(field, kOrder[i])) {
+      return static_cast<int>(i);
+    }
+  }
+  return static_cast<int>(kOrder.size());
 }
 
 }  // namespace
@@ -162,24 +176,27 @@ std::vector<SpecDifference> CompareSpecs(const std::vector<const normlab::v1::Jo
 }
 
 std::vector<std::string> NamesByDifference(const std::vector<const normlab::v1::JobSpec*>& specs) {
-  const std::vector<SpecDifference> differences = CompareSpecs(specs);
+  std::vector<SpecDifference> differences = CompareSpecs(specs);
+  // A name says what an experiment is about first, and leaves out what follows from the rest or only says how long.
+  constexpr size_t kParts = 4;
+  std::stable_sort(differences.begin(), differences.end(),
+                   [](const SpecDifference& a, const SpecDifference& b) {
+                     return Rank(a.field) < Rank(b.field);
+                   });
+  if (differences.size() > kParts) {
+    differences.resize(kParts);
+  }
   std::vector<std::string> names;
   for (size_t i = 0; i < specs.size(); ++i) {
     std::vector<std::string> parts;
     for (const SpecDifference& difference : differences) {
-      const std::string& value = difference.values[i];
-      const bool several_kinds =
-          difference.kind &&
-          std::count_if(differences.begin(), differences.end(),
-                        [](const SpecDifference& other) { return other.kind; }) > 1;
-      if (difference.kind && !several_kinds) {
-        parts.push_back(value);
-      } else {
-        parts.push_back(
-            absl::StrCat(LastPart(difference.field), " ", value.empty() ? "unset" : value));
-      }
+      const std::string value = difference.values[i].empty() ? "unset" : difference.values[i];
+      // Names of kinds speak for themselves, but for those of an element of a list.
+      const bool alone = difference.kind && difference.field.find('[') == std::string::npos;
+      parts.push_back(alone ? value : absl::StrCat(LastPart(difference.field), " ", value));
     }
-    names.push_back(absl::StrJoin(parts, ", "));
+    names.push_back(
+        absl::StrReplaceAll(absl::StrJoin(parts, ", "), {{"_", " "}, {"e+0", "e"}, {"e-0", "e-"}}));
   }
   return names;
 }

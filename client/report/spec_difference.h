@@ -16,10 +16,11 @@ struct SpecDifference {
 };
 
 // Fields in which not all of `specs` (resolved ones, best) agree. What lies inside kinds that differ is left out, and so are
-// the seed, names, labels and priorities. Thread-safe.
+// the seed, names, labels, priorities, probes and checkpoints. Thread-safe.
 std::vector<SpecDifference> CompareSpecs(const std::vector<const normlab::v1::JobSpec*>& specs);
 
-// A short name for each spec, from what differs: "batch, learning_rate 0.1". All equal: empty names.
+// A short name for each spec, from what differs most: "batch, learning rate 0.1". Equal ones get equal names; all equal: empty
+// ones.
 std::vector<std::string> NamesByDifference(const std::vector<const normlab::v1::JobSpec*>& specs);
 
 }  // namespace normlab::client::report

@@ -148,16 +148,21 @@ Domain ChooseDomain(std::vector<double> values, Scale scale, bool may_cut) {
   std::sort(values.begin(), values.end());
   double low = values.front();
   double high = values.back();
-  if (logarithmic) {
-    constexpr double kMargin = 1.15;
-    return {low / kMargin, high * kMargin};
-  }
-  bool cut = false;
   // A few values of a run that explodes would press all others onto one line.
   constexpr double kUsual = 0.97;
+  const double usual = values[static_cast<size_t>(kUsual * static_cast<double>(values.size() - 1))];
+  if (logarithmic) {
+    constexpr double kMargin = 1.15;
+    constexpr double kFarAbove = 3;
+    constexpr double kRoom = 1.3;
+    const double decades = std::log10(usual / low);
+    const bool explodes = may_cut && decades > 0 && std::log10(high / low) > kFarAbove * decades;
+    return {low / kMargin, explodes ? low * std::pow(10, kRoom * decades) : high * kMargin,
+            explodes};
+  }
+  bool cut = false;
   constexpr double kFarAbove = 8;
   constexpr double kRoom = 1.6;
-  const double usual = values[static_cast<size_t>(kUsual * static_cast<double>(values.size() - 1))];
   if (may_cut && usual > low && high - low > kFarAbove * (usual - low)) {
     high = low + kRoom * (usual - low);
     cut = true;
@@ -183,7 +188,7 @@ std::vector<double> LogarithmicTicks(const Domain& domain) {
   const int first = static_cast<int>(std::floor(std::log10(domain.low)));
   const int last = static_cast<int>(std::ceil(std::log10(domain.high)));
   constexpr int kMostDecades = 6;
-  const bool fine = std::log10(domain.high / domain.low) < 1.7;
+  const bool fine = std::log10(domain.high / domain.low) < 2;
   const int stride = std::max(1, (last - first + kMostDecades - 1) / kMostDecades);
   std::vector<double> ticks;
   for (int exponent = first; exponent <= last; ++exponent) {
@@ -274,7 +279,7 @@ Json NumberAxis(const std::string& name,
        {{"labels", {{"update", {{"text", {{"signal", NumberExpression("datum.value")}}}}}}}}}};
   if (!vertical) {
     axis["title"] = style.title;
-    axis["titleLimit"] = {{"signal", "panel + left"}};
+    axis["titleLimit"] = {{"signal", "panel + 20"}};
   }
   if (!ticks.empty()) {
     axis["values"] = ticks;

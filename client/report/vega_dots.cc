@@ -12,7 +12,7 @@ namespace normlab::client::report {
 namespace {
 
 constexpr double kCharacter = 6.4;    // pixels of one at 11 px, on the generous side
-constexpr size_t kLongestLabel = 34;  // of a category beside its row; longer ones are cut
+constexpr size_t kLongestLabel = 46;  // of a category beside its row; longer ones are cut
 constexpr size_t kShortLabel = 7;     // such names stand below columns
 constexpr size_t kMostColumns = 10;   // more categories lie in rows
 
@@ -156,7 +156,7 @@ Json CategoryAxis(const Direction& direction, const AxisStyle& style) {
     axis["labelLimit"] = Signal("left - 14");
   } else {
     axis["title"] = style.title;
-    axis["titleLimit"] = Signal("panel + left");
+    axis["titleLimit"] = Signal("panel + 20");
   }
   return axis;
 }

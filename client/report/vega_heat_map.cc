@@ -86,12 +86,15 @@ Json BandAxis(const char* name,
   Json axis = {{"orient", where},   {"scale", name},
                {"ticks", false},    {"domain", false},
                {"grid", false},     {"labelOverlap", labels.size() > 24},
-               {"labelPadding", 6}, {"titleLimit", Signal("panel + left")}};
+               {"labelPadding", 6}, {"titleLimit", Signal("panel + 20")}};
   if (vertical) {
     axis["labelLimit"] = Signal("left - 12");
   } else {
     axis["title"] = title;
-    axis["labelLimit"] = static_cast<double>(kLongestLabel) * kCharacter;
+    // Slanted, the first one reaches to the left as far as there is room: its cosine is 0.79.
+    axis["labelLimit"] = Signal(
+        absl::StrCat("min(", static_cast<double>(kLongestLabel) * kCharacter,
+                     ", slant ? (left + panel / ", labels.size(), " / 2 - 12) / 0.79 : 1000)"));
     text["angle"] = Signal("slant ? -38 : 0");
     text["align"] = Signal("slant ? 'right' : 'center'");
     text["baseline"] = {{"value", "top"}};

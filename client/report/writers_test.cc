@@ -204,6 +204,9 @@ TEST(VegaChartTest, AxesOfHardValuesAreFinite) {
   EXPECT_TRUE(domain.cut);
   EXPECT_LT(domain.high, 10);
   EXPECT_FALSE(ChooseDomain(exploding, Scale::kLinear, false).cut);
+  const Domain decades = ChooseDomain(exploding, Scale::kLogarithmic, true);
+  EXPECT_TRUE(decades.cut);
+  EXPECT_LT(decades.high, 10);
   const std::vector<double> ticks = LogarithmicTicks({0.9, 3e8});
   EXPECT_GE(ticks.size(), 4U);
   EXPECT_LE(ticks.size(), 7U);
