@@ -201,4 +201,46 @@ report::Report MakeReport(const Run& run) {
   return report;
 }
 
+report::Report MakeOverview(const std::vector<Run>& runs) {
+  report::Report overview;
+  overview.title = "Normalization: what holds here";
+  std::vector<std::string> names;
+  overview.time = absl::InfinitePast();
+  for (const Run& run : runs) {
+    const std::string& study = run.plan.study;
+    names.push_back(study);
+    report::Report one = MakeReport(run);
+    for (report::Claim& claim : one.claims) {
+      claim.id = absl::StrCat(study, "-", claim.id);
+      claim.statement = absl::StrCat(study, ": ", claim.statement);
+      overview.claims.push_back(std::move(claim));
+    }
+    for (std::string& warning : one.warnings) {
+      overview.warnings.push_back(absl::StrCat(study, ": ", warning));
+    }
+    for (report::Section& section : one.sections) {
+      section.title = absl::StrCat(one.title, ": ", section.title);
+      for (report::Chart& chart : section.charts) {
+        chart.id = absl::StrCat(study, "-", chart.id);
+      }
+      for (report::Table& table : section.tables) {
+        table.id = absl::StrCat(study, "-", table.id);
+      }
+      overview.sections.push_back(std::move(section));
+    }
+    for (report::Report::Spec& spec : one.specs) {
+      spec.title = absl::StrCat(study, ", ", spec.title);
+      overview.specs.push_back(std::move(spec));
+    }
+    overview.repeat.push_back(one.repeat.front());
+    overview.provenance = one.provenance;
+    overview.time = std::max(overview.time, one.time);
+  }
+  overview.subtitle = absl::StrCat("studies ", absl::StrJoin(names, ", "));
+  overview.question =
+      "Which claims of the literature on batch norm and its relatives hold on this machine, with "
+      "these nets and data?";
+  return overview;
+}
+
 }  // namespace normlab::client::studies

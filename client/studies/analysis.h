@@ -2,6 +2,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/strings/string_view.h"
 
@@ -15,6 +16,9 @@ namespace normlab::client::studies {
 // still run are named in the warnings, and what rests on them is inconclusive. `run` fits its plan, which is of a study there
 // is. Thread-safe.
 report::Report MakeReport(const Run& run);
+
+// One report of several studies: all claims first, then the sections of each. Thread-safe.
+report::Report MakeOverview(const std::vector<Run>& runs);
 
 // The analyses, one a study: each adds its claims and sections.
 void AnalyzeAffine(const Run& run, report::Report& report);

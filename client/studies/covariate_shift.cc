@@ -1,4 +1,5 @@
 // The analysis of study `covariate-shift`.
+#include <array>
 #include <cmath>
 #include <string>
 #include <vector>
@@ -14,41 +15,86 @@ namespace {
 constexpr char kShift[] = "covariate_shift";
 constexpr char kCosine[] = "covariate_shift_cosine";
 constexpr char kRelative[] = "covariate_shift_relative";
+constexpr std::array<const char*, 3> kThirds = {"first third of the layers", "middle third",
+                                                "last third"};
 constexpr char kSource[] = "Santurkar et al. 2018, section 2.2, figure 2";
 
-// Batch norm's shift over the standard net's, of every layer but the first, whose shift is 0 always.
-std::vector<Sample> LayerRatios(const PartRun& part, const char* quantity) {
+// The layers but the first, whose shift is 0 always. Nets with and without normalizers may name them differently: layers
+// are compared by their place.
+std::vector<std::string> LaterLayers(const CellRun& cell, const char* quantity) {
+  std::vector<std::string> layers = LayersWith(cell, quantity);
+  if (!layers.empty()) {
+    layers.erase(layers.begin());
+  }
+  return layers;
+}
+
+// "layer 2": the first of LaterLayers.
+std::string Place(size_t i) {
+  return absl::StrCat("layer ", i + 2);
+}
+
+// The mean over a third of the later layers of the mean logarithm.
+double MeanLogOfThird(const SeedRun& seed,
+                      const std::vector<std::string>& layers,
+                      const char* quantity,
+                      size_t third) {
+  const size_t begin = third * layers.size() / kThirds.size();
+  const size_t end = (third + 1) * layers.size() / kThirds.size();
+  double sum = 0;
+  for (size_t i = begin; i < end; ++i) {
+    sum += MeanLog10(seed, LayerSeries(layers[i], quantity));
+  }
+  return end > begin ? sum / static_cast<double>(end - begin) : std::nan("");
+}
+
+// Batch norm's shift over the standard net's in each third of the depth.
+std::vector<Sample> RatiosOfThirds(const PartRun& part, const char* quantity) {
   const CellRun& standard = part.Cell({kStandard});
   const CellRun& batch = part.Cell({kBatchNorm});
-  std::vector<std::string> layers = LayersWith(standard, quantity);
+  const std::vector<std::string> standard_layers = LaterLayers(standard, quantity);
+  const std::vector<std::string> batch_layers = LaterLayers(batch, quantity);
   std::vector<Sample> samples;
-  for (size_t i = 1; i < layers.size(); ++i) {
-    const std::string series = LayerSeries(layers[i], quantity);
-    Sample batch_values = Over(
-        batch, [&](const SeedRun& seed) { return MeanLog10(seed, series); }, layers[i]);
-    const Sample standard_values =
-        Over(standard, [&](const SeedRun& seed) { return MeanLog10(seed, series); });
-    for (size_t s = 0; s < batch_values.values.size(); ++s) {
-      batch_values.values[s] -= standard_values.values[s];
+  for (size_t third = 0; third < kThirds.size(); ++third) {
+    Sample ratio = Over(
+        batch,
+        [&](const SeedRun& seed) { return MeanLogOfThird(seed, batch_layers, quantity, third); },
+        kThirds[third]);
+    const Sample below = Over(standard, [&](const SeedRun& seed) {
+      return MeanLogOfThird(seed, standard_layers, quantity, third);
+    });
+    for (size_t s = 0; s < ratio.values.size(); ++s) {
+      ratio.values[s] -= below.values[s];
     }
-    batch_values.diverged += standard_values.diverged;
-    samples.push_back(std::move(batch_values));
+    ratio.diverged += below.diverged;
+    samples.push_back(std::move(ratio));
   }
   return samples;
 }
 
-// The mean over the layers but the first of the mean cosine.
-double MeanCosine(const SeedRun& seed, const std::vector<std::string>& layers) {
-  double sum = 0;
-  int counted = 0;
-  for (size_t i = 1; i < layers.size(); ++i) {
-    const double cosine = Mean(seed, LayerSeries(layers[i], kCosine));
-    if (std::isfinite(cosine)) {
-      sum += cosine;
-      ++counted;
+// The mean over the later layers of the mean cosine.
+Sample MeanCosines(const CellRun& cell) {
+  const std::vector<std::string> layers = LaterLayers(cell, kCosine);
+  return Over(cell, [&layers](const SeedRun& seed) {
+    double sum = 0;
+    int counted = 0;
+    for (const std::string& layer : layers) {
+      const double cosine = Mean(seed, LayerSeries(layer, kCosine));
+      if (std::isfinite(cosine)) {
+        sum += cosine;
+        ++counted;
+      }
     }
+    return counted > 0 ? sum / counted : std::nan("");
+  });
+}
+
+Sample Minus(Sample a, const Sample& b) {
+  for (size_t i = 0; i < a.values.size(); ++i) {
+    a.values[i] -= b.values[i];
   }
-  return counted > 0 ? sum / counted : std::nan("");
+  a.diverged += b.diverged;
+  return a;
 }
 
 report::Chart DepthChart(
@@ -58,12 +104,12 @@ report::Chart DepthChart(
       .y = {.title = y,
             .scale = logarithmic ? report::Scale::kLogarithmic : report::Scale::kLinear}};
   for (const CellRun& cell : part.cells) {
-    const std::vector<std::string> layers = LayersWith(cell, quantity);
-    for (size_t i = 1; i < layers.size(); ++i) {
+    const std::vector<std::string> layers = LaterLayers(cell, quantity);
+    for (size_t i = 0; i < layers.size(); ++i) {
       const std::string series = LayerSeries(layers[i], quantity);
       // On a logarithmic axis intervals of means may reach below 0: there the single seeds say enough.
       report::DotChart::Dot dot =
-          Dot(layers[i], cell.Name(), Over(cell, [&](const SeedRun& seed) {
+          Dot(Place(i), cell.Name(), Over(cell, [&](const SeedRun& seed) {
                 return logarithmic ? std::pow(10, MeanLog10(seed, series)) : Mean(seed, series);
               }));
       if (logarithmic) {
@@ -85,15 +131,15 @@ report::Chart OverTime(const PartRun& part,
                        const char* title,
                        const char* y) {
   report::LineChart chart{.x = {.title = "step"}, .y = {.title = y}};
-  const std::vector<std::string> layers = LayersWith(part.cells.front(), quantity);
+  const size_t count = LaterLayers(part.cells.front(), quantity).size();
   // Three of them, spread over the depth.
-  for (const size_t i : {layers.size() / 4, layers.size() / 2, layers.size() - 1}) {
-    if (i == 0 || i >= layers.size()) {
-      continue;
-    }
+  for (const size_t i : {size_t{0}, count / 2, count - 1}) {
     for (const CellRun& cell : part.cells) {
-      chart.lines.push_back(Curve(cell, LayerSeries(layers[i], quantity), cell.Name()));
-      chart.facets.push_back(layers[i]);
+      const std::vector<std::string> layers = LaterLayers(cell, quantity);
+      if (i < layers.size()) {
+        chart.lines.push_back(Curve(cell, LayerSeries(layers[i], quantity), cell.Name()));
+        chart.facets.push_back(Place(i));
+      }
     }
   }
   return {.id = absl::StrCat("shift-", part.name, "-time-", quantity),
@@ -110,17 +156,19 @@ void JudgePart(const PartRun& part,
                Verdicts& verdicts) {
   const std::vector<ClaimText> texts = {
       {.id = absl::StrCat(part.name, "-length"),
-       .statement = absl::StrCat(
-           net,
-           ": batch norm need not reduce internal covariate shift: some layer has more of it."),
+       .statement = absl::StrCat(net,
+                                 ": batch norm need not reduce internal covariate shift: some part "
+                                 "of the net has more of it."),
        .source = kSource,
-       .quantity = "log10 of ||G - G'||, batch norm over standard, of the layer where it is surest "
-                   "to be larger"},
+       .quantity =
+           "log10 of ||G - G'||, batch norm over standard, of the third of the layers where it "
+           "is surest to be larger"},
       {.id = absl::StrCat(part.name, "-relative"),
        .statement = absl::StrCat(net, ": nor relative to the gradient's length."),
        .source = "this study: ||G - G'|| alone compares gradients of different scale",
-       .quantity = "log10 of ||G - G'||/||G||, batch norm over standard, of the layer where it is "
-                   "surest to be larger"},
+       .quantity =
+           "log10 of ||G - G'||/||G||, batch norm over standard, of the third of the layers "
+           "where it is surest to be larger"},
       {.id = absl::StrCat(part.name, "-cosine"),
        .statement = absl::StrCat(net,
                                  ": the directions of the gradients before and after the layers "
@@ -134,12 +182,10 @@ void JudgePart(const PartRun& part,
     }
     return;
   }
-  verdicts.SomeAbove(texts[0], LayerRatios(part, kShift), 0, 1);
-  verdicts.SomeAbove(texts[1], LayerRatios(part, kRelative), 0, 1);
-  const std::vector<std::string> layers = LayersWith(part.Cell({kStandard}), kCosine);
+  verdicts.SomeAbove(texts[0], RatiosOfThirds(part, kShift), 0, 1);
+  verdicts.SomeAbove(texts[1], RatiosOfThirds(part, kRelative), 0, 1);
   verdicts.Above(texts[2],
-                 Difference(part.Cell({kStandard}), part.Cell({kBatchNorm}),
-                            [&layers](const SeedRun& seed) { return MeanCosine(seed, layers); }),
+                 Minus(MeanCosines(part.Cell({kStandard})), MeanCosines(part.Cell({kBatchNorm}))),
                  0);
 }
 

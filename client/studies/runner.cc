@@ -131,17 +131,19 @@ absl::Status WaitForRun(ExperimentCalls& calls,
                         const std::function<void(const std::vector<v1::Experiment>&)>& on_change) {
   // One after the other: they run in about this order, and what later ones do meanwhile is asked for when it is shown.
   for (v1::Experiment& experiment : experiments) {
-    NORMLAB_RETURN_IF_ERROR(calls.Watch(experiment.name(), [&](const v1::Experiment& changed) {
-      *experiment.mutable_counts() = changed.counts();
+    const auto changed = [&](const v1::Experiment& now) {
+      *experiment.mutable_counts() = now.counts();
       for (v1::Experiment& other : experiments) {
         if (&other > &experiment) {
-          if (const auto now = calls.Get(other.name()); now.ok()) {
-            *other.mutable_counts() = now->counts();
+          if (const auto later = calls.Get(other.name()); later.ok()) {
+            *other.mutable_counts() = later->counts();
           }
         }
       }
       on_change(experiments);
-    }));
+    };
+    NORMLAB_RETURN_IF_ERROR(
+        calls.Watch(experiment.name(), changed, [&] { on_change(experiments); }));
     NORMLAB_ASSIGN_OR_RETURN(experiment, calls.Get(experiment.name()));
   }
   on_change(experiments);

@@ -25,9 +25,11 @@ class ExperimentCalls {
   // Newest first, without cells.
   virtual absl::StatusOr<v1::ListExperimentsResponse> List(
       const v1::ListExperimentsRequest& request) = 0;
-  // Calls `on_change` with the experiment at once and each time that states of its jobs changed, until its last job is over.
+  // Calls `on_change` with the experiment at once and each time that states of its jobs changed, until its last job is over,
+  // and `on_tick` now and then in between.
   virtual absl::Status Watch(const std::string& name,
-                             const std::function<void(const v1::Experiment&)>& on_change) = 0;
+                             const std::function<void(const v1::Experiment&)>& on_change,
+                             const std::function<void()>& on_tick) = 0;
 };
 
 // Jobs of several experiments by what became of them.
@@ -52,7 +54,8 @@ absl::StatusOr<StartedRun> StartRun(ExperimentCalls& calls,
 // Checks every part with the server without storing anything.
 absl::Status CheckRun(ExperimentCalls& calls, const Plan& plan, absl::string_view server_version);
 
-// Waits for the last job of all experiments; `on_change` gets them with fresh counts. They are complete at the end.
+// Waits for the last job of all experiments; `on_change` gets them with fresh counts, also while nothing changes. They are
+// complete at the end.
 absl::Status WaitForRun(ExperimentCalls& calls,
                         std::vector<v1::Experiment>& experiments,
                         const std::function<void(const std::vector<v1::Experiment>&)>& on_change);

@@ -88,7 +88,10 @@ TEST(StudyTest, CellsGoThroughTheLevelsTheLastAxisFirst) {
   ASSERT_EQ(design.axes_size(), 2);
   EXPECT_EQ(design.axes(0).field(), "model.mlp.activation");
   EXPECT_THAT(design.axes(1).values(), ElementsAre("8", "16", "32", "64"));
-  EXPECT_THAT(design.seeds(), ElementsAre(1, 2, 3, 4, 5));
+  ASSERT_EQ(design.seeds_size(), 10);
+  EXPECT_EQ(design.seeds(0), 1U);
+  EXPECT_EQ(design.seeds(9), 10U);
+  EXPECT_THAT(MakeDesign(plan->parts[1]).seeds(), ElementsAre(1, 2, 3, 4, 5));
   // Levels that set several fields become cells.
   const auto normalizers = MakePlan("normalizers", {});
   ASSERT_TRUE(normalizers.ok());
