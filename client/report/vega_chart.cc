@@ -131,8 +131,8 @@ std::string ExpressionString(const std::string& text) {
 
 std::string NumberExpression(const std::string& value) {
   return absl::StrCat("(abs(", value, ") >= 1e9 || (", value, " != 0 && abs(", value,
-                      ") < 1e-3) ? format(", value, ", '.2~e') : abs(", value, ") >= 1e4 ? format(",
-                      value, ", '.3~s') : format(", value, ", '.4~g'))");
+                      ") < 1e-3) ? replace(format(", value, ", '.2~e'), '+', '') : abs(", value,
+                      ") >= 1e4 ? format(", value, ", '.3~s') : format(", value, ", '.4~g'))");
 }
 
 Domain ChooseDomain(std::vector<double> values, Scale scale, bool may_cut) {
@@ -258,6 +258,7 @@ Json NumberScale(const std::string& name,
 
 Json NumberAxis(const std::string& name,
                 const std::string& where,
+                const std::string& other,
                 const AxisStyle& style,
                 const Domain& domain,
                 const std::vector<double>& ticks) {
@@ -266,9 +267,9 @@ Json NumberAxis(const std::string& name,
       {"orient", where},
       {"scale", name},
       {"grid", vertical},
+      {"gridScale", other},
       {"ticks", !vertical},
       {"domain", !vertical},
-      {"tickCount", {{"signal", vertical ? "max(2, tall / 55)" : "max(2, min(10, panel / 75))"}}},
       {"encode",
        {{"labels", {{"update", {{"text", {{"signal", NumberExpression("datum.value")}}}}}}}}}};
   if (!vertical) {
@@ -279,6 +280,9 @@ Json NumberAxis(const std::string& name,
     axis["values"] = ticks;
   } else if (style.scale == Scale::kLogarithmic) {
     axis["values"] = LogarithmicTicks(domain);
+  } else {
+    axis["tickCount"] = {
+        {"signal", vertical ? "max(2, tall / 55)" : "max(2, min(10, panel / 75))"}};
   }
   return axis;
 }
@@ -287,7 +291,7 @@ Json TopTitle(const std::string& title, int above, Medium medium) {
   return {{"type", "text"},
           {"encode",
            {{"update",
-             {{"x", {{"signal", "-left + 8"}}},
+             {{"x", {{"signal", medium == Medium::kPage ? "-left" : "-left + 8"}}},
               {"y", {{"value", -above}}},
               {"text", {{"value", title}}},
               {"font", {{"value", kFont}}},
@@ -302,8 +306,9 @@ std::string CutOffNote(const Chart& chart) {
     return "";
   }
   const Domain domain = LineChartDomain(*lines);
-  return domain.cut ? absl::StrCat("Values above ", FormatMeasure(domain.high), " are cut off.")
-                    : "";
+  return domain.cut
+             ? absl::StrCat("Values above ", absl::StrFormat("%.2g", domain.high), " are cut off.")
+             : "";
 }
 
 Json MakeVegaSpec(const Chart& chart, Medium medium) {
