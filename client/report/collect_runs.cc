@@ -52,11 +52,11 @@ absl::Status Fetch(Client& client,
   return absl::OkStatus();
 }
 
-}  // namespace
-
-absl::StatusOr<std::vector<RunData>> CollectRuns(Client& client,
-                                                 const std::vector<std::string>& names,
-                                                 bool* sampled) {
+// Jobs in the order of `names`; with `allow_missing`, one without a name for each that is gone.
+absl::StatusOr<std::vector<RunData>> Collect(Client& client,
+                                             const std::vector<std::string>& names,
+                                             bool allow_missing,
+                                             bool* sampled) {
   std::vector<RunData> runs(names.size());
   const auto max_points = static_cast<int>(std::clamp(
       kAllPoints / (kUsualSeries * static_cast<int64_t>(std::max<size_t>(1, names.size()))),
@@ -68,7 +68,9 @@ absl::StatusOr<std::vector<RunData>> CollectRuns(Client& client,
   const auto work = [&] {
     for (size_t i = next++; i < names.size(); i = next++) {
       const absl::Status status = Fetch(client, names[i], max_points, runs[i], any_sampled);
-      if (!status.ok()) {
+      if (allow_missing && absl::IsNotFound(status)) {
+        runs[i] = RunData();
+      } else if (!status.ok()) {
         const std::lock_guard<std::mutex> lock(mutex);
         error.Update(status);
         next = names.size();
@@ -86,6 +88,40 @@ absl::StatusOr<std::vector<RunData>> CollectRuns(Client& client,
   NORMLAB_RETURN_IF_ERROR(error);
   *sampled = any_sampled;
   return runs;
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<RunData>> CollectRuns(Client& client,
+                                                 const std::vector<std::string>& names,
+                                                 bool* sampled) {
+  return Collect(client, names, false, sampled);
+}
+
+absl::StatusOr<RunSet> CollectExperiment(Client& client,
+                                         const normlab::v1::Experiment& experiment) {
+  RunSet set;
+  set.groups = GroupCells(experiment, &set.axes);
+  std::vector<std::string> names;
+  for (const normlab::v1::Cell& cell : experiment.cells()) {
+    names.insert(names.end(), cell.jobs().begin(), cell.jobs().end());
+  }
+  NORMLAB_ASSIGN_OR_RETURN(std::vector<RunData> runs, Collect(client, names, true, &set.sampled));
+  size_t next = 0;
+  for (int i = 0; i < experiment.cells_size(); ++i) {
+    for (int j = 0; j < experiment.cells(i).jobs_size(); ++j) {
+      RunData& run = runs[next++];
+      if (!run.job.name().empty()) {
+        set.groups[static_cast<size_t>(i)].runs.push_back(std::move(run));
+      }
+    }
+  }
+  set.groups.erase(std::remove_if(set.groups.begin(), set.groups.end(),
+                                  [](const RunGroup& group) { return group.runs.empty(); }),
+                   set.groups.end());
+  set.experiment = experiment;
+  set.experiment->clear_cells();
+  return set;
 }
 
 absl::StatusOr<std::string> DescribeServer(Client& client) {
