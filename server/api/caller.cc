@@ -7,7 +7,7 @@
 
 #include "common/status_macros.h"
 #include "server/auth/method_rules.h"
-#include "server/domain/errors.h"
+#include "server/domain/experiment_errors.h"
 #include "server/domain/names.h"
 
 namespace normlab::server {
@@ -34,7 +34,13 @@ absl::Status CheckOwner(Backend& backend, const Caller& caller, absl::string_vie
     return absl::OkStatus();
   }
   if (parts[0] == "experiments") {
-    return InternalError("experiments have no rule for owners in CheckOwner");
+    const absl::StatusOr<std::string> id =
+        ParseExperimentName(absl::StrCat(parts[0], "/", parts[1]));
+    if (!id.ok()) {
+      return absl::OkStatus();
+    }
+    NORMLAB_ASSIGN_OR_RETURN(const std::string owner, backend.store.experiments().GetOwner(*id));
+    return caller.sees(owner) ? absl::OkStatus() : ExperimentNotFound(ExperimentName(*id));
   }
   const absl::StatusOr<std::string> id = ParseJobName(absl::StrCat(parts[0], "/", parts[1]));
   if (!id.ok()) {

@@ -19,10 +19,10 @@ absl::StatusOr<Caller> Authorize(const Backend& backend,
                                  const grpc::CallbackServerContext& context,
                                  absl::string_view method);
 
-// Whether the job of `resource` ("jobs/<id>", "jobs/<id>/artifacts/<a>") exists for the caller.
-// OK also for what is no name at all: the handler says what is wrong with it. A collection whose
-// owners this function does not know is refused to everybody but an admin: INTERNAL. NOT_FOUND, with the
-// same words for a job of another owner as for one that never was. Reads the store, so it blocks;
+// Whether the job of `resource` ("jobs/<id>", "jobs/<id>/artifacts/<a>"), or the experiment
+// ("experiments/<id>"), exists for the caller. OK also for what is no name at all: the handler says
+// what is wrong with it. NOT_FOUND, with the
+// same words for one of another owner as for one that never was. Reads the store, so it blocks;
 // not for an admin.
 absl::Status CheckOwner(Backend& backend, const Caller& caller, absl::string_view resource);
 

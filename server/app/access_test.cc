@@ -22,7 +22,7 @@
 #include "server/app/testing/server_test_fixture.h"
 #include "server/auth/method_rules.h"
 
-#include "normlab/v1/experiments.pb.h"
+#include "normlab/v1/experiments.grpc.pb.h"
 #include "normlab/v1/normalization.grpc.pb.h"
 
 namespace normlab::server {
@@ -145,6 +145,17 @@ class AccessTest : public ServerTest {
     return job.name();
   }
 
+  std::string CreateExperimentAs(const std::string& who) {
+    v1::CreateExperimentRequest request;
+    *request.mutable_experiment()->mutable_base() = CreateRequest().job().spec();
+    request.mutable_experiment()->mutable_design()->add_seeds(3);
+    v1::Experiment experiment;
+    const grpc::Status status =
+        v1::Experiments::NewStub(channel_)->CreateExperiment(As(who).get(), request, &experiment);
+    EXPECT_TRUE(status.ok()) << status.error_message();
+    return experiment.name();
+  }
+
   // Calls any method with raw bytes. A stream is left after its first message, with OK.
   grpc::Status Call(const std::string& path, const std::string& who, const std::string& bytes) {
     grpc::GenericStub stub(channel_);
@@ -190,7 +201,7 @@ class AccessTest : public ServerTest {
       EXPECT_EQ(status.error_code(), grpc::StatusCode::PERMISSION_DENIED);
       return "PERMISSION_DENIED";
     }
-    if (reason == "JOB_NOT_FOUND") {
+    if (reason == "JOB_NOT_FOUND" || reason == "EXPERIMENT_NOT_FOUND") {
       return "NOT_FOUND";
     }
     if (status.error_code() == grpc::StatusCode::UNIMPLEMENTED) {
@@ -224,7 +235,10 @@ TEST_F(AccessTest, EveryMethodAnswersEverybodyAsTheTableSays) {
                                                ->New());
     const auto outcome = [&](const std::string& who) {
       const std::string resource =
-          absl::StrCat(CreateAs("sam"), method->name() == "ReadArtifact" ? "/artifacts/1" : "");
+          method->service()->name() == "Experiments"
+              ? CreateExperimentAs("sam")
+              : absl::StrCat(CreateAs("sam"),
+                             method->name() == "ReadArtifact" ? "/artifacts/1" : "");
       const bool about_a_job = NameJob(*request, resource);
       EXPECT_EQ(cells[3] == "NOT_FOUND", about_a_job);
       return Outcome(Call(path, who, request->SerializeAsString()));
@@ -270,6 +284,26 @@ TEST_F(AccessTest, AListShowsTheCallersOwnersJobsOnly) {
   EXPECT_EQ(listed("lea", "owner=vision"), std::set<std::string>());
   EXPECT_EQ(listed("ada").size(), 3u);
   EXPECT_EQ(listed("ada", "owner=vision"), vision);
+}
+
+TEST_F(AccessTest, AListOfExperimentsShowsTheCallersOwners) {
+  StartServer();
+  const std::string vision = CreateExperimentAs("sam");
+  const std::string language = CreateExperimentAs("lea");
+  const auto listed = [this](const std::string& who) {
+    v1::ListExperimentsResponse response;
+    const grpc::Status status =
+        v1::Experiments::NewStub(channel_)->ListExperiments(As(who).get(), {}, &response);
+    EXPECT_TRUE(status.ok()) << status.error_message();
+    std::set<std::string> names;
+    for (const v1::Experiment& experiment : response.experiments()) {
+      names.insert(experiment.name());
+    }
+    return names;
+  };
+  EXPECT_EQ(listed("vera"), std::set<std::string>({vision}));
+  EXPECT_EQ(listed("lea"), std::set<std::string>({language}));
+  EXPECT_EQ(listed("ada"), std::set<std::string>({vision, language}));
 }
 
 TEST_F(AccessTest, AnotherOwnersJobLooksLikeOneThatNeverWas) {
