@@ -170,6 +170,7 @@ int Run(const std::vector<std::string>& arguments,
   AddMetricsCommand(app, selected);
   AddArtifactsCommand(app, selected);
   AddNormalizeCommand(app, selected);
+  AddStudyCommand(app, selected);
   AddTokenCommand(app, selected);
   AddVersionCommand(app, selected);
   try {

@@ -22,6 +22,7 @@ void AddDeleteCommand(CLI::App& app, Command& selected);
 void AddMetricsCommand(CLI::App& app, Command& selected);
 void AddArtifactsCommand(CLI::App& app, Command& selected);
 void AddNormalizeCommand(CLI::App& app, Command& selected);
+void AddStudyCommand(CLI::App& app, Command& selected);
 void AddTokenCommand(CLI::App& app, Command& selected);
 void AddVersionCommand(CLI::App& app, Command& selected);
 
