@@ -99,8 +99,7 @@ void JudgeGrowth(const PartRun& growth, Verdicts& verdicts) {
          .statement = absl::StrCat(
              "Gradients of deep ", activation,
              " batch norm nets grow per layer as the closed form for the batch size says."),
-         .source = activation == "ReLU" ? "Yang et al. 2019, theorem 3.10"
-                                        : "Yang et al. 2019, theorem 3.9",
+         .source = "Yang et al. 2019",
          .quantity = "relative deviation (of logarithms) of the growth rate from the closed form, "
                      "of the batch size where it is largest",
          .paper = activation == "ReLU" ? "1.7882 at B = 8, 1.4931 at B = 64"
@@ -139,13 +138,13 @@ void JudgeTraining(const PartRun& training, double rate, Verdicts& verdicts) {
        .statement = absl::StrFormat(
            "Nets well above the limit depth train: up to half of 16/ln(rate) = %.0f layers.",
            limit),
-       .source = "Yang et al. 2019, section 5",
+       .source = "Yang et al. 2019",
        .quantity = "training accuracy of the last 20 steps, of the depth where it is least certain",
        .paper = "all train"},
       std::move(shallow), kTrains, 0.6);
   const ClaimText untrainable = {.id = "deep",
                                  .statement = "Nets deeper than about 50 layers do not train.",
-                                 .source = "Yang et al. 2019, section 5",
+                                 .source = "Yang et al. 2019",
                                  .quantity =
                                      "minus the training accuracy of the last 20 steps, of the "
                                      "depth where it is least certain",

@@ -19,7 +19,7 @@ constexpr char kLossMax[] = "landscape/loss_max";
 constexpr char kPredictivenessMin[] = "landscape/predictiveness_min";
 constexpr char kPredictivenessMax[] = "landscape/predictiveness_max";
 constexpr char kSmoothness[] = "landscape/smoothness";
-constexpr char kSource[] = "Santurkar et al. 2018, section 3.1, figure ";
+constexpr char kSource[] = "Santurkar et al. 2018, section 3.1, ";
 // Ten times: an effect that 3 seeds may show.
 constexpr double kLarge = 1;
 
@@ -178,8 +178,9 @@ void AnalyzeLandscape(const Run& run, report::Report& report) {
   const PartRun& vgg = run.Get("vgg");
   const PartRun& linear = run.Get("linear");
   Verdicts verdicts;
-  JudgePart(vgg, "VGG", "4", StuckOnPlateau(vgg.Cell({kStandard})), verdicts);
-  JudgePart(linear, "Deep linear network", "9", LossDidNotFall(linear.Cell({kStandard})), verdicts);
+  JudgePart(vgg, "VGG", "figure 4", StuckOnPlateau(vgg.Cell({kStandard})), verdicts);
+  JudgePart(linear, "Deep linear network", "appendix", LossDidNotFall(linear.Cell({kStandard})),
+            verdicts);
   report.claims = verdicts.Judge();
   Describe(vgg, "VGG", true, report);
   Describe(linear, "Deep linear network", false, report);

@@ -13,7 +13,7 @@ namespace {
 
 constexpr char kTest[] = "test/accuracy";
 constexpr char kReestimated[] = "test/accuracy_reestimated";
-constexpr char kSource[] = "Wu & He 2018, table 2";
+constexpr char kSource[] = "Wu & He 2018, section 4.1";
 
 double TestAccuracy(const SeedRun& seed) {
   return FinalAccuracy(seed, kTest);

@@ -130,7 +130,7 @@ void AnalyzeThreeModes(const Run& run, report::Report& report) {
       {.id = "control",
        .statement = "The same noise without batch norm makes the standard net worse: what helps is "
                     "batch norm, not the noise.",
-       .source = "this study: control",
+       .source = "Santurkar et al. 2018, section 2.1",
        .quantity = "test accuracy, standard minus noise alone"}};
   Verdicts verdicts;
   if (const auto stuck = StuckOnPlateau(standard); stuck.has_value()) {
