@@ -3,6 +3,8 @@ find_package(Threads REQUIRED)
 find_package(OpenSSL REQUIRED)
 if(NOT NORMLAB_ENGINE_CORE_ONLY)
   find_package(ZLIB REQUIRED)
+  # Its headers only: distributions of statistics.
+  find_package(Boost 1.74 REQUIRED)
   # gRPC's config looks for an exported protobuf package, which Debian does not ship: the module has to run first.
   find_package(Protobuf REQUIRED)
   find_package(gRPC CONFIG REQUIRED)

@@ -9,6 +9,9 @@ namespace normlab::client {
 // Each adds one subcommand to `app`; when the command line names it, `selected` is set to what runs
 // it. `selected` must outlive the parsing.
 void AddSubmitCommand(CLI::App& app, Command& selected);
+void AddSweepCommand(CLI::App& app, Command& selected);
+void AddExperimentCommand(CLI::App& app, Command& selected);
+void AddCompareCommand(CLI::App& app, Command& selected);
 void AddValidateCommand(CLI::App& app, Command& selected);
 void AddWatchCommand(CLI::App& app, Command& selected);
 void AddLogsCommand(CLI::App& app, Command& selected);
@@ -22,6 +25,8 @@ void AddDeleteCommand(CLI::App& app, Command& selected);
 void AddMetricsCommand(CLI::App& app, Command& selected);
 void AddArtifactsCommand(CLI::App& app, Command& selected);
 void AddNormalizeCommand(CLI::App& app, Command& selected);
+void AddStudyCommand(CLI::App& app, Command& selected);
+void AddReportCommand(CLI::App& app, Command& selected);
 void AddTokenCommand(CLI::App& app, Command& selected);
 void AddVersionCommand(CLI::App& app, Command& selected);
 

@@ -8,6 +8,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "google/rpc/error_details.pb.h"
@@ -22,7 +23,7 @@
 #include "server/app/testing/server_test_fixture.h"
 #include "server/auth/method_rules.h"
 
-#include "normlab/v1/experiments.pb.h"
+#include "normlab/v1/experiments.grpc.pb.h"
 #include "normlab/v1/normalization.grpc.pb.h"
 
 namespace normlab::server {
@@ -145,6 +146,17 @@ class AccessTest : public ServerTest {
     return job.name();
   }
 
+  std::string CreateExperimentAs(const std::string& who) {
+    v1::CreateExperimentRequest request;
+    *request.mutable_experiment()->mutable_base() = CreateRequest().job().spec();
+    request.mutable_experiment()->mutable_design()->add_seeds(3);
+    v1::Experiment experiment;
+    const grpc::Status status =
+        v1::Experiments::NewStub(channel_)->CreateExperiment(As(who).get(), request, &experiment);
+    EXPECT_TRUE(status.ok()) << status.error_message();
+    return experiment.name();
+  }
+
   // Calls any method with raw bytes. A stream is left after its first message, with OK.
   grpc::Status Call(const std::string& path, const std::string& who, const std::string& bytes) {
     grpc::GenericStub stub(channel_);
@@ -190,12 +202,10 @@ class AccessTest : public ServerTest {
       EXPECT_EQ(status.error_code(), grpc::StatusCode::PERMISSION_DENIED);
       return "PERMISSION_DENIED";
     }
-    if (reason == "JOB_NOT_FOUND") {
+    if (reason == "JOB_NOT_FOUND" || reason == "EXPERIMENT_NOT_FOUND") {
       return "NOT_FOUND";
     }
-    if (status.error_code() == grpc::StatusCode::UNIMPLEMENTED) {
-      return "UNIMPLEMENTED";
-    }
+    EXPECT_NE(status.error_code(), grpc::StatusCode::UNIMPLEMENTED);
     // Whatever else a handler says, it was asked.
     EXPECT_NE(status.error_code(), grpc::StatusCode::UNAVAILABLE) << status.error_message();
     EXPECT_NE(status.error_code(), grpc::StatusCode::UNAUTHENTICATED) << status.error_message();
@@ -224,20 +234,15 @@ TEST_F(AccessTest, EveryMethodAnswersEverybodyAsTheTableSays) {
                                                ->New());
     const auto outcome = [&](const std::string& who) {
       const std::string resource =
-          absl::StrCat(CreateAs("sam"), method->name() == "ReadArtifact" ? "/artifacts/1" : "");
+          method->service()->name() == "Experiments"
+              ? CreateExperimentAs("sam")
+              : absl::StrCat(CreateAs("sam"),
+                             method->name() == "ReadArtifact" ? "/artifacts/1" : "");
       const bool about_a_job = NameJob(*request, resource);
       EXPECT_EQ(cells[3] == "NOT_FOUND", about_a_job);
       return Outcome(Call(path, who, request->SerializeAsString()));
     };
-    const std::string nobody = outcome("nobody");
-    if (nobody == "UNIMPLEMENTED") {
-      // What is not there yet is there for nobody.
-      for (const char* who : {"wrong token", "vera", "sam", "lea", "ada"}) {
-        EXPECT_EQ(outcome(who), "UNIMPLEMENTED") << who;
-      }
-      continue;
-    }
-    EXPECT_EQ(nobody, "UNAUTHENTICATED");
+    EXPECT_EQ(outcome("nobody"), "UNAUTHENTICATED");
     EXPECT_EQ(outcome("wrong token"), "UNAUTHENTICATED");
     EXPECT_EQ(outcome("vera"), cells[0]);
     EXPECT_EQ(outcome("sam"), cells[1]);
@@ -270,6 +275,26 @@ TEST_F(AccessTest, AListShowsTheCallersOwnersJobsOnly) {
   EXPECT_EQ(listed("lea", "owner=vision"), std::set<std::string>());
   EXPECT_EQ(listed("ada").size(), 3u);
   EXPECT_EQ(listed("ada", "owner=vision"), vision);
+}
+
+TEST_F(AccessTest, AListOfExperimentsShowsTheCallersOwners) {
+  StartServer();
+  const std::string vision = CreateExperimentAs("sam");
+  const std::string language = CreateExperimentAs("lea");
+  const auto listed = [this](const std::string& who) {
+    v1::ListExperimentsResponse response;
+    const grpc::Status status =
+        v1::Experiments::NewStub(channel_)->ListExperiments(As(who).get(), {}, &response);
+    EXPECT_TRUE(status.ok()) << status.error_message();
+    std::set<std::string> names;
+    for (const v1::Experiment& experiment : response.experiments()) {
+      names.insert(experiment.name());
+    }
+    return names;
+  };
+  EXPECT_EQ(listed("vera"), std::set<std::string>({vision}));
+  EXPECT_EQ(listed("lea"), std::set<std::string>({language}));
+  EXPECT_EQ(listed("ada"), std::set<std::string>({vision, language}));
 }
 
 TEST_F(AccessTest, AnotherOwnersJobLooksLikeOneThatNeverWas) {
@@ -328,6 +353,38 @@ TEST_F(AccessTest, AWithdrawnTokenEndsItsOpenStreams) {
   const grpc::Status status = stream->Finish();
   EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAUTHENTICATED) << status.error_message();
   EXPECT_EQ(ReasonOfCall(status), "TOKEN_UNKNOWN");
+}
+
+TEST_F(AccessTest, ARotatedTokenEndsItsOpenStreamsOfEveryKind) {
+  options_.heartbeat_interval = absl::Milliseconds(20);
+  StartServer();
+  const std::string job = CreateAs("sam");
+  v1::WatchJobRequest watch_request;
+  watch_request.set_name(job);
+  const auto watch_context = As("vera");
+  const auto watch = jobs_->WatchJob(watch_context.get(), watch_request);
+  v1::WatchJobResponse record;
+  ASSERT_TRUE(watch->Read(&record));
+  v1::ReadLogsRequest logs_request;
+  logs_request.set_name(job);
+  logs_request.set_follow(true);
+  const auto logs_context = As("vera");
+  const auto logs = jobs_->ReadLogs(logs_context.get(), logs_request);
+  v1::ReadLogsResponse line;
+  ASSERT_TRUE(logs->Read(&line));  // a heartbeat, as there is no line
+  // Of the same name, role and owner: only the token is another one.
+  const auto text = common::ReadFile(options_.tokens_file);
+  ASSERT_TRUE(text.ok());
+  const std::string rotated = absl::StrReplaceAll(
+      *text, {{common::Sha256Hex(Token("vera")), common::Sha256Hex("nlt_vera_the_second")}});
+  ASSERT_NE(rotated, *text);
+  ASSERT_TRUE(common::WriteFileAtomically(options_.tokens_file, rotated, 0600).ok());
+  while (watch->Read(&record)) {
+  }
+  EXPECT_EQ(ReasonOfCall(watch->Finish()), "TOKEN_UNKNOWN");
+  while (logs->Read(&line)) {
+  }
+  EXPECT_EQ(ReasonOfCall(logs->Finish()), "TOKEN_UNKNOWN");
 }
 
 TEST_F(AccessTest, EvenWhatNoHandlerSeesIsAnsweredWithAReason) {

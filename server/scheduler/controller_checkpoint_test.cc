@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <fstream>
 #include <memory>
+#include <mutex>
 #include <string>
 
 #include "gmock/gmock.h"
@@ -13,11 +14,39 @@
 #include "server/scheduler/controller.h"
 #include "server/scheduler/controller_test_harness.h"
 #include "server/scheduler/retry.h"
+#include "server/store/testing/forwarding_store.h"
 
 namespace normlab::server {
 namespace {
 
 using ::testing::HasSubstr;
+
+// A store of which attempts cannot be read for a while.
+class UnreadableStore final : public testing::ForwardingStore {
+ public:
+  using ForwardingStore::ForwardingStore;
+  absl::StatusOr<AttemptSecrets> GetAttemptSecrets(const AttemptKey& attempt) override {
+    std::lock_guard<std::mutex> lock(mu_);
+    if (!failure_.ok()) {
+      ++failures_;
+      return failure_;
+    }
+    return ForwardingStore::GetAttemptSecrets(attempt);
+  }
+  void Fail(absl::Status failure) {
+    std::lock_guard<std::mutex> lock(mu_);
+    failure_ = std::move(failure);
+  }
+  int failures() const {
+    std::lock_guard<std::mutex> lock(mu_);
+    return failures_;
+  }
+
+ private:
+  mutable std::mutex mu_;
+  absl::Status failure_;
+  int failures_ = 0;
+};
 
 class ControllerCheckpointTest : public ControllerTest {
  protected:
@@ -48,6 +77,14 @@ class ControllerCheckpointTest : public ControllerTest {
     Advance(options_.drain_grace);
     WaitUntilQueuedAgain(attempt.job_id);
     Advance(RetryDelay(Get(attempt.job_id)));
+  }
+  UnreadableStore& UseUnreadableStore() {
+    controller_.reset();
+    auto unreadable = std::make_unique<UnreadableStore>(std::move(store_));
+    UnreadableStore& store = *unreadable;
+    store_ = std::move(unreadable);
+    StartController();
+    return store;
   }
   bool Exists(const std::string& path) const {
     return std::filesystem::exists(options_.work_dir + "/" + path);
@@ -84,6 +121,37 @@ TEST_F(ControllerCheckpointTest, AJobWaitsWhileItsCheckpointCannotBeLookedAt) {
   EXPECT_EQ(WaitForLaunch(id, 2).assignment.resume_from(),
             options_.work_dir + "/" + Folder({id, 1}, 40));
   EXPECT_EQ(Get(id).attempts(1).start_step(), 40);
+}
+
+TEST_F(ControllerCheckpointTest, AJobWaitsWhileTheStoreCannotTellItsCheckpoint) {
+  UnreadableStore& store = UseUnreadableStore();
+  const std::string id = Submit({.max_retries = 3});
+  Run(id, 1);
+  Checkpoint({id, 1}, 1, 40);
+  store.Fail(StorageUnavailable("a test"));
+  CrashAndWait({id, 1});
+  WaitUntil("it is looked for", [&] { return store.failures() > 0; });
+  Sync();
+  Advance(absl::Seconds(1));
+  WaitUntil("it is looked for again", [&] { return store.failures() > 1; });
+  Sync();
+  EXPECT_EQ(Get(id).attempts_size(), 1) << "it must not begin anew";
+  EXPECT_TRUE(Exists(Folder({id, 1}, 40)));
+  store.Fail(absl::OkStatus());
+  Advance(absl::Minutes(1));
+  EXPECT_EQ(WaitForLaunch(id, 2).assignment.resume_from(),
+            options_.work_dir + "/" + Folder({id, 1}, 40));
+}
+
+TEST_F(ControllerCheckpointTest, AJobWhoseAttemptsAreDamagedIsNotBegunAnew) {
+  UnreadableStore& store = UseUnreadableStore();
+  const std::string id = Submit({.max_retries = 3});
+  Run(id, 1);
+  Checkpoint({id, 1}, 1, 40);
+  store.Fail(CorruptDatabase("normlab.db", "an attempt"));
+  CrashAndWait({id, 1});
+  EXPECT_EQ(WaitForState(id, v1::Job::FAILED).failure().reason(), v1::FailureReason::DATA_LOSS);
+  EXPECT_EQ(Get(id).attempts_size(), 1);
 }
 
 TEST_F(ControllerCheckpointTest, OlderCheckpointsGoWhenTheNewAttemptHasOne) {
