@@ -173,6 +173,7 @@ int Run(const std::vector<std::string>& arguments,
   AddExperimentCommand(app, selected);
   AddArtifactsCommand(app, selected);
   AddNormalizeCommand(app, selected);
+  AddReportCommand(app, selected);
   AddTokenCommand(app, selected);
   AddVersionCommand(app, selected);
   try {

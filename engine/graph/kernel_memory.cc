@@ -89,6 +89,12 @@ Saturating KernelScratch(const Node& node, const PlanSize& size, WeightPass pass
   if (MayUseWinograd(node, size, pass)) {
     scratch = Larger(scratch, WinogradScratch(node, size, pass));
   }
+  if (conv->kernel == 3 && node.out[1] == 2 && node.out[2] == 2) {
+    // Of 2x2 images nine products of matrices, with planes of the input, of the output and of both.
+    constexpr int64_t kProducts = 9;
+    const Saturating channels = Saturating(PadChannels(node.in[0])) + PadChannels(node.out[0]);
+    scratch = Larger(scratch, Saturating(size.batch) * channels * kProducts * kFloat);
+  }
   return scratch;
 }
 

@@ -57,6 +57,7 @@ class Walk {
         nodes_(graph.nodes().size()),
         outputs_(nodes_),
         gradients_(nodes_),
+        sums_itself_(nodes_),
         needs_gradient_(nodes_, false),
         uses_(graph.UseCounts()),
         has_parameters_(graph.HaveParameters()) {}
@@ -337,6 +338,13 @@ class Walk {
       sum = d_x;
       return;
     }
+    // The end of a residual block adds two itself.
+    if (to > 0 && std::holds_alternative<AddNode>(At(to - 1).kind) && FusesRelu(to - 1) &&
+        !sums_itself_[to]) {
+      sums_itself_[to] = true;
+      Use(d_x, BackwardTime(to - 1));
+      return;
+    }
     Use(*sum, time);
     Use(d_x, time);
     sum = Reserve(OutputBytes(to), time);
@@ -375,6 +383,7 @@ class Walk {
   const size_t nodes_;
   std::vector<Output> outputs_;
   std::vector<std::optional<int>> gradients_;  // with respect to the outputs
+  std::vector<bool> sums_itself_;              // takes a second gradient as it is
   std::vector<bool> needs_gradient_;           // a parameter lies in it or before it
   const std::vector<int> uses_;
   const std::vector<bool> has_parameters_;

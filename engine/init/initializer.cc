@@ -64,9 +64,11 @@ void Draw(const Distribution& distribution,
 
 void FillWeight(const v1::Initializer& initializer,
                 const ParameterSpec& weight,
+                bool is_last,
                 const common::RandomStream& random,
                 absl::Span<float> values) {
-  const double scale = initializer.scale() * weight.scale;
+  const bool scaled = !(is_last && initializer.scale_hidden_only());
+  const double scale = (scaled ? initializer.scale() : 1.0) * weight.scale;
   if (initializer.has_orthogonal()) {
     const int64_t rows = weight.dims.front();
     FillOrthogonal(random, rows, weight.count / rows, scale, values);
@@ -85,6 +87,7 @@ absl::Span<float> ValuesOf(const ParameterSpec& parameter, absl::Span<float> are
 
 void FillParameter(const v1::JobSpec& resolved,
                    const ParameterSpec& parameter,
+                   bool is_last_weight,
                    absl::Span<float> values) {
   const v1::Initializer& initializer = resolved.initializer();
   const common::RandomStream random(resolved.seed(), absl::StrCat("init/", parameter.name));
@@ -95,7 +98,7 @@ void FillParameter(const v1::JobSpec& resolved,
     Draw({Distribution::Kind::kNormal, *parameter.std}, parameter.scale, random, values);
     return;
   } else if (parameter.role == ParameterRole::kWeight) {
-    FillWeight(initializer, parameter, random, values);
+    FillWeight(initializer, parameter, is_last_weight, random, values);
     return;
   } else if (parameter.role == ParameterRole::kBias && initializer.has_pytorch_default()) {
     // A bias carries the fan_in of its weight layer.
@@ -142,8 +145,14 @@ void SetGainToNorms(absl::Span<const ParameterSpec> tensors,
 void InitializeTensors(const v1::JobSpec& resolved,
                        absl::Span<const ParameterSpec> tensors,
                        absl::Span<float> parameters) {
+  const ParameterSpec* last_weight = nullptr;
   for (const ParameterSpec& parameter : tensors) {
-    FillParameter(resolved, parameter, ValuesOf(parameter, parameters));
+    if (parameter.role == ParameterRole::kWeight) {
+      last_weight = &parameter;
+    }
+  }
+  for (const ParameterSpec& parameter : tensors) {
+    FillParameter(resolved, parameter, &parameter == last_weight, ValuesOf(parameter, parameters));
   }
   // After all weights, whatever the order of a layer's tensors.
   for (const ParameterSpec& parameter : tensors) {

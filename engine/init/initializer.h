@@ -17,7 +17,7 @@ namespace normlab::engine {
 //   fan_in_normal              N(0, gain^2/fan_in)
 //   normal                     N(0, std^2)
 //   orthogonal                 rows or columns of [out, fan_in] orthonormal, see FillOrthogonal
-// and all of them times the initializer's `scale`. Biases are drawn like weights (without the
+// and all of them times the initializer's `scale` (with scale_hidden_only, but for the last weights of the list). Biases are drawn like weights (without the
 // scale) by pytorch_default and are 0 otherwise. Of the others gamma and scalar multipliers start
 // at 1, alpha at 0.5, a gain of weight norm at the norm of its unit's weights, the rest at 0.
 //

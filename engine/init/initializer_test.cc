@@ -125,6 +125,19 @@ TEST(InitializerTest, ScaleMultipliesWeightsOnly) {
   EXPECT_EQ(scaled.Get("fc1.bias"), plain.Get("fc1.bias"));
 }
 
+TEST(InitializerTest, ScaleCanLeaveTheLastLayerAlone) {
+  const Initialized plain = Initialize("");
+  const Initialized scaled = Initialize("initializer { scale: 4 scale_hidden_only: true }");
+  for (const char* name : {"conv1.weight", "fc1.weight"}) {
+    const auto weights = plain.Get(name);
+    const auto scaled_weights = scaled.Get(name);
+    for (size_t i = 0; i < weights.size(); ++i) {
+      ASSERT_EQ(scaled_weights[i], 4 * weights[i]) << name;
+    }
+  }
+  EXPECT_EQ(scaled.Get("head.weight"), plain.Get("head.weight"));
+}
+
 TEST(InitializerTest, GammaIsOneBetaZeroAndGapsStayZero) {
   const Initialized model = Initialize("normalization { batch {} } initializer { scale: 3 }");
   EXPECT_EQ(model.Get("bn1.weight"), std::vector<float>(40, 1.0F));

@@ -18,11 +18,26 @@ absl::StatusOr<View> AddLayer::PlanForward(Planner& planner, absl::Span<const Vi
     NORMLAB_ASSIGN_OR_RETURN(View converted, planner.Convert(name(), input, layout, forward_));
     inputs_.push_back(std::move(converted));
   }
-  y_ = planner.Reserve(layout);
+  const auto over =
+      std::find_if(inputs_.begin(), inputs_.end(), [](const View& x) { return x.overwritable; });
+  if (over != inputs_.end() && inputs_.size() == 2) {  // of more, one would be gone too early
+    y_ = *over;
+    y_.overwritable = false;
+  } else {
+    y_ = planner.Reserve(layout);
+  }
   y_.nan_checked =
       std::all_of(inputs.begin(), inputs.end(), [](const View& x) { return x.nan_checked; });
   planner.Record(name(), "forward", kOwnLoop);
   return y_;
+}
+
+bool AddLayer::AddGradient(const View& other_d_y) {
+  if (!fused_ || other_d_y_.has_value()) {
+    return false;
+  }
+  other_d_y_ = other_d_y;
+  return true;
 }
 
 absl::StatusOr<View> AddLayer::PlanBackward(Planner& planner, const View& d_y, bool /*wants_d_x*/) {
@@ -30,6 +45,10 @@ absl::StatusOr<View> AddLayer::PlanBackward(Planner& planner, const View& d_y, b
     return d_y;
   }
   NORMLAB_ASSIGN_OR_RETURN(d_y_, planner.Convert(name(), d_y, y_.layout, backward_));
+  if (other_d_y_.has_value()) {
+    NORMLAB_ASSIGN_OR_RETURN(other_d_y_,
+                             planner.Convert(name(), *other_d_y_, y_.layout, backward_));
+  }
   planner.Use(y_);
   d_x_ = planner.Reserve(y_.layout);
   planner.Record(name(), "backward_data", kOwnLoop);
@@ -48,7 +67,12 @@ void AddLayer::Forward() {
 
 void AddLayer::Backward() {
   RunAll(backward_);
-  if (fused_) {
+  if (!fused_) {
+    return;
+  }
+  if (other_d_y_.has_value()) {
+    SumMaskedByOutput(y_, d_y_, *other_d_y_, d_x_);
+  } else {
     MaskByOutput(y_, d_y_, d_x_);
   }
 }

@@ -78,6 +78,7 @@ class DnnlBatchNorm final : public BatchNormLayer {
     }
     y_ = planner.Reserve(x.layout);
     y_.nan_checked = training_ || fused_ || x.nan_checked;
+    y_.overwritable = !fused_;  // the backward pass reads x
     NORMLAB_RETURN_IF_ERROR(BindCommon(planner, *op));
     NORMLAB_RETURN_IF_ERROR(planner.Bind(*op, Arg::kDestination, y_.buffer));
     forward_op_ = op;

@@ -59,6 +59,10 @@ class Layer {
   // read.
   virtual absl::StatusOr<View> PlanBackward(Planner& planner, const View& d_y, bool wants_d_x) = 0;
 
+  // Before PlanBackward, when another reader of y sends a gradient back as well: true when the layer
+  // takes it upon itself to add it to d_y; false when whoever plans has to.
+  virtual bool AddGradient(const View& /*other_d_y*/) { return false; }
+
   // Refreshes working copies of the parameters in other layouts.
   virtual void ParametersChanged() {}
   virtual void Forward() = 0;

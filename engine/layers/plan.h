@@ -34,6 +34,8 @@ struct View {
   Buffer* buffer = nullptr;
   // Whoever wrote it has told RunState of any NaN.
   bool nan_checked = false;
+  // Its writer never reads it again, in no pass: a layer that is its only reader may write over it.
+  bool overwritable = false;
 
   // Of F32 views, and of bf16 ones.
   float* floats() const { return buffer->floats(); }

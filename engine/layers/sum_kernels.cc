@@ -31,6 +31,14 @@ NORMLAB_VECTORIZE void MaskChunk(int64_t count, const float* y, const float* d_y
   }
 }
 
+NORMLAB_VECTORIZE void SumMaskChunk(
+    int64_t count, const float* y, const float* a, const float* b, float* d_x) {
+  for (int64_t i = 0; i < count; ++i) {
+    const float sum = a[i] + b[i];
+    d_x[i] = y[i] <= 0.0F ? 0.0F : sum;
+  }
+}
+
 // "ivdep": the arrays are the same or do not overlap.
 
 NORMLAB_VECTORIZE void SumChunk(int64_t count, const uint16_t* a, const uint16_t* b, uint16_t* y) {
@@ -61,6 +69,15 @@ NORMLAB_VECTORIZE void MaskChunk(int64_t count,
   }
 }
 
+NORMLAB_VECTORIZE void SumMaskChunk(
+    int64_t count, const uint16_t* y, const uint16_t* a, const uint16_t* b, uint16_t* d_x) {
+#pragma GCC ivdep
+  for (int64_t i = 0; i < count; ++i) {
+    const uint16_t sum = ToBf16(FromBf16(a[i]) + FromBf16(b[i]));
+    d_x[i] = FromBf16(y[i]) <= 0.0F ? uint16_t{0} : sum;
+  }
+}
+
 template <typename Kernel>
 void InChunks(int64_t count, const Kernel& kernel) {
 #pragma omp parallel for schedule(static) if (count > kSmallTensorElements)
@@ -69,45 +86,45 @@ void InChunks(int64_t count, const Kernel& kernel) {
   }
 }
 
-// Calls kernel(size, a, b, y) for pieces of the three, with pointers of their type.
-template <typename Kernel>
-void OverElements(const View& a, const View& b, const View& y, const Kernel& kernel) {
-  const int64_t count = y.layout.element_count();
-  if (y.layout.type() == DataType::kBf16) {
-    const uint16_t* in_a = a.bf16s();
-    const uint16_t* in_b = b.bf16s();
-    uint16_t* out = y.bf16s();
-    InChunks(count, [=](int64_t first, int64_t size) {
-      kernel(size, in_a + first, in_b + first, out + first);
+// Calls kernel(size, out, in...) for pieces of the views, with pointers of their type.
+template <typename Kernel, typename... Views>
+void OverElements(const Kernel& kernel, const View& out, const Views&... in) {
+  const int64_t count = out.layout.element_count();
+  if (out.layout.type() == DataType::kBf16) {
+    InChunks(count, [&](int64_t first, int64_t size) {
+      kernel(size, out.bf16s() + first, in.bf16s() + first...);
     });
     return;
   }
-  const float* in_a = a.floats();
-  const float* in_b = b.floats();
-  float* out = y.floats();
-  InChunks(count, [=](int64_t first, int64_t size) {
-    kernel(size, in_a + first, in_b + first, out + first);
+  InChunks(count, [&](int64_t first, int64_t size) {
+    kernel(size, out.floats() + first, in.floats() + first...);
   });
 }
 
 }  // namespace
 
 void Sum(const View& a, const View& b, const View& y) {
-  OverElements(a, b, y, [](int64_t size, const auto* in_a, const auto* in_b, auto* out) {
-    SumChunk(size, in_a, in_b, out);
-  });
+  OverElements([](int64_t size, auto* out, const auto* in_a,
+                  const auto* in_b) { SumChunk(size, in_a, in_b, out); },
+               y, a, b);
 }
 
 void SumRelu(const View& a, const View& b, const View& y) {
-  OverElements(a, b, y, [](int64_t size, const auto* in_a, const auto* in_b, auto* out) {
-    SumReluChunk(size, in_a, in_b, out);
-  });
+  OverElements([](int64_t size, auto* out, const auto* in_a,
+                  const auto* in_b) { SumReluChunk(size, in_a, in_b, out); },
+               y, a, b);
 }
 
 void MaskByOutput(const View& y, const View& d_y, const View& d_x) {
-  OverElements(y, d_y, d_x, [](int64_t size, const auto* in_y, const auto* in_d, auto* out) {
-    MaskChunk(size, in_y, in_d, out);
-  });
+  OverElements([](int64_t size, auto* out, const auto* in_y,
+                  const auto* in_d) { MaskChunk(size, in_y, in_d, out); },
+               d_x, y, d_y);
+}
+
+void SumMaskedByOutput(const View& y, const View& a, const View& b, const View& d_x) {
+  OverElements([](int64_t size, auto* out, const auto* in_y, const auto* in_a,
+                  const auto* in_b) { SumMaskChunk(size, in_y, in_a, in_b, out); },
+               d_x, y, a, b);
 }
 
 }  // namespace normlab::engine

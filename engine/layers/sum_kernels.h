@@ -16,4 +16,7 @@ void SumRelu(const View& a, const View& b, const View& y);
 // d_x = d_y where y > 0 (or NaN), else 0; d_x may be d_y.
 void MaskByOutput(const View& y, const View& d_y, const View& d_x);
 
+// d_x = a + b where y > 0 (or NaN), else 0; d_x may be a or b.
+void SumMaskedByOutput(const View& y, const View& a, const View& b, const View& d_x);
+
 }  // namespace normlab::engine

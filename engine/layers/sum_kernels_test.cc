@@ -62,15 +62,17 @@ TEST(SumKernelsTest, BothTypesAreExactUpToOneRounding) {
         const Values a(type, Random("a", count));
         const Values b(type, Random("b", count));
         const Tensor zeros(static_cast<size_t>(count));
-        const Values sum(type, zeros), relu(type, zeros), mask(type, zeros);
+        const Values sum(type, zeros), relu(type, zeros), mask(type, zeros), both(type, zeros);
         Sum(a.view(), b.view(), sum.view());
         SumRelu(a.view(), b.view(), relu.view());
         MaskByOutput(relu.view(), b.view(), mask.view());
+        SumMaskedByOutput(b.view(), a.view(), b.view(), both.view());
         for (size_t i = 0; i < static_cast<size_t>(count); ++i) {
           const float expected = Rounded(type, a.at(i) + b.at(i));
           ASSERT_EQ(sum.at(i), expected) << i;
           ASSERT_EQ(relu.at(i), expected < 0 ? 0 : expected) << i;
           ASSERT_EQ(mask.at(i), expected > 0 ? b.at(i) : 0) << i;
+          ASSERT_EQ(both.at(i), b.at(i) > 0 ? expected : 0) << i;
         }
       }
     }

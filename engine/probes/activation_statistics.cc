@@ -66,7 +66,7 @@ void ActivationStatisticsProbe::WithOutput(const Network& network,
                     .values = *output});
 }
 
-void ActivationStatisticsProbe::BeforeUpdate(const ProbeStep& /*step*/, absl::Span<double> values) {
+void ActivationStatisticsProbe::BeforeUpdate(const ProbeStep& step, absl::Span<double> values) {
   workspace_.Reset();
   const Network& network = workspace_.Unfused(/*backward=*/false);
   for (const Item& item : items_) {
@@ -86,7 +86,7 @@ void ActivationStatisticsProbe::BeforeUpdate(const ProbeStep& /*step*/, absl::Sp
       values[item.first + 3] = ranks.soft;
     });
   }
-  const Network& fixed = workspace_.UnfusedOnFixedBatch(kFixedBatch);
+  const Network& fixed = workspace_.UnfusedOnFixedBatch(kFixedBatch, step.step);
   for (Item& item : items_) {
     if (item.quantity == Quantity::kShift) {
       WithOutput(fixed, item.node, [&item](const FeatureBatch& features) {
@@ -96,9 +96,10 @@ void ActivationStatisticsProbe::BeforeUpdate(const ProbeStep& /*step*/, absl::Sp
   }
 }
 
-void ActivationStatisticsProbe::AfterUpdate(const ProbeStep& /*step*/, absl::Span<double> values) {
+void ActivationStatisticsProbe::AfterUpdate(const ProbeStep& step, absl::Span<double> values) {
   workspace_.Reset();
-  const Network& fixed = workspace_.UnfusedOnFixedBatch(kFixedBatch);
+  // What noise does to the distribution belongs to the shift: the next step draws its own.
+  const Network& fixed = workspace_.UnfusedOnFixedBatch(kFixedBatch, step.step + 1);
   for (const Item& item : items_) {
     if (item.quantity == Quantity::kShift) {
       WithOutput(fixed, item.node, [&](const FeatureBatch& features) {

@@ -185,8 +185,9 @@ double ProbeWorkspace::LossAndGradientOnFixedBatch(int number) {
   return LossAndGradient(*plans_.front().training);
 }
 
-const Network& ProbeWorkspace::UnfusedOnFixedBatch(int number) {
+const Network& ProbeWorkspace::UnfusedOnFixedBatch(int number, int64_t noise_step) {
   LoadFixed(number, *plans_.front().unfused);
+  plans_.front().unfused->SetStep(noise_step);
   return RunUnfused(*plans_.front().unfused, /*backward=*/false);
 }
 

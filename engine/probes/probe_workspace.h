@@ -74,8 +74,8 @@ class ProbeWorkspace {
   // fixed_batches() - 1.
   int fixed_batches() const;
   double LossAndGradientOnFixedBatch(int number);
-  // The outputs of the unfused network.
-  const Network& UnfusedOnFixedBatch(int number);
+  // The outputs of the unfused network, with the noise that training draws at step `noise_step`.
+  const Network& UnfusedOnFixedBatch(int number, int64_t noise_step);
   // In evaluation mode, with statistics().
   double EvaluationLossOnFixedBatch(int number);
 

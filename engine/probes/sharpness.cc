@@ -16,6 +16,8 @@ constexpr double kConverged = 1e-5;
 // Iterations after which the sign of the eigenvalue of greatest magnitude is believed.
 constexpr int kSettled = 3;
 constexpr double kShiftMargin = 1.1;
+// Beyond it ||Hv|| tells that v is no eigenvector.
+constexpr double kMixed = 1.01;
 
 // Scales to norm 1; false: it is 0 or not finite.
 bool Normalize(absl::Span<float> v) {
@@ -79,9 +81,9 @@ bool SharpnessProbe::MeanGradient(const ProbeStep& step,
   return true;
 }
 
-std::optional<double> SharpnessProbe::Iterate(const ProbeStep& step,
-                                              double distance,
-                                              double shift) {
+std::optional<SharpnessProbe::Product> SharpnessProbe::Iterate(const ProbeStep& step,
+                                                               double distance,
+                                                               double shift) {
   const absl::Span<float> v = vector_.span();
   const absl::Span<float> product = product_.span();
   const absl::Span<float> minus = workspace_.scratch();
@@ -89,7 +91,8 @@ std::optional<double> SharpnessProbe::Iterate(const ProbeStep& step,
     return std::nullopt;
   }
   AddScaled(product, -1, minus, product);
-  const double rayleigh = Dot(v, product) / (2 * distance);
+  const Product result = {.rayleigh = Dot(v, product) / (2 * distance),
+                          .norm = std::sqrt(SquaredNorm(product)) / (2 * distance)};
   for (size_t i = 0; i < product.size(); ++i) {
     product[i] = static_cast<float>(product[i] / (2 * distance) + shift * v[i]);
   }
@@ -98,7 +101,7 @@ std::optional<double> SharpnessProbe::Iterate(const ProbeStep& step,
   } else {
     Restart();  // nothing of the vector lies outside the kernel
   }
-  return rayleigh;
+  return result;
 }
 
 void SharpnessProbe::BeforeUpdate(const ProbeStep& step, absl::Span<double> values) {
@@ -110,19 +113,26 @@ void SharpnessProbe::BeforeUpdate(const ProbeStep& step, absl::Span<double> valu
   int iterations = 0;
   bool finite = true;
   for (; iterations < options_.iterations; ++iterations) {
-    const std::optional<double> eigenvalue = Iterate(step, distance, shift);
-    if (!eigenvalue.has_value()) {
+    const std::optional<Product> product = Iterate(step, distance, shift);
+    if (!product.has_value()) {
       finite = false;
       break;
     }
+    const double eigenvalue = product->rayleigh;
     // Never true while `last` is NaN.
-    const bool converged = std::abs(*eigenvalue - last) <= kConverged * std::abs(*eigenvalue);
-    last = *eigenvalue;
+    const bool converged = std::abs(eigenvalue - last) <= kConverged * std::abs(eigenvalue);
+    last = eigenvalue;
     // Converged to the bottom of the spectrum, not to its top.
-    const bool at_bottom = *eigenvalue + shift <= 0;
-    if (at_bottom && (converged || iterations + 1 >= kSettled)) {
+    const bool at_bottom = eigenvalue + shift <= 0;
+    // Top and bottom of (nearly) the same magnitude, as at the origin of a deep linear network: v
+    // goes to and fro between two mixtures of their vectors, with the same quotient for ever.
+    const bool mixed = product->norm > kMixed * std::abs(eigenvalue);
+    if (shift == 0 && mixed && converged) {
+      shift = product->norm;
+      last = std::numeric_limits<double>::quiet_NaN();
+    } else if (at_bottom && (converged || iterations + 1 >= kSettled)) {
       // Moved up by it, it counts least.
-      shift = std::max(shift, -kShiftMargin * *eigenvalue);
+      shift = std::max(shift, -kShiftMargin * eigenvalue);
       Restart();
       last = std::numeric_limits<double>::quiet_NaN();
     } else if (converged && !at_bottom) {

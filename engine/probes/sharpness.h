@@ -34,8 +34,14 @@ class SharpnessProbe final : public Probe {
  private:
   // gradient = mean over the fixed batches of the gradient at w + distance vector_; false: it overflowed.
   bool MeanGradient(const ProbeStep& step, double distance, absl::Span<float> gradient);
-  // vector_ <- H vector_ + shift vector_, normalized. Returns the Rayleigh quotient of H; nullopt: overflow.
-  std::optional<double> Iterate(const ProbeStep& step, double distance, double shift);
+  // Of the vector v before an iteration.
+  struct Product {
+    double rayleigh = 0;  // v^T H v
+    double norm = 0;      // ||H v||, at least |rayleigh|, and equal to it for an eigenvector only
+  };
+
+  // vector_ <- H vector_ + shift vector_, normalized. nullopt: overflow.
+  std::optional<Product> Iterate(const ProbeStep& step, double distance, double shift);
   void Restart();
 
   ProbeWorkspace& workspace_;

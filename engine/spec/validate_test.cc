@@ -66,7 +66,7 @@ TEST(ValidateTest, ReportsEveryViolationAtOnceWithItsPath) {
     optimizer { sgd { learning_rate: nan momentum: 1 weight_decay: inf } }
     batch_size: 0
     steps: 0
-    evaluation { every_steps: -1 every_epochs: -1 batch_size: 0 }
+    evaluation { every_steps: -1 every_epochs: -1 batch_size: 0 reestimate_batches: -1 }
     checkpoint { every_steps: -5 }
     threads: 0
     priority: 101
@@ -80,7 +80,8 @@ TEST(ValidateTest, ReportsEveryViolationAtOnceWithItsPath) {
                   "data.train_limit", "data.test_limit", "initializer.scale",
                   "optimizer.sgd.learning_rate", "optimizer.sgd.momentum",
                   "optimizer.sgd.weight_decay", "batch_size", "steps", "evaluation.every_steps",
-                  "evaluation.every_epochs", "evaluation.batch_size", "checkpoint.every_steps",
+                  "evaluation.every_epochs", "evaluation.batch_size",
+                  "evaluation.reestimate_batches", "checkpoint.every_steps",
                   "threads", "priority", "max_retries", "time_limit"));
 }
 

@@ -7,6 +7,7 @@ namespace normlab::engine {
 namespace {
 
 constexpr int64_t kMaxInt32 = 0x7FFFFFFF;
+constexpr int kMaxReestimateBatches = 100000;
 
 void ValidateEvaluation(const v1::Evaluation& evaluation, Checker& checker) {
   checker.Range("evaluation.every_steps", evaluation.every_steps(), 0, kMaxInt32,
@@ -24,6 +25,9 @@ void ValidateEvaluation(const v1::Evaluation& evaluation, Checker& checker) {
     checker.Range("evaluation.batch_size", evaluation.batch_size(), 1, kMaxBatchSize,
                   "give the examples per evaluation batch; the default is 256");
   }
+  checker.Range("evaluation.reestimate_batches", evaluation.reestimate_batches(), 0,
+                kMaxReestimateBatches,
+                "0 means no second evaluation, and some hundreds are enough");
 }
 
 void ValidateCheckpoint(const v1::CheckpointPolicy& checkpoint, Checker& checker) {

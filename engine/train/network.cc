@@ -212,6 +212,9 @@ class PlannedNetwork final : public Network {
       std::vector<View> inputs;
       for (const int input : node.inputs) {
         inputs.push_back(input == kGraphInput ? input_ : *At(input).output);
+        inputs.back().overwritable &= input != kGraphInput &&
+                                      uses[static_cast<size_t>(input)] == 1 &&
+                                      !planner_.unfused() && planner_.options().share_memory;
         nodes_[i].needs_gradient |= input != kGraphInput && At(input).needs_gradient;
       }
       nodes_[i].needs_gradient |= have_parameters[i];
@@ -261,6 +264,11 @@ class PlannedNetwork final : public Network {
     std::optional<View>& sum = At(position).gradient;
     if (!sum.has_value()) {
       sum = gradient;
+      return absl::OkStatus();
+    }
+    // A node without a layer is computed by the one before it.
+    PlannedNode& writer = At(At(position).layer == nullptr ? position - 1 : position);
+    if (writer.layer->AddGradient(gradient)) {
       return absl::OkStatus();
     }
     planner_.Tick();

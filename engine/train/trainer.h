@@ -46,7 +46,8 @@ struct TrainerOptions {
 // Step t reports train/loss, train/accuracy and train/learning_rate of the state before update t.
 // The test set is evaluated before update t when t is a multiple of the evaluation interval (t = 0
 // included), in the record of step t, and once after the last update, in a last record with step =
-// total_steps. A checkpoint of step n is the state before update n. A run resumed from it repeats
+// total_steps; with evaluation.reestimate_batches that record also has the results with running
+// statistics estimated anew. A checkpoint of step n is the state before update n. A run resumed from it repeats
 // step n's evaluation and equals the uninterrupted run bit for bit. Checkpoints are due every
 // checkpoint.every_steps steps and, between steps, checkpoint.every_time after the last one.
 //
@@ -99,6 +100,8 @@ class Trainer {
     kLearningRate,
     kTestLoss,
     kTestAccuracy,
+    kTestLossReestimated,
+    kTestAccuracyReestimated,
     kSeriesCount
   };
   using TimePoint = std::chrono::steady_clock::time_point;
@@ -140,6 +143,9 @@ class Trainer {
   bool CheckpointDue(int64_t step) const;
   // False when stopped.
   bool Evaluate(const std::stop_token& stop);
+  // The last evaluation once more with running statistics of the final weights; the model is then as it was. False when
+  // stopped.
+  bool EvaluateReestimated(const std::stop_token& stop);
   absl::Status WriteCheckpointOf(int64_t step, MetricSink& sink);
   absl::Status WriteFinal(MetricSink& sink, v1::Outcome& outcome);
   CheckpointContents Contents(int64_t step);

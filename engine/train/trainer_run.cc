@@ -124,6 +124,10 @@ absl::Status Trainer::RunToTheEnd(MetricSink& sink,
     return EndStopped(plan_.total_steps(), checkpoint, sink, outcome);
   }
   if (std::isfinite(*latest_[kTestLoss])) {
+    if (!EvaluateReestimated(stop)) {
+      record_.clear();
+      return EndStopped(plan_.total_steps(), checkpoint, sink, outcome);
+    }
     // Before the probes of the final model, which may take long.
     NORMLAB_RETURN_IF_ERROR(WriteFinal(sink, outcome));
     probe_values_.clear();
@@ -228,6 +232,44 @@ bool Trainer::Evaluate(const std::stop_token& stop) {
   Add(kTestLoss, result->loss);
   if (has_classes()) {
     Add(kTestAccuracy, result->accuracy);
+  }
+  return true;
+}
+
+bool Trainer::EvaluateReestimated(const std::stop_token& stop) {
+  const int passes = resolved_.evaluation().reestimate_batches();
+  const absl::Span<float> statistics = model_->state.span();
+  if (passes == 0 || statistics.empty()) {
+    return true;
+  }
+  const std::vector<float> kept(statistics.begin(), statistics.end());
+  // The first half forgets the running values of training, which lag behind the weights; the mean over the second half
+  // does away with the noise of small batches.
+  std::vector<double> sums(statistics.size());
+  const int averaged = (passes + 1) / 2;
+  bool stopped = false;
+  for (int pass = 0; pass < passes && !stopped; ++pass) {
+    Network& network = NetworkOf(pass);
+    network.ParametersChanged();
+    source_.LoadTraining(pass, network.input(), network.labels(), network.targets());
+    network.SetStep(plan_.total_steps() + pass);
+    network.Forward();
+    for (size_t i = 0; i < sums.size() && pass >= passes - averaged; ++i) {
+      sums[i] += statistics[i];
+    }
+    stopped = stop.stop_requested();
+  }
+  for (size_t i = 0; i < sums.size(); ++i) {
+    statistics[i] = static_cast<float>(sums[i] / averaged);
+  }
+  const auto result = stopped ? std::nullopt : evaluator_->Run(stop);
+  std::copy(kept.begin(), kept.end(), statistics.begin());
+  if (!result.has_value()) {
+    return false;
+  }
+  Add(kTestLossReestimated, result->loss);
+  if (has_classes()) {
+    Add(kTestAccuracyReestimated, result->accuracy);
   }
   return true;
 }

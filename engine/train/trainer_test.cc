@@ -75,6 +75,46 @@ TEST_F(TrainerTest, EvaluationByEpochsOrOnlyAtTheEnd) {
   EXPECT_THAT(at_end.Steps("test/loss"), ElementsAre(5));
 }
 
+TEST_F(TrainerTest, StatisticsEstimatedAnewAreForOneMoreEvaluationOnly) {
+  // At a rate of 1 running statistics are those of the last batch, so that their mean over many batches is another thing.
+  constexpr char kSpec[] =
+      "model { mlp { hidden: [33, 17] } } normalization { batch { running_update_rate: 1 } } "
+      "batch_size: 30 steps: 24 ";
+  RecordingSink plain;
+  const v1::Outcome without = Run(kSpec, plain);
+  RecordingSink sink;
+  const v1::Outcome with = Run(absl::StrCat(kSpec, "evaluation { reestimate_batches: 22 }"), sink);
+  ASSERT_EQ(with.state(), v1::Job::SUCCEEDED);
+  EXPECT_EQ(with.result().weights_sha256(), without.result().weights_sha256());
+  EXPECT_EQ(sink.metrics_["test/loss"], plain.metrics_["test/loss"]);
+  EXPECT_FALSE(plain.metrics_.contains("test/loss_reestimated"));
+  ASSERT_THAT(sink.Steps("test/loss_reestimated"), ElementsAre(24));
+  ASSERT_THAT(sink.Steps("test/accuracy_reestimated"), ElementsAre(24));
+  const double reestimated = sink.metrics_["test/loss_reestimated"][24];
+  EXPECT_NE(reestimated, sink.metrics_["test/loss"][24]);
+  EXPECT_LT(reestimated, sink.metrics_["test/loss"][24] + 0.1);
+  // Without updates a slow average of the same batches comes to the same statistics, up to the weights of the batches.
+  double losses[2];
+  int i = 0;
+  for (const char* rate : {"1", "0.05"}) {
+    RecordingSink still;
+    Run(absl::StrCat(
+            "model { mlp { hidden: [33, 17] } } normalization { batch { running_update_rate: ",
+            rate,
+            " } } batch_size: 30 steps: 1 optimizer { sgd { learning_rate: 0 } } "
+            "evaluation { reestimate_batches: 440 }"),
+        still);
+    losses[i++] = still.metrics_["test/loss_reestimated"][1];
+  }
+  EXPECT_NEAR(losses[0], losses[1], 2e-3);
+  // Nothing has running statistics.
+  RecordingSink layer;
+  Run("model { mlp {} } normalization { layer {} } batch_size: 30 steps: 2 evaluation { "
+      "reestimate_batches: 5 }",
+      layer);
+  EXPECT_FALSE(layer.metrics_.contains("test/loss_reestimated"));
+}
+
 TEST_F(TrainerTest, TheEvaluationBatchSizeChangesNothingBeyondRounding) {
   double loss[3];
   double accuracy[3];

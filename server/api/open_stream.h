@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 #include <utility>
 
 #include "absl/status/statusor.h"
@@ -31,6 +32,7 @@ grpc::ServerWriteReactor<Response>* OpenStream(
   }
   auto lease = backend.authorizer.OpenStream(*caller);
   if (!lease.ok()) {
+    AuditRefused(backend, *caller, method, ResourceOf(request), context->peer(), lease.status());
     return StreamReactor<Response>::Refuse(lease.status());
   }
   auto source = make(backend, request);
@@ -39,7 +41,8 @@ grpc::ServerWriteReactor<Response>* OpenStream(
   }
   return StreamReactor<Response>::Start(
       backend.streams, backend.stream_pool, context, heartbeat,
-      std::make_unique<AuthorizedSource<Response>>(backend, *caller, ResourceOf(request),
+      std::make_unique<AuthorizedSource<Response>>(backend, *caller, std::string(method),
+                                                   ResourceOf(request), context->peer(),
                                                    *std::move(lease), *std::move(source)));
 }
 

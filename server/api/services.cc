@@ -115,7 +115,7 @@ grpc::ServerWriteReactor<v1::ReadMetricsResponse>* JobsService::ReadMetrics(
 
 grpc::ServerWriteReactor<v1::ReadLogsResponse>* JobsService::ReadLogs(
     grpc::CallbackServerContext* context, const v1::ReadLogsRequest* request) {
-  return OpenStream(backend_, context, "ReadLogs", *request, absl::InfiniteDuration(),
+  return OpenStream(backend_, context, "ReadLogs", *request, backend_.options.heartbeat_interval,
                     NewLogSource);
 }
 

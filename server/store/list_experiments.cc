@@ -1,18 +1,14 @@
-#include <limits>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "absl/strings/escaping.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
 
 #include "common/clock.h"
 #include "common/sha256.h"
 #include "common/status_macros.h"
-#include "server/domain/errors.h"
 #include "server/store/experiment_rows.h"
+#include "server/store/page_token.h"
 
 namespace normlab::server {
 namespace {
@@ -20,45 +16,15 @@ namespace {
 // Counting the jobs of an experiment of ten thousand takes a millisecond.
 constexpr absl::Duration kMaxExaminingTime = absl::Milliseconds(20);
 constexpr size_t kMaxPageBytes = size_t{4} << 20;
-constexpr int64_t kLatest = std::numeric_limits<int64_t>::max();
-
-// Where a page ended: experiments are ordered by (create time, key), newest first.
-struct Position {
-  int64_t create_time_us = kLatest;
-  int64_t key = kLatest;
-};
-
+// What list a page token is of.
 std::string ListHash(const std::optional<std::string>& owner) {
-  return common::Sha256Hex(owner.has_value() ? absl::StrCat("=", *owner) : "").substr(0, 16);
-}
-
-std::string MakeToken(const Position& position, const std::optional<std::string>& owner) {
-  return absl::WebSafeBase64Escape(
-      absl::StrCat("e1 ", position.create_time_us, " ", position.key, " ", ListHash(owner)));
-}
-
-absl::StatusOr<Position> ParseToken(const std::string& token,
-                                    const std::optional<std::string>& owner) {
-  Position position;
-  if (token.empty()) {
-    return position;
-  }
-  std::string text;
-  if (!absl::WebSafeBase64Unescape(token, &text)) {
-    return InvalidPageToken();
-  }
-  const std::vector<std::string> parts = absl::StrSplit(text, ' ');
-  if (parts.size() != 4 || parts[0] != "e1" ||
-      !absl::SimpleAtoi(parts[1], &position.create_time_us) ||
-      !absl::SimpleAtoi(parts[2], &position.key) || parts[3] != ListHash(owner)) {
-    return InvalidPageToken();
-  }
-  return position;
+  return common::Sha256Hex(owner.has_value() ? absl::StrCat("experiments=", *owner) : "experiments")
+      .substr(0, 16);
 }
 
 std::vector<ExperimentHead> ReadHeads(Connection& connection,
                                       const std::optional<std::string>& owner,
-                                      const Position& start,
+                                      const PagePosition& start,
                                       int limit) {
   constexpr const char* kColumns =
       "SELECT key, id, owner, create_time_us, first_job_key, jobs FROM experiments ";
@@ -92,7 +58,7 @@ absl::StatusOr<ExperimentPage> ListExperimentPage(Connection& connection,
                                                   const std::optional<std::string>& owner,
                                                   int page_size,
                                                   const std::string& page_token) {
-  NORMLAB_ASSIGN_OR_RETURN(const Position start, ParseToken(page_token, owner));
+  NORMLAB_ASSIGN_OR_RETURN(const PagePosition start, ParsePageToken(page_token, ListHash(owner)));
   const std::vector<ExperimentHead> heads = ReadHeads(connection, owner, start, page_size + 1);
   const common::Clock& clock = common::Clock::Real();
   const absl::Duration deadline = clock.Monotonic() + kMaxExaminingTime;
@@ -101,7 +67,8 @@ absl::StatusOr<ExperimentPage> ListExperimentPage(Connection& connection,
   for (size_t i = 0; i < heads.size(); ++i) {
     const bool enough = i == static_cast<size_t>(page_size) || bytes > kMaxPageBytes;
     if (i > 0 && (enough || clock.Monotonic() > deadline)) {
-      page.next_page_token = MakeToken({heads[i - 1].create_time_us, heads[i - 1].key}, owner);
+      page.next_page_token =
+          MakePageToken({heads[i - 1].create_time_us, heads[i - 1].key}, ListHash(owner));
       break;
     }
     NORMLAB_ASSIGN_OR_RETURN(

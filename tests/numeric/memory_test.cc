@@ -125,6 +125,39 @@ TEST(MemoryTest, WithEveryAlgorithm) {
              /*few_normalizers=*/true);
 }
 
+// The plans of probes that look at the outputs of all layers keep every one of them.
+TEST(MemoryTest, UnfusedPlansOfProbes) {
+  int compared = 0;
+  for (const SizedModel& sized : Models()) {
+    for (const char* kind : {"none", "batch", "group", "weight_standardization"}) {
+      for (const int64_t batch : sized.batches) {
+        const std::string text = absl::StrCat("model { ", sized.model, " } normalization { ", kind,
+                                              " {} } batch_size: ", batch);
+        SCOPED_TRACE(text);
+        const BuiltGraph built = BuildGraph(testing::Spec(text), sized.shape);
+        ASSERT_TRUE(built.graph.has_value());
+        const auto model = ModelState::Create(*built.graph);
+        ASSERT_TRUE(model.ok()) << model.status();
+        NetworkOptions options = {.batch_size = batch, .mode = Mode::kTraining, .threads = 2};
+        options.unfused = true;
+        options.classes = sized.shape.targets == 0;
+        const auto network = Network::Plan(*built.graph, **model, options);
+        ASSERT_TRUE(network.ok()) << network.status();
+        MemoryInputs inputs = {.batch_size = batch, .last_batch_size = 0, .threads = 2};
+        const MemoryEstimate without = EstimateMemory(*built.graph, inputs);
+        inputs.probe_unfused = true;
+        const MemoryEstimate with = EstimateMemory(*built.graph, inputs);
+        const int64_t added =
+            with.activations + with.parameters - without.activations - without.parameters;
+        EXPECT_LE((*network)->planned_bytes(), added);
+        EXPECT_LE(added, 4 * (*network)->planned_bytes() + (int64_t{8} << 20));
+        ++compared;
+      }
+    }
+  }
+  EXPECT_GT(compared, 40);
+}
+
 TEST(MemoryTest, InBf16) {
   if (!HasBf16Kernels()) {
     GTEST_SKIP() << "no bf16 kernels here";

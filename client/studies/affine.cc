@@ -1,0 +1,165 @@
+// The analysis of study `affine`.
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "client/studies/analysis.h"
+#include "client/studies/measure.h"
+
+namespace normlab::client::studies {
+namespace {
+
+constexpr absl::string_view kWith = "with gamma and beta";
+constexpr absl::string_view kWithout = "without";
+constexpr int kLastLosses = 50;
+// Of the training loss of a diverged net: that of random guessing among 10 classes.
+const double kChanceLoss = std::log(10.0);
+
+// The mean over layers of how far the variance of the normalized outputs is from 1 at the last probed step.
+double DistanceFromUnitVariance(const SeedRun& seed, const std::vector<std::string>& layers) {
+  double sum = 0;
+  for (const std::string& layer : layers) {
+    const Points* points = seed.Find(LayerSeries(layer, "post_variance"));
+    if (points == nullptr || points->values.empty()) {
+      return std::nan("");
+    }
+    sum += std::abs(points->values.back() - 1);
+  }
+  return sum / static_cast<double>(layers.size());
+}
+
+// Batch norm of four numbers, step by step; write-ups often print the variance as 1 and the output as [0, 2, 4, 6].
+report::Table WorkedExample() {
+  report::Table table{.id = "affine-example",
+                      .title = "Four numbers through batch norm",
+                      .columns = {"x", "normalized", "gamma 2, beta 3", "2x + 3 (not batch norm)",
+                                  "gamma sqrt(var), beta mean: x again"}};
+  const std::vector<double> x = {-1.5, -0.5, 0.5, 1.5};
+  double mean = 0;
+  double variance = 0;
+  for (const double value : x) {
+    mean += value / 4;
+  }
+  for (const double value : x) {
+    variance += (value - mean) * (value - mean) / 4;
+  }
+  const double deviation = std::sqrt(variance);
+  for (const double value : x) {
+    const double normalized = (value - mean) / deviation;
+    table.rows.push_back(
+        {value, normalized, 2 * normalized + 3, 2 * value + 3, deviation * normalized + mean});
+  }
+  return table;
+}
+
+report::Chart VarianceChart(const PartRun& nets) {
+  report::LineChart chart{.x = {.title = "step"},
+                          .y = {.title = "variance of the normalized outputs"}};
+  for (const CellRun& cell : nets.cells) {
+    for (const std::string& layer : LayersWith(cell, "post_variance")) {
+      chart.lines.push_back(
+          Curve(cell, LayerSeries(layer, "post_variance"), cell.levels[1] + ", " + layer));
+      chart.facets.push_back(cell.levels[0]);
+    }
+  }
+  return {.id = "affine-variance",
+          .title = "What gamma makes of the variance",
+          .caption =
+              "Variance of each normalizer's output over batch and features, mean over seeds, band "
+              "from the smallest to "
+              "the largest. Without gamma it is 1 by definition.",
+          .body = std::move(chart)};
+}
+
+}  // namespace
+
+void AnalyzeAffine(const Run& run, report::Report& report) {
+  const PartRun& recovery = run.Get("recovery");
+  const PartRun& nets = run.Get("nets");
+  Verdicts verdicts;
+  const Measure final_loss = [](const SeedRun& seed) {
+    return FinalAccuracy(seed, "test/loss", std::numeric_limits<double>::infinity());
+  };
+  verdicts.Above({.id = "recovery",
+                  .statement = "With gamma and beta a normalized layer can put out a distribution "
+                               "that normalization alone forbids.",
+                  .source = "Ioffe & Szegedy 2015, section 3",
+                  .quantity = "log10 of the final test loss without gamma and beta over that with "
+                              "them (threshold 1: ten times)"},
+                 Ratio(recovery.Cell({kWithout}), recovery.Cell({kWith}), final_loss), 1, 2);
+  const CellRun& sigmoid_with = nets.Cell({"sigmoid", kWith});
+  const CellRun& sigmoid_without = nets.Cell({"sigmoid", kWithout});
+  const CellRun& relu_with = nets.Cell({"ReLU", kWith});
+  const CellRun& relu_without = nets.Cell({"ReLU", kWithout});
+  const std::vector<std::string> layers = LayersWith(sigmoid_with, "post_variance");
+  verdicts.Above(
+      {.id = "used",
+       .statement = "Training uses the freedom: the inputs of sigmoids leave unit variance.",
+       .source = "Ioffe & Szegedy 2015, section 3",
+       .quantity =
+           "mean over layers of |variance - 1| behind gamma and beta at the end (threshold 0.05)"},
+      Over(sigmoid_with,
+           [&layers](const SeedRun& seed) {
+             return layers.empty() ? std::nan("") : DistanceFromUnitVariance(seed, layers);
+           }),
+      0.05);
+  const Measure train_loss = [](const SeedRun& seed) {
+    return RecentMean(seed, "train/loss", kLastLosses, kChanceLoss);
+  };
+  verdicts.Above(
+      {.id = "sigmoid",
+       .statement =
+           "A sigmoid net with gamma and beta reaches a lower training loss than one without.",
+       .source = "Ioffe & Szegedy 2015, section 3 (what confinement to the linear regime implies)",
+       .quantity = "training loss without minus with gamma and beta, mean of the last 50 steps"},
+      Difference(sigmoid_without, sigmoid_with, train_loss), 0);
+  verdicts.Equivalent(
+      {.id = "relu",
+       .statement =
+           "A ReLU net without gamma and beta is as accurate as one with them, within 2 points.",
+       .source = "this study: ReLU nets do not depend on the scale of what comes before the next "
+                 "normalizer",
+       .quantity = "test accuracy without minus with gamma and beta"},
+      Difference(relu_without, relu_with,
+                 [](const SeedRun& seed) { return FinalAccuracy(seed, "test/accuracy"); }),
+      kAccuracyMargin);
+  report.claims = verdicts.Judge();
+
+  report::LineChart fit{.x = {.title = "step"},
+                        .y = {.title = "training loss", .scale = report::Scale::kLogarithmic}};
+  for (const CellRun& cell : recovery.cells) {
+    fit.lines.push_back(Curve(cell, "train/loss", cell.Name()));
+  }
+  report.sections.push_back(
+      {.title = "A task that needs other variances",
+       .text = "Every output of the layer is normalized; the targets have variances around 10. "
+               "With gamma and beta the layer gives "
+               "them back, without it can only guess the sign.",
+       .charts = {{.id = "affine-recovery",
+                   .title = "Fitting y = A x through a normalized output",
+                   .caption = "Mean squared error per output, mean over seeds with the band from "
+                              "the smallest to the largest.",
+                   .body = std::move(fit)}},
+       .tables = {WorkedExample()}});
+  std::vector<report::Chart> charts = {VarianceChart(nets)};
+  for (report::Chart& chart : TrainingCurves(nets)) {
+    charts.push_back(std::move(chart));
+  }
+  report::Table table{.id = "affine-accuracy",
+                      .title = "Final test accuracy",
+                      .columns = SummaryColumns({"activation", "gamma and beta"}, "test accuracy")};
+  for (const CellRun& cell : nets.cells) {
+    std::vector<report::Table::Value> row = {cell.levels[0], cell.levels[1]};
+    for (report::Table::Value& value : SummaryCells(Over(
+             cell, [](const SeedRun& seed) { return FinalAccuracy(seed, "test/accuracy"); }))) {
+      row.push_back(std::move(value));
+    }
+    table.rows.push_back(std::move(row));
+  }
+  report.sections.push_back({.title = "Nets with and without gamma and beta",
+                             .text = "",
+                             .charts = std::move(charts),
+                             .tables = {std::move(table)}});
+}
+
+}  // namespace normlab::client::studies

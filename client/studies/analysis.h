@@ -1,0 +1,43 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/strings/string_view.h"
+
+#include "client/report/report.h"
+#include "client/studies/run.h"
+#include "client/studies/verdict.h"
+
+namespace normlab::client::studies {
+
+// What a study's run says: its claims with verdicts, charts, tables, specs and how to repeat it. Jobs that failed, diverged or
+// still run are named in the warnings, and what rests on them is inconclusive. `run` fits its plan, which is of a study there
+// is. Thread-safe.
+report::Report MakeReport(const Run& run);
+
+// One report of several studies: all claims first, then the sections of each. Thread-safe.
+report::Report MakeOverview(const std::vector<Run>& runs);
+
+// The analyses, one a study: each adds its claims and sections.
+void AnalyzeAffine(const Run& run, report::Report& report);
+void AnalyzeThreeModes(const Run& run, report::Report& report);
+void AnalyzeCovariateShift(const Run& run, report::Report& report);
+void AnalyzeLandscape(const Run& run, report::Report& report);
+void AnalyzeExplosion(const Run& run, report::Report& report);
+void AnalyzeLearningRate(const Run& run, report::Report& report);
+void AnalyzeThreeFactors(const Run& run, report::Report& report);
+void AnalyzeNormalizers(const Run& run, report::Report& report);
+
+// Why claims about a classifier's standard net cannot be judged, if so: one of its seeds with a result never reached a mean
+// training loss below 2.0. A stuck net looks perfectly smooth.
+std::optional<std::string> StuckOnPlateau(const CellRun& standard);
+// The same of a regression: the loss did not fall to half of its first value.
+std::optional<std::string> LossDidNotFall(const CellRun& standard);
+
+// Names that several studies use.
+inline constexpr absl::string_view kStandard = "standard";
+inline constexpr absl::string_view kBatchNorm = "batch norm";
+
+}  // namespace normlab::client::studies
