@@ -171,6 +171,7 @@ int Run(const std::vector<std::string>& arguments,
   AddArtifactsCommand(app, selected);
   AddNormalizeCommand(app, selected);
   AddStudyCommand(app, selected);
+  AddReportCommand(app, selected);
   AddTokenCommand(app, selected);
   AddVersionCommand(app, selected);
   try {

@@ -23,6 +23,7 @@ void AddMetricsCommand(CLI::App& app, Command& selected);
 void AddArtifactsCommand(CLI::App& app, Command& selected);
 void AddNormalizeCommand(CLI::App& app, Command& selected);
 void AddStudyCommand(CLI::App& app, Command& selected);
+void AddReportCommand(CLI::App& app, Command& selected);
 void AddTokenCommand(CLI::App& app, Command& selected);
 void AddVersionCommand(CLI::App& app, Command& selected);
 

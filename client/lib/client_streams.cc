@@ -1,4 +1,5 @@
 // The streaming calls of Client: each goes on by itself after its connection broke.
+#include <algorithm>
 #include <map>
 #include <optional>
 #include <utility>
@@ -245,6 +246,12 @@ absl::Status Client::ReadLogs(ReadLogsRequest request,
     ReadLogsResponse response;
     while (stream.Read(&response, options_.idle_timeout)) {
       was_open = true;
+      if (response.has_heartbeat()) {
+        // Nothing up to there has to be looked through again.
+        request.set_after_sequence(
+            std::max(request.after_sequence(), response.heartbeat().sequence()));
+        continue;
+      }
       if (response.sequence() <= request.after_sequence()) {
         return absl::InternalError(absl::StrCat("log record ", response.sequence(),
                                                 " came after record ", request.after_sequence(),
@@ -257,8 +264,8 @@ absl::Status Client::ReadLogs(ReadLogsRequest request,
     if (end.ok()) {
       return absl::OkStatus();
     }
-    // Log lines may be hours apart and have no heartbeats: a quiet stream is asked anew, no
-    // failure.
+    // Log lines may be hours apart, and an older server sends no heartbeats in between: a quiet
+    // stream is asked anew, no failure.
     const bool was_quiet =
         absl::IsUnavailable(end) && absl::Now() - opened >= options_.idle_timeout;
     if (was_open || was_quiet) {

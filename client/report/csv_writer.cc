@@ -167,7 +167,7 @@ std::string RenderTidyCsv(const Report& report) {
           const bool number = std::holds_alternative<double>(value);
           text +=
               Row({CsvField(table.id), "table", CsvField(table.columns[i]), "", absl::StrCat(row),
-                    number ? ValueText(value) : "", "", "", number ? "" : ValueText(value)});
+                   number ? ValueText(value) : "", "", "", number ? "" : ValueText(value)});
         }
       }
     }

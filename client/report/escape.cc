@@ -111,4 +111,13 @@ std::string PlainFileName(absl::string_view text) {
   return name.empty() ? "unnamed" : name;
 }
 
+std::string ShellWord(absl::string_view text) {
+  const bool plain = !text.empty() && std::all_of(text.begin(), text.end(), [](char c) {
+    return absl::ascii_isalnum(static_cast<unsigned char>(c)) ||
+           absl::string_view("_-./=,:+").find(c) != absl::string_view::npos;
+  });
+  return plain ? std::string(text)
+               : absl::StrCat("'", absl::StrReplaceAll(text, {{"'", "'\\''"}}), "'");
+}
+
 }  // namespace normlab::client::report

@@ -25,4 +25,7 @@ std::string CsvField(absl::string_view text);
 // never with a dot in front.
 std::string PlainFileName(absl::string_view text);
 
+// One word of a POSIX shell's command, in quotes where it needs some.
+std::string ShellWord(absl::string_view text);
+
 }  // namespace normlab::client::report

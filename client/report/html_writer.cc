@@ -24,6 +24,8 @@ namespace {
 
 // More lines in a legend than these are folded away.
 constexpr size_t kLongLegend = 24;
+// Texts in tables up to this length stay on a line.
+constexpr size_t kLongestUnbroken = 30;
 // A list of contents helps from so many sections on.
 constexpr size_t kManySections = 4;
 
@@ -92,12 +94,11 @@ std::string Tally(const std::vector<Claim>& claims) {
 }
 
 std::string MeasuredCell(const Claim& claim) {
-  std::string html = Element(
-      "div", "value", claim.value.has_value() ? FormatMeasure(*claim.value) : "not measured");
-  if (claim.interval.has_value()) {
-    absl::StrAppend(&html, "<div class=\"range\">", EscapeHtml(FormatMeasure(claim.interval->low)),
-                    " to ", EscapeHtml(FormatMeasure(claim.interval->high)),
-                    " <span class=\"small\">", EscapeHtml(FormatMeasure(100 * claim.confidence)),
+  const MeasuredText text = FormatMeasured(claim);
+  std::string html = Element("div", "value", claim.value.has_value() ? text.value : "not measured");
+  if (claim.value.has_value() && claim.interval.has_value()) {
+    absl::StrAppend(&html, "<div class=\"range\">", text.low, " to ", text.high,
+                    " <span class=\"small\">", FormatMeasure(100 * claim.confidence),
                     "% interval</span></div>\n");
   }
   return absl::StrCat(html, Element("div", "small", claim.quantity),
@@ -228,8 +229,11 @@ std::string TableOf(const Table& table) {
       const auto* number = std::get_if<double>(&row[i]);
       const std::string exact =
           number == nullptr ? "" : absl::StrCat(" title=\"", FormatDouble(*number), "\"");
-      absl::StrAppend(&html, "<td", formats[i].numeric ? " class=\"n\"" : "", exact, ">",
-                      EscapeHtml(FormatCell(formats[i], row[i])), "</td>");
+      const std::string text = FormatCell(formats[i], row[i]);
+      const absl::string_view look = formats[i].numeric                ? " class=\"n\""
+                                     : text.size() <= kLongestUnbroken ? " class=\"s\""
+                                                                       : "";
+      absl::StrAppend(&html, "<td", look, exact, ">", EscapeHtml(text), "</td>");
     }
     html += "</tr>\n";
   }

@@ -52,7 +52,11 @@ std::string Claims(const std::vector<Claim>& claims) {
                                   Row({"verdict", "claim", "measured", "paper", "why"}),
                                   "|---|---|---|---|---|\n");
   for (const Claim& claim : claims) {
-    std::string measured = FormatMeasured(claim);
+    const MeasuredText numbers = FormatMeasured(claim);
+    std::string measured = numbers.value;
+    if (!numbers.low.empty()) {
+      absl::StrAppend(&measured, " [", numbers.low, ", ", numbers.high, "]");
+    }
     std::vector<std::string> details;
     if (claim.interval.has_value()) {
       details.push_back(absl::StrCat(FormatMeasure(100 * claim.confidence), "% interval"));

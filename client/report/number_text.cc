@@ -39,16 +39,30 @@ std::string FormatMeasure(double value) {
                                            : absl::StrFormat("%.4g", value));
 }
 
-std::string FormatMeasured(const Claim& claim) {
-  if (!claim.value.has_value()) {
-    return kNothing;
+MeasuredText FormatMeasured(double value, const std::optional<Interval>& interval) {
+  if (!interval.has_value() || !std::isfinite(interval->low) || !std::isfinite(interval->high)) {
+    return {FormatMeasure(value), interval.has_value() ? FormatMeasure(interval->low) : "",
+            interval.has_value() ? FormatMeasure(interval->high) : ""};
   }
-  std::string text = FormatMeasure(*claim.value);
-  if (claim.interval.has_value()) {
-    absl::StrAppend(&text, " [", FormatMeasure(claim.interval->low), ", ",
-                    FormatMeasure(claim.interval->high), "]");
+  const double width = (interval->high - interval->low) / 2;
+  const double size =
+      std::max({std::abs(value), std::abs(interval->low), std::abs(interval->high)});
+  constexpr double kNarrowest = 1e-5;
+  constexpr double kLargest = 1e5;
+  if (!(width >= kNarrowest) || size >= kLargest) {
+    return {FormatMeasure(value), FormatMeasure(interval->low), FormatMeasure(interval->high)};
   }
-  return text;
+  const int decimals = std::clamp(1 - static_cast<int>(std::floor(std::log10(width))), 0, 6);
+  const auto text = [&](double number) {
+    return Typeset(absl::StrFormat("%.*f", decimals, number));
+  };
+  return {std::isfinite(value) ? text(value) : FormatMeasure(value), text(interval->low),
+          text(interval->high)};
+}
+
+MeasuredText FormatMeasured(const Claim& claim) {
+  return claim.value.has_value() ? FormatMeasured(*claim.value, claim.interval)
+                                 : MeasuredText{kNothing, "", ""};
 }
 
 ColumnFormat ChooseFormat(const Table& table, size_t column) {

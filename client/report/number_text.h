@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -11,8 +12,15 @@ namespace normlab::client::report {
 // Four significant digits: "0.3127", "1.2e-5", "18220", "−3"; "∞" and "–" for what is not finite and for NaN.
 std::string FormatMeasure(double value);
 
-// "0.52 [0.31, 0.73]"; without the interval when there is none, "–" without a value.
-std::string FormatMeasured(const Claim& claim);
+// A measured value and the ends of its interval, with as many places as the interval's width gives meaning to: "0.52",
+// "0.31", "0.73". Without an interval four digits; a value that is not there is "–".
+struct MeasuredText {
+  std::string value;
+  std::string low;
+  std::string high;
+};
+MeasuredText FormatMeasured(double value, const std::optional<Interval>& interval);
+MeasuredText FormatMeasured(const Claim& claim);
 
 // How the numbers of one column are written, so that their points stand below each other: `decimals` places when they are of
 // similar size, else FormatMeasure.

@@ -131,8 +131,8 @@ std::string ExpressionString(const std::string& text) {
 
 std::string NumberExpression(const std::string& value) {
   return absl::StrCat("(abs(", value, ") >= 1e9 || (", value, " != 0 && abs(", value,
-                      ") < 1e-3) ? format(", value, ", '.2~e') : abs(", value, ") >= 1e4 ? format(",
-                      value, ", '.3~s') : format(", value, ", '.4~g'))");
+                      ") < 1e-3) ? replace(format(", value, ", '.2~e'), '+', '') : abs(", value,
+                      ") >= 1e4 ? format(", value, ", '.3~s') : format(", value, ", '.4~g'))");
 }
 
 Domain ChooseDomain(std::vector<double> values, Scale scale, bool may_cut) {
@@ -148,16 +148,21 @@ Domain ChooseDomain(std::vector<double> values, Scale scale, bool may_cut) {
   std::sort(values.begin(), values.end());
   double low = values.front();
   double high = values.back();
-  if (logarithmic) {
-    constexpr double kMargin = 1.15;
-    return {low / kMargin, high * kMargin};
-  }
-  bool cut = false;
   // A few values of a run that explodes would press all others onto one line.
   constexpr double kUsual = 0.97;
+  const double usual = values[static_cast<size_t>(kUsual * static_cast<double>(values.size() - 1))];
+  if (logarithmic) {
+    constexpr double kMargin = 1.15;
+    constexpr double kFarAbove = 3;
+    constexpr double kRoom = 1.3;
+    const double decades = std::log10(usual / low);
+    const bool explodes = may_cut && decades > 0 && std::log10(high / low) > kFarAbove * decades;
+    return {low / kMargin, explodes ? low * std::pow(10, kRoom * decades) : high * kMargin,
+            explodes};
+  }
+  bool cut = false;
   constexpr double kFarAbove = 8;
   constexpr double kRoom = 1.6;
-  const double usual = values[static_cast<size_t>(kUsual * static_cast<double>(values.size() - 1))];
   if (may_cut && usual > low && high - low > kFarAbove * (usual - low)) {
     high = low + kRoom * (usual - low);
     cut = true;
@@ -183,7 +188,7 @@ std::vector<double> LogarithmicTicks(const Domain& domain) {
   const int first = static_cast<int>(std::floor(std::log10(domain.low)));
   const int last = static_cast<int>(std::ceil(std::log10(domain.high)));
   constexpr int kMostDecades = 6;
-  const bool fine = std::log10(domain.high / domain.low) < 1.7;
+  const bool fine = std::log10(domain.high / domain.low) < 2;
   const int stride = std::max(1, (last - first + kMostDecades - 1) / kMostDecades);
   std::vector<double> ticks;
   for (int exponent = first; exponent <= last; ++exponent) {
@@ -258,6 +263,7 @@ Json NumberScale(const std::string& name,
 
 Json NumberAxis(const std::string& name,
                 const std::string& where,
+                const std::string& other,
                 const AxisStyle& style,
                 const Domain& domain,
                 const std::vector<double>& ticks) {
@@ -266,19 +272,22 @@ Json NumberAxis(const std::string& name,
       {"orient", where},
       {"scale", name},
       {"grid", vertical},
+      {"gridScale", other},
       {"ticks", !vertical},
       {"domain", !vertical},
-      {"tickCount", {{"signal", vertical ? "max(2, tall / 55)" : "max(2, min(10, panel / 75))"}}},
       {"encode",
        {{"labels", {{"update", {{"text", {{"signal", NumberExpression("datum.value")}}}}}}}}}};
   if (!vertical) {
     axis["title"] = style.title;
-    axis["titleLimit"] = {{"signal", "panel + left"}};
+    axis["titleLimit"] = {{"signal", "panel + 20"}};
   }
   if (!ticks.empty()) {
     axis["values"] = ticks;
   } else if (style.scale == Scale::kLogarithmic) {
     axis["values"] = LogarithmicTicks(domain);
+  } else {
+    axis["tickCount"] = {
+        {"signal", vertical ? "max(2, tall / 55)" : "max(2, min(10, panel / 75))"}};
   }
   return axis;
 }
@@ -287,7 +296,7 @@ Json TopTitle(const std::string& title, int above, Medium medium) {
   return {{"type", "text"},
           {"encode",
            {{"update",
-             {{"x", {{"signal", "-left + 8"}}},
+             {{"x", {{"signal", medium == Medium::kPage ? "-left" : "-left + 8"}}},
               {"y", {{"value", -above}}},
               {"text", {{"value", title}}},
               {"font", {{"value", kFont}}},
@@ -302,8 +311,9 @@ std::string CutOffNote(const Chart& chart) {
     return "";
   }
   const Domain domain = LineChartDomain(*lines);
-  return domain.cut ? absl::StrCat("Values above ", FormatMeasure(domain.high), " are cut off.")
-                    : "";
+  return domain.cut
+             ? absl::StrCat("Values above ", absl::StrFormat("%.2g", domain.high), " are cut off.")
+             : "";
 }
 
 Json MakeVegaSpec(const Chart& chart, Medium medium) {

@@ -63,13 +63,14 @@ Json BaseSpec(const Chart& chart, const Frame& frame, Medium medium);
 // A group for each element of the data set "panels" (with its index as `i`), at its place.
 Json PanelGroup(const Frame& frame);
 
-// A scale and an axis for numbers, with few labels. `where`: bottom or left.
+// A scale and an axis for numbers, with few labels. `where`: bottom or left; `other`: the scale that its grid lines span.
 Json NumberScale(const std::string& name,
                  const Domain& domain,
                  Scale scale,
                  const std::string& size);
 Json NumberAxis(const std::string& name,
                 const std::string& where,
+                const std::string& other,
                 const AxisStyle& style,
                 const Domain& domain,
                 const std::vector<double>& ticks);

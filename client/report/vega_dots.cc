@@ -12,7 +12,7 @@ namespace normlab::client::report {
 namespace {
 
 constexpr double kCharacter = 6.4;    // pixels of one at 11 px, on the generous side
-constexpr size_t kLongestLabel = 34;  // of a category beside its row; longer ones are cut
+constexpr size_t kLongestLabel = 46;  // of a category beside its row; longer ones are cut
 constexpr size_t kShortLabel = 7;     // such names stand below columns
 constexpr size_t kMostColumns = 10;   // more categories lie in rows
 
@@ -103,7 +103,9 @@ struct Direction {
 
 Json Marks(const Direction& direction, Medium medium) {
   const Json place = Signal("scale('category', datum.k) + bandwidth('category') * datum.at");
-  const Json seed_place = Signal("scale('category', parent.k) + bandwidth('category') * parent.at");
+  // Beside the interval, which would hide them.
+  const Json seed_place =
+      Signal("scale('category', parent.k) + bandwidth('category') * parent.at + 7");
   const auto on_scale = [](const char* field) {
     return Json{{"scale", "value"}, {"field", field}};
   };
@@ -154,7 +156,7 @@ Json CategoryAxis(const Direction& direction, const AxisStyle& style) {
     axis["labelLimit"] = Signal("left - 14");
   } else {
     axis["title"] = style.title;
-    axis["titleLimit"] = Signal("panel + left");
+    axis["titleLimit"] = Signal("panel + 20");
   }
   return axis;
 }
@@ -177,7 +179,7 @@ Json DotChartSpec(const Chart& chart, const DotChart& body, Medium medium) {
     const double room = static_cast<double>(std::min(longest, kLongestLabel)) * kCharacter + 18;
     frame.left = absl::StrCat("min(", room, ", total * 0.42)");
     frame.tall =
-        absl::StrCat(std::max<size_t>(2, names.size()) * std::max<size_t>(24, 15 * groups));
+        absl::StrCat(std::max<size_t>(2, names.size()) * std::max<size_t>(32, 18 * groups));
   } else {
     direction = {false, "x", "y", "bottom", "left", "panel", "tall"};
     frame.top = 28;
@@ -198,7 +200,7 @@ Json DotChartSpec(const Chart& chart, const DotChart& body, Medium medium) {
                                   {"range", Json::array({0, Signal(direction.category_size)})},
                                   {"padding", 0.2}},
                                  NumberScale("value", domain, body.y.scale, direction.value_size)});
-  Json value_axis = NumberAxis("value", direction.value_axis, body.y, domain, {});
+  Json value_axis = NumberAxis("value", direction.value_axis, "category", body.y, domain, {});
   value_axis["grid"] = true;
   panel["axes"] = Json::array({value_axis, CategoryAxis(direction, body.x)});
   panel["marks"] = Marks(direction, medium);

@@ -13,6 +13,7 @@ namespace {
 
 constexpr double kCharacter = 6.4;  // pixels of one at 11 px, on the generous side
 constexpr size_t kLongestLabel = 26;
+constexpr size_t kDense = 14;  // more rows make a surface, not a table
 
 size_t Longest(const std::vector<std::string>& texts) {
   size_t longest = 0;
@@ -73,7 +74,7 @@ Json BandScale(const char* name, size_t count, const char* size) {
           {"type", "band"},
           {"domain", domain},
           {"range", Json::array({0, Signal(size)})},
-          {"padding", 0.04}};
+          {"padding", count > kDense ? 0.0 : 0.04}};
 }
 
 Json BandAxis(const char* name,
@@ -85,12 +86,15 @@ Json BandAxis(const char* name,
   Json axis = {{"orient", where},   {"scale", name},
                {"ticks", false},    {"domain", false},
                {"grid", false},     {"labelOverlap", labels.size() > 24},
-               {"labelPadding", 6}, {"titleLimit", Signal("panel + left")}};
+               {"labelPadding", 6}, {"titleLimit", Signal("panel + 20")}};
   if (vertical) {
     axis["labelLimit"] = Signal("left - 12");
   } else {
     axis["title"] = title;
-    axis["labelLimit"] = static_cast<double>(kLongestLabel) * kCharacter;
+    // Slanted, the first one reaches to the left as far as there is room: its cosine is 0.79.
+    axis["labelLimit"] = Signal(
+        absl::StrCat("min(", static_cast<double>(kLongestLabel) * kCharacter,
+                     ", slant ? (left + panel / ", labels.size(), " / 2 - 12) / 0.79 : 1000)"));
     text["angle"] = Signal("slant ? -38 : 0");
     text["align"] = Signal("slant ? 'right' : 'center'");
     text["baseline"] = {{"value", "top"}};
@@ -151,8 +155,9 @@ Json HeatMapSpec(const Chart& chart, const HeatMap& body, Medium medium) {
   frame.bottom = absl::StrCat("slant ? ", 46 + std::lround(column_label * 0.62), " : 44");
   const std::string rows = absl::StrCat(std::max<size_t>(1, body.rows.size()));
   const std::string columns = absl::StrCat(std::max<size_t>(1, body.columns.size()));
-  frame.tall =
-      absl::StrCat("max(", rows, " * 9, min(", rows, " * 44, max(", rows, " * 22, panel * 0.62)))");
+  frame.tall = body.rows.size() > kDense
+                   ? "max(220, min(460, panel * 0.6))"
+                   : absl::StrCat("min(", rows, " * 44, max(", rows, " * 24, panel * 0.5))");
   Json spec = BaseSpec(chart, frame, medium);
   const Json slant = {{"name", "slant"},
                       {"update", absl::StrCat("panel / ", columns, " < ", column_label + 4)}};
@@ -185,6 +190,12 @@ Json HeatMapSpec(const Chart& chart, const HeatMap& body, Medium medium) {
     places.push_back(domain.low + share * (domain.high - domain.low));
   }
   spec["scales"][0]["domain"] = places;
+  // All cells show their text, or none does.
+  size_t longest_text = 0;
+  for (size_t i = 0; i < body.values.size(); ++i) {
+    longest_text = std::max(longest_text, TextOf(body, i).size());
+  }
+  const size_t room = 6 * longest_text + 2;
   Json panel = PanelGroup(frame);
   panel["scales"] = Json::array(
       {BandScale("x", body.columns.size(), "panel"), BandScale("y", body.rows.size(), "tall")});
@@ -206,7 +217,7 @@ Json HeatMapSpec(const Chart& chart, const HeatMap& body, Medium medium) {
             {"y", y},
             {"width", {{"scale", "x"}, {"band", 1}}},
             {"height", {{"scale", "y"}, {"band", 1}}},
-            {"cornerRadius", {{"value", 2}}},
+            {"cornerRadius", {{"value", body.rows.size() > kDense ? 0 : 2}}},
             {"fill",
              Json::array({{{"test", "!datum.known"}, {"value", ToneColor(Tone::kGrid, medium)}},
                           {{"scale", "heat"}, {"field", "v"}}})},
@@ -222,8 +233,8 @@ Json HeatMapSpec(const Chart& chart, const HeatMap& body, Medium medium) {
             {"baseline", {{"value", "middle"}}},
             {"fontSize", Signal("bandwidth('x') < 46 ? 9.5 : 11")},
             {"fill", InkOnCell()},
-            {"opacity",
-             Signal("bandwidth('x') >= 6 * length(datum.t) + 2 && bandwidth('y') >= 13 ? 1 : 0")},
+            {"opacity", Signal("bandwidth('x') >= " + std::to_string(room) +
+                               " && bandwidth('y') >= 13 ? 1 : 0")},
             {"tooltip", {{"field", "tip"}}}}}}}}});
   spec["marks"].push_back(panel);
   if (medium == Medium::kPicture) {

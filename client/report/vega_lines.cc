@@ -262,8 +262,8 @@ Json LineChartSpec(const Chart& chart, const LineChart& body, Medium medium) {
   Json panel = PanelGroup(frame);
   panel["scales"] = Json::array({NumberScale("x", x_domain, body.x.scale, "panel"),
                                  NumberScale("y", y_domain, body.y.scale, "tall")});
-  panel["axes"] = Json::array({NumberAxis("y", "left", body.y, y_domain, {}),
-                               NumberAxis("x", "bottom", body.x, x_domain, FewPlaces(body))});
+  panel["axes"] = Json::array({NumberAxis("y", "left", "x", body.y, y_domain, {}),
+                               NumberAxis("x", "bottom", "y", body.x, x_domain, FewPlaces(body))});
   panel["marks"] = Json::array(
       {TopTitle(body.y.title, 12, medium),
        {{"type", "group"},

@@ -37,6 +37,20 @@ void FillReport(const std::string& path, const DatasetShape& shape, v1::DataRepo
   report.set_floats(shape.floats);
 }
 
+// A verdict on files that are in order holds while they are as they were. One on files that are not
+// may change with what is beside them, so it does not.
+void FillVersions(const DataSource& source, v1::DataReport& report) {
+  report.set_lasting(true);
+  for (const DataFile& file : source.LookedAt()) {
+    v1::FileVersion& version = *report.add_files();
+    version.set_path(file.path);
+    version.set_device(file.identity.device);
+    version.set_inode(file.identity.inode);
+    version.set_bytes(file.identity.bytes);
+    version.set_modified_ns(file.identity.modified_ns);
+  }
+}
+
 void AddViolations(const DataProblems& problems, v1::DataReport& report) {
   for (const Violation& violation : problems.violations) {
     v1::SpecViolation& added = *report.add_violations();
@@ -109,6 +123,9 @@ v1::DataReport DataInspector::Inspect(const v1::InspectDataRequest& request) {
       FillReport(cache_path, *shape, report);
     }
     AddViolations(problems, report);
+  }
+  if (report.violations().empty()) {
+    FillVersions(*source, report);
   }
   if (problems.lasting) {
     if (verdicts_.size() >= kMaxVerdicts) {

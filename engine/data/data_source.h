@@ -46,6 +46,9 @@ class DataSource {
   virtual std::string Identity() const = 0;
   // What messages about it may name; a remembered verdict is for these.
   virtual std::string Paths() const { return ""; }
+  // The files that it was read from, as they were; none for one that is computed. Valid while it
+  // lives.
+  virtual absl::Span<const DataFile> LookedAt() const { return {}; }
   // Reads and checks everything. nullopt: `problems` has everything that is wrong.
   virtual std::optional<DecodedDataset> Decode(DataProblems& problems) = 0;
 };
@@ -66,6 +69,7 @@ class FileSource : public DataSource {
   const std::string& field() const override { return field_; }
   std::string Identity() const override;
   std::string Paths() const override;
+  absl::Span<const DataFile> LookedAt() const override { return files_; }
 
  protected:
   const std::vector<DataFile>& files() const { return files_; }

@@ -84,8 +84,10 @@ v1::DataReport InspectJob(DataInspector& inspector, const v1::InspectDataRequest
   v1::DataReport report = inspector.Inspect(request);
   if (request.has_initial_weights()) {
     CheckWeights(request, report);
+    report.set_lasting(false);  // that file is not among those of the data set
   }
   CheckPrecision(request.precision(), report);
+  report.set_lasting(report.lasting() && report.violations().empty());
   return report;
 }
 

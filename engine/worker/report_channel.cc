@@ -39,6 +39,8 @@ std::shared_ptr<grpc::Channel> MakeChannel(const std::string& target) {
   // ours is the only one.
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   arguments.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);
+  // No pings to find out the bandwidth of a socket on this machine.
+  arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
   // A proxy variable of the environment must not get between a worker and its server.
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   return grpc::CreateCustomChannel(target, grpc::InsecureChannelCredentials(), arguments);

@@ -17,8 +17,9 @@ namespace normlab::engine {
 struct ReporterOptions {
   // How long steps wait for company in a report. A report costs worker and server together about
   // half a millisecond of CPU and the server a flush of its disk, however few steps it has: so
-  // often is enough for somebody who watches, and costs a percent of one core.
-  absl::Duration interval = absl::Milliseconds(60);
+  // often is enough for somebody who watches (a step is with them within 100 ms), and costs a
+  // percent of one core.
+  absl::Duration interval = absl::Milliseconds(80);
   // With so many reports unacknowledged, further steps wait until there are enough for a large
   // report: a slow or absent server gets few large reports instead of many small ones.
   int64_t max_small_reports = 4;

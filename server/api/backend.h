@@ -10,6 +10,7 @@
 #include "common/clock.h"
 #include "server/api/queue_gate.h"
 #include "server/api/stream_registry.h"
+#include "server/api/verdict_cache.h"
 #include "server/api/work_pool.h"
 #include "server/auth/authorizer.h"
 #include "server/executor/helper.h"
@@ -60,6 +61,8 @@ struct Backend {
   std::atomic<int> calls_in_flight = 0;
   // Forced deletions that wait for the end of a job.
   std::atomic<int> forced_deletions = 0;
+  // What the helper said about data sets before.
+  VerdictCache verdicts = {};
   // Places in the queue for jobs that are being created.
   QueueGate queue_gate{options.queue_limits, store};
 };

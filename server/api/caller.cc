@@ -25,23 +25,28 @@ absl::StatusOr<Caller> Authorize(const Backend& backend,
 }
 
 absl::Status CheckOwner(Backend& backend, const Caller& caller, absl::string_view resource) {
-  if (caller.sees_all()) {
+  if (caller.sees_all() || resource.empty()) {
     return absl::OkStatus();
   }
   // Of jobs/<id>/artifacts/<a> the first two parts.
   const std::vector<absl::string_view> parts = absl::StrSplit(resource, '/');
-  if (parts.size() < 2) {
-    return absl::OkStatus();
-  }
-  if (parts[0] == "experiments") {
+  if (parts.size() >= 2 && parts[0] == "experiments") {
     return InternalError("experiments have no rule for owners in CheckOwner");
   }
-  const absl::StatusOr<std::string> id = ParseJobName(absl::StrCat(parts[0], "/", parts[1]));
-  if (!id.ok()) {
-    return absl::OkStatus();
-  }
-  NORMLAB_ASSIGN_OR_RETURN(const v1::Job job, backend.store.GetJob(*id));
-  return caller.sees(job.owner()) ? absl::OkStatus() : JobNotFound(JobName(*id));
+  NORMLAB_ASSIGN_OR_RETURN(
+      const std::string id,
+      ParseJobName(parts.size() < 2 ? resource : absl::StrCat(parts[0], "/", parts[1])));
+  NORMLAB_ASSIGN_OR_RETURN(const v1::Job job, backend.store.GetJob(id));
+  return caller.sees(job.owner()) ? absl::OkStatus() : JobNotFound(JobName(id));
+}
+
+void AuditRefused(const Backend& backend,
+                  const Caller& caller,
+                  absl::string_view method,
+                  absl::string_view resource,
+                  absl::string_view peer,
+                  const absl::Status& why) {
+  backend.authorizer.AuditRefused(caller, method, resource, peer, why);
 }
 
 void Audit(const Backend& backend,

@@ -131,28 +131,36 @@ class CreateJobCall : public std::enable_shared_from_this<CreateJobCall> {
   void InspectData() {
     v1::HelperRequest request;
     v1::InspectDataRequest& inspect = *request.mutable_inspect_data();
-    *inspect.mutable_data() = engine::Resolve(spec_).data();
-    if (spec_.has_initial_weights() && !Concerns(violations_, "initial_weights")) {
-      *inspect.mutable_initial_weights() = spec_.initial_weights();
-    }
+    const v1::JobSpec resolved = engine::Resolve(spec_);
+    *inspect.mutable_data() = resolved.data();
     if (!Concerns(violations_, "precision")) {
       inspect.set_precision(spec_.precision());
-    }
-    if (violations_.empty()) {
-      *inspect.mutable_resolved_spec() = engine::Resolve(spec_);
     }
     inspect.mutable_data_roots()->Add(backend_.options.data_roots.begin(),
                                       backend_.options.data_roots.end());
     inspect.set_cache_folder(backend_.options.cache_folder);
+    if (spec_.has_initial_weights() && !Concerns(violations_, "initial_weights")) {
+      *inspect.mutable_initial_weights() = spec_.initial_weights();
+    }
+    if (violations_.empty()) {
+      *inspect.mutable_resolved_spec() = resolved;
+    }
+    if (const auto known = backend_.verdicts.Find(inspect); known != nullptr) {
+      Decide(known.get());
+      return;
+    }
+    auto asked = std::make_shared<const v1::InspectDataRequest>(inspect);
     backend_.helper.Call(
         std::move(request), backend_.options.inspect_timeout,
-        [self = shared_from_this()](absl::StatusOr<v1::HelperResponse> response) {
-          self->backend_.pool.Post([self, response = std::move(response)] {
+        [self = shared_from_this(),
+         asked = std::move(asked)](absl::StatusOr<v1::HelperResponse> response) {
+          self->backend_.pool.Post([self, asked, response = std::move(response)] {
             if (!response.ok()) {
               self->Finish(self->HelperFailed(response.status()));
             } else if (!response->has_data()) {
               self->Finish(InternalError("the helper answered something else than a data report"));
             } else {
+              self->backend_.verdicts.Remember(*asked, response->data());
               self->Decide(&response->data());
             }
           });

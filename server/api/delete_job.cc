@@ -5,6 +5,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/clock.h"
 
 #include "common/status_macros.h"
 #include "server/api/job_transition.h"
@@ -23,6 +24,7 @@ namespace {
 constexpr int kMaxForcedDeletions = 3;
 // A worker that does not end when it is cancelled is killed after half a minute.
 constexpr absl::Duration kForcedDeletionTimeout = absl::Seconds(45);
+constexpr absl::Duration kReadRetryDelay = absl::Milliseconds(200);
 
 // Told by the hub that the job has news.
 struct News {
@@ -48,8 +50,17 @@ absl::Status WaitForEnd(Backend& backend, const std::string& id) {
       }
       news->came = false;
     }
-    NORMLAB_ASSIGN_OR_RETURN(const v1::Job job, backend.store.GetJob(id));
-    if (IsTerminal(job.state())) {
+    const absl::StatusOr<v1::Job> job = backend.store.GetJob(id);
+    if (absl::IsUnavailable(job.status()) && clock.Monotonic() < deadline) {
+      // The job was cancelled and is to be deleted: a disk in trouble for a moment does not end
+      // that.
+      absl::SleepFor(kReadRetryDelay);
+      absl::MutexLock lock(&news->mu);
+      news->came = true;
+      continue;
+    }
+    NORMLAB_RETURN_IF_ERROR(job.status());
+    if (IsTerminal(job->state())) {
       return absl::OkStatus();
     }
   }

@@ -11,6 +11,7 @@
 #include "common/status_macros.h"
 #include "server/domain/errors.h"
 #include "server/domain/names.h"
+#include "server/domain/proto_time.h"
 
 namespace normlab::server {
 namespace {
@@ -33,7 +34,7 @@ class LogSource final : public StreamSource<v1::ReadLogsResponse> {
     }
   }
 
-  absl::StatusOr<StreamStep> Next(bool /*idle*/, v1::ReadLogsResponse& response) override {
+  absl::StatusOr<StreamStep> Next(bool idle, v1::ReadLogsResponse& response) override {
     if (lines_.empty() && !finished_) {
       NORMLAB_ASSIGN_OR_RETURN(LogPage page,
                                backend_.store.ReadLogs(job_id_, scanned_, kMaxReadBytes));
@@ -44,7 +45,14 @@ class LogSource final : public StreamSource<v1::ReadLogsResponse> {
                     std::make_move_iterator(page.entries.end()));
       if (lines_.empty()) {
         sent_ = scanned_;
-        return finished_ ? StreamStep::kEnd : caught_up ? StreamStep::kWait : StreamStep::kAgain;
+        if (finished_ || !caught_up) {
+          return finished_ ? StreamStep::kEnd : StreamStep::kAgain;
+        }
+        if (!idle) {
+          return StreamStep::kWait;
+        }
+        NORMLAB_RETURN_IF_ERROR(Heartbeat(response));
+        return StreamStep::kMessage;
       }
     }
     if (lines_.empty()) {
@@ -62,6 +70,15 @@ class LogSource final : public StreamSource<v1::ReadLogsResponse> {
   void Stop() override { subscription_.reset(); }
 
  private:
+  absl::Status Heartbeat(v1::ReadLogsResponse& response) {
+    NORMLAB_ASSIGN_OR_RETURN(v1::Job job, backend_.store.GetJob(job_id_));
+    v1::Heartbeat& heartbeat = *response.mutable_heartbeat();
+    heartbeat.set_sequence(sent_);
+    *heartbeat.mutable_time() = ToTimestamp(backend_.options.clock->Now());
+    *heartbeat.mutable_progress() = std::move(*job.mutable_progress());
+    return absl::OkStatus();
+  }
+
   Backend& backend_;
   const std::string job_id_;
   const bool follow_;

@@ -38,6 +38,7 @@ grpc::ServerWriteReactor<Response>* OpenStream(
   }
   auto lease = backend.authorizer.OpenStream(*caller);
   if (!lease.ok()) {
+    AuditRefused(backend, *caller, method, ResourceOf(request), context->peer(), lease.status());
     return StreamReactor<Response>::Refuse(lease.status());
   }
   auto source = make(backend, request);
@@ -46,7 +47,8 @@ grpc::ServerWriteReactor<Response>* OpenStream(
   }
   return StreamReactor<Response>::Start(
       backend.streams, backend.stream_pool, context, heartbeat,
-      std::make_unique<AuthorizedSource<Response>>(backend, *caller, ResourceOf(request),
+      std::make_unique<AuthorizedSource<Response>>(backend, *caller, std::string(method),
+                                                   ResourceOf(request), context->peer(),
                                                    *std::move(lease), *std::move(source)));
 }
 
@@ -147,7 +149,7 @@ grpc::ServerWriteReactor<v1::ReadMetricsResponse>* JobsService::ReadMetrics(
 
 grpc::ServerWriteReactor<v1::ReadLogsResponse>* JobsService::ReadLogs(
     grpc::CallbackServerContext* context, const v1::ReadLogsRequest* request) {
-  return OpenStream(backend_, context, "ReadLogs", *request, absl::InfiniteDuration(),
+  return OpenStream(backend_, context, "ReadLogs", *request, backend_.options.heartbeat_interval,
                     NewLogSource);
 }
 

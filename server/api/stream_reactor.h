@@ -11,7 +11,6 @@
 #include <grpcpp/server_context.h>
 #include <grpcpp/support/server_callback.h>
 
-#include "common/clock.h"
 #include "server/api/status.h"
 #include "server/api/stream_registry.h"
 #include "server/api/work_pool.h"
@@ -87,7 +86,7 @@ class StreamReactor final : public grpc::ServerWriteReactor<Response>,
   void OnWriteDone(bool ok) override {
     absl::MutexLock lock(&mu_);
     writing_ = false;
-    last_activity_ = Now();
+    last_activity_ = registry_.Now();
     if (!ok && end_ == End::kNone) {
       end_ = End::kCancelled;
     }
@@ -161,10 +160,8 @@ class StreamReactor final : public grpc::ServerWriteReactor<Response>,
         context_(context),
         heartbeat_(heartbeat),
         source_(std::move(source)),
-        last_activity_(Now()),
+        last_activity_(registry.Now()),
         sent_(source_->position()) {}
-
-  static absl::Duration Now() { return common::Clock::Real().Monotonic(); }
 
   void Wake() {
     absl::MutexLock lock(&mu_);
@@ -228,7 +225,7 @@ class StreamReactor final : public grpc::ServerWriteReactor<Response>,
         next_ = Response();
         sent_ = source_->position();
         writing_ = true;
-        last_activity_ = Now();
+        last_activity_ = registry_.Now();
         this->StartWrite(&message_);
         break;
       case StreamStep::kAgain:

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "common/clock.h"
+#include "server/domain/access_errors.h"
 #include "server/domain/errors.h"
 
 namespace normlab::server {
@@ -13,6 +14,9 @@ namespace {
 
 constexpr absl::Duration kDrainRetry = absl::Seconds(1);
 constexpr absl::Duration kOverloadRetry = absl::Seconds(1);
+
+// Ticks that come later than this were not held up by load alone.
+constexpr absl::Duration kStandstill = absl::Seconds(2);
 
 constexpr absl::string_view kAfterSequence = "after_sequence";
 
@@ -59,14 +63,16 @@ absl::Status StreamReaderTooSlow(const StreamPosition& position, absl::Duration 
       absl::StrCat("this stream's reader took nothing for ", absl::FormatDuration(timeout),
                    " and was cut off; ", Advice(position)));
   google::rpc::ErrorInfo info;
-  info.set_reason("READER_TOO_SLOW");
+  info.set_reason(std::string(reason::kReaderTooSlow));
   info.set_domain(std::string(kErrorDomain));
   AddDetail(status, info);
   return WithPosition(std::move(status), position);
 }
 
 StreamRegistry::StreamRegistry(Options options)
-    : options_(std::move(options)), ticker_([this] { TickUntilClosed(); }) {}
+    : options_(std::move(options)),
+      last_tick_(options_.clock->Monotonic()),
+      ticker_([this] { TickUntilClosed(); }) {}
 
 StreamRegistry::~StreamRegistry() {
   {
@@ -131,6 +137,20 @@ void StreamRegistry::CountCutOff() const {
   }
 }
 
+absl::Duration StreamRegistry::Now() const {
+  return options_.clock->Monotonic() - absl::Nanoseconds(lost_ns_.load());
+}
+
+absl::Duration StreamRegistry::NowAtTick() {
+  const absl::Duration now = options_.clock->Monotonic();
+  const absl::Duration missed = now - last_tick_ - options_.tick;
+  if (missed > kStandstill) {
+    lost_ns_.fetch_add(absl::ToInt64Nanoseconds(missed));
+  }
+  last_tick_ = now;
+  return now - absl::Nanoseconds(lost_ns_.load());
+}
+
 void StreamRegistry::TickUntilClosed() {
   std::vector<std::shared_ptr<StreamControl>> streams;
   while (true) {
@@ -144,7 +164,7 @@ void StreamRegistry::TickUntilClosed() {
         streams.push_back(stream);
       }
     }
-    const absl::Duration now = common::Clock::Real().Monotonic();
+    const absl::Duration now = NowAtTick();
     for (const auto& stream : streams) {
       stream->Tick(now);
     }

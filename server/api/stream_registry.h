@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -11,6 +12,8 @@
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+
+#include "common/clock.h"
 
 namespace normlab::server {
 
@@ -48,6 +51,7 @@ class StreamRegistry {
     absl::Duration tick = absl::Milliseconds(250);
     absl::Duration write_timeout = absl::Seconds(60);  // for one message to be taken
     std::function<void()> on_cut_off;                  // a reader was too slow; for monitoring
+    const common::Clock* clock = &common::Clock::Real();
   };
 
   explicit StreamRegistry(Options options);
@@ -65,14 +69,23 @@ class StreamRegistry {
   bool WaitUntilEmpty(absl::Duration timeout);
   int count() const;
 
+  // The time that this process has had: monotonic, but without the times in which it did not run at
+  // all (stopped, suspended with its machine's container, starved). What a reader did not take in
+  // those is no fault of the reader's, who was perhaps stopped with it.
+  absl::Duration Now() const;
+
   absl::Duration write_timeout() const { return options_.write_timeout; }
   void CountCutOff() const;
 
  private:
+  // Of a tick: notices whether there was none for far too long.
+  absl::Duration NowAtTick();
   void TickUntilClosed();
   bool IsEmpty() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return streams_.empty(); }
 
   const Options options_;
+  std::atomic<int64_t> lost_ns_ = 0;
+  absl::Duration last_tick_;  // the ticker's own
   mutable absl::Mutex mu_;
   absl::flat_hash_map<const StreamControl*, std::shared_ptr<StreamControl>> streams_
       ABSL_GUARDED_BY(mu_);

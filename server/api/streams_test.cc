@@ -299,6 +299,56 @@ TEST_F(StreamsTest, ASlowReaderIsCutOffWithItsPosition) {
   EXPECT_EQ(watched.steps.size() + rest.steps.size(), size_t{kReports} * kSteps);
 }
 
+TEST_F(StreamsTest, AFollowedLogHasHeartbeatsWithItsPosition) {
+  options_.heartbeat_interval = absl::Milliseconds(20);
+  Serve();
+  const std::string name = MustCreate().name();
+  StartAttempt(name);
+  Report(name, 1, 0, 3);
+  ReportLog(name, 2, "one");
+  Report(name, 3, 3, 7);
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(60));
+  v1::ReadLogsRequest request;
+  request.set_name(name);
+  request.set_follow(true);
+  auto reader = jobs_->ReadLogs(&context, request);
+  v1::ReadLogsResponse response;
+  ASSERT_TRUE(reader->Read(&response));
+  EXPECT_EQ(response.line().text(), "one");
+  const int64_t line = response.sequence();
+  // Not the line's: everything up to the last record was looked through.
+  ASSERT_TRUE(reader->Read(&response));
+  ASSERT_TRUE(response.has_heartbeat());
+  EXPECT_FALSE(response.has_line());
+  EXPECT_EQ(response.heartbeat().sequence(), line + 7);
+  EXPECT_TRUE(response.heartbeat().has_time());
+  ReportLog(name, 4, "two");
+  int heartbeats = 0;
+  while (reader->Read(&response) && response.has_heartbeat()) {
+    ++heartbeats;
+    EXPECT_EQ(response.heartbeat().sequence(), line + 7);
+  }
+  EXPECT_EQ(response.line().text(), "two");
+  EXPECT_EQ(response.sequence(), line + 8);
+  ReportSuccess(name, 5);
+  while (reader->Read(&response)) {
+    EXPECT_TRUE(response.has_heartbeat());
+  }
+  EXPECT_TRUE(reader->Finish().ok());
+  // Without follow there is nothing to wait for, and so no heartbeat.
+  grpc::ClientContext again;
+  request.set_follow(false);
+  auto rest = jobs_->ReadLogs(&again, request);
+  std::vector<std::string> lines;
+  while (rest->Read(&response)) {
+    EXPECT_FALSE(response.has_heartbeat());
+    lines.push_back(response.line().text());
+  }
+  EXPECT_TRUE(rest->Finish().ok());
+  EXPECT_THAT(lines, ElementsAre("one", "two"));
+}
+
 TEST_F(StreamsTest, ReadLogsGivesLinesAndFollowsToTheEnd) {
   Serve();
   const std::string name = MustCreate().name();

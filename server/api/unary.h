@@ -49,10 +49,13 @@ grpc::ServerUnaryReactor* RunUnary(Backend& backend,
         absl::StatusOr<Response> result = Response();
         if (const absl::Status owned = CheckOwner(backend, caller, resource); owned.ok()) {
           result = handler(backend, caller, *request);
-        } else if (!absl::IsNotFound(owned) || !AllowsMissing(*request)) {
-          result = owned;
+          Audit(backend, caller, method, resource, *context, result.status());
+        } else {
+          AuditRefused(backend, caller, method, resource, context->peer(), owned);
+          if (!absl::IsNotFound(owned) || !AllowsMissing(*request)) {
+            result = owned;
+          }
         }
-        Audit(backend, caller, method, resource, *context, result.status());
         if (result.ok()) {
           *response = *std::move(result);
         }

@@ -25,6 +25,8 @@ namespace {
 constexpr int kMaxPublicMessageBytes = 64 << 20;
 // A worker keeps at most 64 MiB of reports altogether.
 constexpr int kMaxWorkerMessageBytes = 80 << 20;
+// Several of a worker's large reports.
+constexpr int kWorkerWindowBytes = 1 << 20;
 // Of one connection. A honest client has a few calls at a time; one that opens more waits.
 constexpr int kMaxStreamsPerConnection = 500;
 // All headers of a call: a token, a deadline and what proxies add.
@@ -126,6 +128,10 @@ absl::StatusOr<std::unique_ptr<grpc::Server>> StartWorkerListener(const std::str
   grpc::ServerBuilder builder;
   SetCommonOptions(builder, metrics);
   builder.SetMaxReceiveMessageSize(kMaxWorkerMessageBytes);
+  // Of a socket on this machine there is no bandwidth to be found out: gRPC would answer every
+  // report with a ping of its own, which wakes both ends once more. A window of fixed size does.
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, kWorkerWindowBytes);
   builder.SetOption(std::make_unique<grpc::HealthCheckServiceServerBuilderOption>(nullptr));
   builder.SetOption(std::make_unique<NoPluginsOption>());
   builder.AddListeningPort(absl::StrCat("unix:", socket_path), grpc::InsecureServerCredentials());

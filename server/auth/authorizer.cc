@@ -87,17 +87,21 @@ absl::StatusOr<Caller> Authorizer::Authorize(absl::string_view method,
   Caller known{.owner = "", .name = "", .role = v1::Caller::ROLE_UNSPECIFIED};
   absl::StatusOr<Caller> caller = Decide(method, authorization, known);
   if (!caller.ok()) {
-    LogRefusal(known, method, peer, caller.status());
+    observer_->OnCallRefused(caller.status().code());
+    AuditRefused(known, method, "", peer, caller.status());
   }
   return caller;
 }
 
-void Authorizer::LogRefusal(const Caller& known,
-                            absl::string_view method,
-                            absl::string_view peer,
-                            const absl::Status& why) {
-  observer_->OnCallRefused(why.code());
-  if (refusal_lines_.Take(known.name, clock_->Monotonic()) > absl::ZeroDuration()) {
+void Authorizer::AuditRefused(const Caller& caller,
+                              absl::string_view method,
+                              absl::string_view resource,
+                              absl::string_view peer,
+                              const absl::Status& why) {
+  if (tokens_ == nullptr) {
+    return;
+  }
+  if (refusal_lines_.Take(caller.name, clock_->Monotonic()) > absl::ZeroDuration()) {
     absl::MutexLock lock(&mu_);
     ++unlogged_refusals_;
     return;
@@ -110,7 +114,7 @@ void Authorizer::LogRefusal(const Caller& known,
   if (unlogged > 0) {
     spdlog::warn("audit: {} more refused calls are not shown here", unlogged);
   }
-  Audit(known, method, "", peer, why);
+  Audit(caller, method, resource, peer, why);
 }
 
 absl::StatusOr<Authorizer::StreamLease> Authorizer::OpenStream(const Caller& caller) {

@@ -73,21 +73,26 @@ class Authorizer {
   // at first. UNAUTHENTICATED: the token was taken out of the file, or changed. Cheap.
   absl::Status StillAuthorized(const Caller& caller, int64_t& seen) const;
 
-  // Notes what became of a call that changes something, or of one that was refused for its job.
+  // Notes what became of a call that changes something.
   void Audit(const Caller& caller,
              absl::string_view method,
              absl::string_view resource,
              absl::string_view peer,
              const absl::Status& outcome);
 
+  // Notes a call that was refused for what it is about: a name that does not exist for the caller.
+  // Lines are bounded like those of other refusals, so that whoever tries names cannot fill the
+  // disk with them; what is left out is counted.
+  void AuditRefused(const Caller& caller,
+                    absl::string_view method,
+                    absl::string_view resource,
+                    absl::string_view peer,
+                    const absl::Status& why);
+
  private:
   absl::StatusOr<Caller> Decide(absl::string_view method,
                                 absl::string_view authorization,
                                 Caller& known);
-  void LogRefusal(const Caller& known,
-                  absl::string_view method,
-                  absl::string_view peer,
-                  const absl::Status& why);
   void CloseStream(const std::string& owner);
 
   const std::unique_ptr<TokenStore> tokens_;  // null: --auth=none

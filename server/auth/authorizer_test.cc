@@ -3,7 +3,9 @@
 #include <stdlib.h>
 
 #include <filesystem>
+#include <memory>
 #include <set>
+#include <sstream>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -19,6 +21,8 @@
 
 #include "normlab/v1/experiments.pb.h"
 #include "normlab/v1/normalization.pb.h"
+#include <spdlog/sinks/ostream_sink.h>
+#include <spdlog/spdlog.h>
 
 namespace normlab::server {
 namespace {
@@ -153,6 +157,53 @@ TEST_F(AuthorizerTest, StreamsOfAnOwnerAreCounted) {
     EXPECT_FALSE(authorizer->OpenStream(vera).ok());
   }
   EXPECT_TRUE(authorizer->OpenStream(vera).ok());
+}
+
+// What is written to the log while it lives.
+class LogCapture {
+ public:
+  LogCapture() : before_(spdlog::default_logger()) {
+    spdlog::set_default_logger(std::make_shared<spdlog::logger>(
+        "test", std::make_shared<spdlog::sinks::ostream_sink_st>(text_)));
+  }
+  ~LogCapture() { spdlog::set_default_logger(before_); }
+  LogCapture(const LogCapture&) = delete;
+  LogCapture& operator=(const LogCapture&) = delete;
+  int Count(const std::string& part) const {
+    const std::string text = text_.str();
+    int count = 0;
+    for (size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) {
+      ++count;
+    }
+    return count;
+  }
+
+ private:
+  std::ostringstream text_;
+  std::shared_ptr<spdlog::logger> before_;
+};
+
+TEST_F(AuthorizerTest, RefusedReadsAreInTheAuditLogWithinBounds) {
+  const auto authorizer = Make();
+  const Caller vera{.owner = "vision", .name = "vera", .role = v1::Caller::VIEWER};
+  const Caller lea{.owner = "language", .name = "lea", .role = v1::Caller::SUBMITTER};
+  const LogCapture log;
+  authorizer->AuditRefused(vera, "GetJob", "jobs/other", "ipv4:192.0.2.1:5",
+                           JobNotFound("jobs/other"));
+  EXPECT_EQ(log.Count("audit: who=vera owner=vision role=viewer method=GetJob "
+                      "resource=\"jobs/other\" peer=\"ipv4:192.0.2.1:5\" outcome=NOT_FOUND "
+                      "reason=JOB_NOT_FOUND"),
+            1);
+  // Somebody who tries names does not fill the disk, nor take others' lines.
+  for (int i = 0; i < 500; ++i) {
+    authorizer->AuditRefused(vera, "GetJob", absl::StrCat("jobs/", i), "peer",
+                             JobNotFound("jobs/other"));
+  }
+  EXPECT_EQ(log.Count("who=vera"), 50);
+  authorizer->AuditRefused(lea, "GetJob", "jobs/other", "peer", JobNotFound("jobs/other"));
+  EXPECT_EQ(log.Count("who=lea"), 1);
+  EXPECT_EQ(log.Count("451 more refused calls are not shown"), 1);
+  EXPECT_EQ(observer_.codes.size(), 0u);  // those calls were authorized
 }
 
 TEST_F(AuthorizerTest, WithoutTokensEverybodyIsTheLocalAdmin) {

@@ -14,6 +14,9 @@ struct Caller {
   std::string owner;
   std::string name;  // of the token; empty with --auth=none
   v1::Caller::Role role = v1::Caller::ADMIN;
+  // Of the token that they came with, 32 bytes; empty with --auth=none. Names may be given to new
+  // tokens: this tells whether the very same one is still in force.
+  std::string token_sha256 = {};
 
   // Whether jobs of every owner are theirs to see and change; else only those of `owner`, and all
   // others do not exist for them.

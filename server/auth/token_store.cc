@@ -80,7 +80,12 @@ std::optional<Caller> TokenStore::Find(absl::string_view token) const {
       found = &entry;
     }
   }
-  return found == nullptr ? std::nullopt : std::optional<Caller>(found->caller);
+  if (found == nullptr) {
+    return std::nullopt;
+  }
+  Caller caller = found->caller;
+  caller.token_sha256 = found->sha256;
+  return caller;
 }
 
 bool TokenStore::StillValid(const Caller& caller) const {
@@ -90,8 +95,9 @@ bool TokenStore::StillValid(const Caller& caller) const {
     entries = entries_;
   }
   for (const TokenEntry& entry : *entries) {
-    if (entry.caller.name == caller.name) {
-      return entry.caller.role == caller.role && entry.caller.owner == caller.owner;
+    if (ConstantTimeEqual(entry.sha256, caller.token_sha256)) {
+      return entry.caller.name == caller.name && entry.caller.role == caller.role &&
+             entry.caller.owner == caller.owner;
     }
   }
   return false;

@@ -45,7 +45,8 @@ class TokenStore {
   // that does not depend on how much of them agrees.
   std::optional<Caller> Find(absl::string_view token) const;
 
-  // Whether a token of this name still stands for this caller.
+  // Whether the very token that the caller came with is still in force and still stands for them.
+  // One that was replaced by another of the same name is not.
   bool StillValid(const Caller& caller) const;
 
   // Counts the readings that changed something.

@@ -155,6 +155,13 @@ TEST_F(TokenStoreTest, AChangedFileIsInForceAndAWrongOneIsNot) {
   Write(Line("bob", "submitter", "vision", "t2"));
   WaitFor(good_, good + 2);
   EXPECT_FALSE((*store)->StillValid(bob));
+  // Nor does one that was replaced, name, role and owner staying the same: the old token may be the
+  // one that somebody found.
+  const Caller before = *(*store)->Find("t2");
+  Write(Line("bob", "submitter", "vision", "t3"));
+  WaitFor(good_, good + 3);
+  EXPECT_FALSE((*store)->StillValid(before));
+  EXPECT_TRUE((*store)->StillValid(*(*store)->Find("t3")));
 }
 
 TEST_F(TokenStoreTest, AServerDoesNotStartWithoutTokens) {

@@ -1,182 +1,28 @@
 #include "server/domain/design.h"
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 #include <set>
 #include <utility>
 
-#include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/strings/str_replace.h"
-#include "absl/strings/str_split.h"
-#include "absl/strings/strip.h"
-#include <google/protobuf/descriptor.h>
-#include <google/protobuf/message.h>
-#include <google/protobuf/util/json_util.h>
 
-#include "common/name_hint.h"
 #include "common/random.h"
-#include "common/status_macros.h"
+#include "server/domain/names.h"
 
 namespace normlab::server {
 namespace {
 
-using google::protobuf::Descriptor;
-using google::protobuf::FieldDescriptor;
-using google::protobuf::Message;
-using google::protobuf::OneofDescriptor;
-
 constexpr int kMaxAxes = 16;
-constexpr int kMaxValues = 10000;
-
-std::vector<std::string> FieldNames(const Descriptor& descriptor) {
-  std::vector<std::string> names;
-  for (int i = 0; i < descriptor.field_count(); ++i) {
-    names.push_back(descriptor.field(i)->name());
-  }
-  return names;
-}
-
-absl::Status Invalid(std::string description) {
-  return absl::InvalidArgumentError(std::move(description));
-}
-
-// "probes[0]" -> probes, 0; -1 without an index.
-struct PathPart {
-  std::string name;
-  int index = -1;
-};
-
-absl::StatusOr<PathPart> ParsePart(absl::string_view text) {
-  PathPart part;
-  const size_t bracket = text.find('[');
-  part.name = std::string(text.substr(0, bracket));
-  if (bracket != absl::string_view::npos) {
-    absl::string_view index = text.substr(bracket + 1);
-    if (!absl::ConsumeSuffix(&index, "]") || !absl::SimpleAtoi(index, &part.index) ||
-        part.index < 0) {
-      return Invalid(
-          absl::StrCat("\"", text, "\" is no element of a list; write for example probes[0]"));
-    }
-  }
-  return part;
-}
-
-absl::StatusOr<const FieldDescriptor*> FindField(const Message& message, const std::string& name) {
-  const Descriptor& descriptor = *message.GetDescriptor();
-  const FieldDescriptor* field = descriptor.FindFieldByName(name);
-  if (field == nullptr) {
-    return Invalid(absl::StrCat("\"", name, "\" is no field; ",
-                                common::NameHint(name, FieldNames(descriptor))));
-  }
-  const OneofDescriptor* const oneof = field->real_containing_oneof();
-  if (oneof != nullptr) {
-    const FieldDescriptor* const chosen =
-        message.GetReflection()->GetOneofFieldDescriptor(message, oneof);
-    if (chosen != nullptr && chosen != field) {
-      return Invalid(absl::StrCat("goes through ", name, ", but the spec has chosen ",
-                                  chosen->name(), "; change the base spec, or choose ", name,
-                                  " on an axis before this one"));
-    }
-  }
-  return field;
-}
-
-// The message that holds the last field of the path.
-absl::StatusOr<Message*> Descend(Message* message, const PathPart& part) {
-  NORMLAB_ASSIGN_OR_RETURN(const FieldDescriptor* const field, FindField(*message, part.name));
-  if (field->cpp_type() != FieldDescriptor::CPPTYPE_MESSAGE || field->is_map()) {
-    return Invalid(absl::StrCat("\"", part.name, "\" has no fields; end the path there"));
-  }
-  if (!field->is_repeated()) {
-    return message->GetReflection()->MutableMessage(message, field);
-  }
-  if (part.index < 0 || part.index >= message->GetReflection()->FieldSize(*message, field)) {
-    return Invalid(absl::StrCat("\"", part.name, "\" is a list with ",
-                                message->GetReflection()->FieldSize(*message, field),
-                                " elements; name one of them, as ", part.name, "[0]"));
-  }
-  return message->GetReflection()->MutableRepeatedMessage(message, field, part.index);
-}
-
-// The member of a oneof of the field's message that `value` names; null: none.
-const FieldDescriptor* NamedMember(const FieldDescriptor& field, absl::string_view value) {
-  if (field.cpp_type() != FieldDescriptor::CPPTYPE_MESSAGE || field.is_repeated()) {
-    return nullptr;
-  }
-  const FieldDescriptor* const member = field.message_type()->FindFieldByName(std::string(value));
-  return member != nullptr && member->real_containing_oneof() != nullptr &&
-                 member->cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE
-             ? member
-             : nullptr;
-}
-
-bool IsText(const FieldDescriptor& field) {
-  const bool duration = field.cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE &&
-                        field.message_type()->full_name() == "google.protobuf.Duration";
-  return !field.is_repeated() && (field.cpp_type() == FieldDescriptor::CPPTYPE_ENUM ||
-                                  field.cpp_type() == FieldDescriptor::CPPTYPE_STRING || duration);
-}
-
-std::string Quoted(absl::string_view text) {
-  return absl::StrCat("\"", absl::StrReplaceAll(text, {{"\\", "\\\\"}, {"\"", "\\\""}}), "\"");
-}
-
-std::vector<std::string> MemberNames(const FieldDescriptor& field) {
-  std::vector<std::string> names;
-  if (field.cpp_type() == FieldDescriptor::CPPTYPE_ENUM) {
-    for (int i = 1; i < field.enum_type()->value_count(); ++i) {
-      names.push_back(field.enum_type()->value(i)->name());
-    }
-  } else if (field.cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE) {
-    for (int i = 0; i < field.message_type()->field_count(); ++i) {
-      if (field.message_type()->field(i)->real_containing_oneof() != nullptr) {
-        names.push_back(field.message_type()->field(i)->name());
-      }
-    }
-  }
-  return names;
-}
-
-absl::Status NotAValue(const FieldDescriptor& field, absl::string_view value) {
-  const std::vector<std::string> names = MemberNames(field);
-  const bool json = absl::StartsWith(value, "{") || absl::StartsWith(value, "[");
-  return Invalid(absl::StrCat(
-      "\"", value, "\" is no value of ", field.name(), "; ",
-      names.empty() || json ? "give JSON of this field" : common::NameHint(value, names)));
-}
-
-absl::Status SetLast(Message* message, const PathPart& part, absl::string_view value) {
-  NORMLAB_ASSIGN_OR_RETURN(const FieldDescriptor* const field, FindField(*message, part.name));
-  if (part.index >= 0) {
-    return Invalid(
-        "ends with an element of a list; give the whole list as JSON, or go on to a field of the "
-        "element");
-  }
-  std::string json(value);
-  if (const FieldDescriptor* const member = NamedMember(*field, value)) {
-    json = absl::StrCat("{\"", member->name(), "\": {}}");
-  } else if (IsText(*field) && !absl::StartsWith(value, "\"")) {
-    json = Quoted(value);
-  }
-  // The parser of protobuf takes trailing text and single quotes for more than they are, so the value stands alone.
-  const std::unique_ptr<Message> parsed(message->New());
-  google::protobuf::util::JsonParseOptions options;
-  options.case_insensitive_enum_parsing = false;
-  const auto status = google::protobuf::util::JsonStringToMessage(
-      absl::StrCat("{\"", field->name(), "\": ", json, "}"), parsed.get(), options);
-  std::vector<const FieldDescriptor*> set;
-  parsed->GetReflection()->ListFields(*parsed, &set);
-  const bool only_this = set.empty() || (set.size() == 1 && set.front() == field);
-  if (!status.ok() || !only_this) {
-    return NotAValue(*field, value);
-  }
-  message->GetReflection()->ClearField(message, field);
-  message->MergeFrom(*parsed);
-  return absl::OkStatus();
-}
+// On all axes together: as many as the largest design of one long axis and fifteen constant ones.
+constexpr int kMaxValues = kMaxExperimentJobs + kMaxAxes;
+// Of the specs of all cells together.
+constexpr int64_t kMaxDesignBytes = int64_t{64} << 20;
+constexpr size_t kMaxPathBytes = 200;
+// What is wrong beyond so many places is only counted.
+constexpr size_t kMaxViolations = 100;
 
 // Cells that there will be; more than the limit is told as limit + 1.
 int64_t CountCells(const v1::Design& design) {
@@ -198,13 +44,21 @@ class Expander {
   Expander(const v1::JobSpec& base, const v1::Design& design) : base_(base), design_(design) {}
 
   ExpandedDesign Run() {
-    CheckSeeds();
-    CheckAxes();
-    CheckRandom();
-    CheckCells();
-    CheckSize();
-    if (result_.violations.empty()) {
-      MakeCells();
+    // Numbers are multiplied before anything is looked at one by one, so that a request of some
+    // bytes never costs more than those of an honest one.
+    if (CheckSize()) {
+      CheckSeeds();
+      CheckAxes();
+      CheckRandom();
+      CheckCells();
+      if (result_.violations.empty()) {
+        MakeCells();
+      }
+    }
+    if (more_violations_ > 0) {
+      result_.violations.push_back(
+          {"design", absl::StrCat("has ", more_violations_,
+                                  " more problems of these kinds; correct the first ones")});
     }
     if (!result_.violations.empty()) {
       result_.cells.clear();
@@ -216,7 +70,77 @@ class Expander {
   using Values = std::vector<std::pair<std::string, std::string>>;
 
   void Fail(std::string field, std::string description) {
-    result_.violations.push_back({std::move(field), std::move(description)});
+    if (result_.violations.size() < kMaxViolations) {
+      result_.violations.push_back({std::move(field), std::move(description)});
+    } else {
+      ++more_violations_;
+    }
+  }
+
+  // Whether there is so little of everything that it can be looked at.
+  bool CheckSize() {
+    const int seeds = std::max(design_.seeds_size(), 1);
+    const int64_t cells = CountCells(design_);
+    if (cells * seeds > kMaxExperimentJobs) {
+      Fail("design", absl::StrCat("has ", cells > kMaxExperimentJobs ? "more than " : "",
+                                  std::min<int64_t>(cells, kMaxExperimentJobs), " cells and ",
+                                  seeds, seeds == 1 ? " seed" : " seeds",
+                                  ", but an experiment has at most ", kMaxExperimentJobs,
+                                  " jobs; use fewer values or seeds, or draw cells at random"));
+    }
+    if (design_.seeds_size() > kMaxExperimentJobs) {
+      Fail("design.seeds", absl::StrCat("has ", design_.seeds_size(), " seeds, but at most ",
+                                        kMaxExperimentJobs, " are allowed; use fewer"));
+    }
+    if (design_.axes_size() > kMaxAxes) {
+      Fail("design.axes", absl::StrCat("has ", design_.axes_size(), " axes, but at most ", kMaxAxes,
+                                       " are allowed; split the experiment"));
+      return false;
+    }
+    CheckTotals(cells);
+    return result_.violations.empty();
+  }
+
+  void CheckTotals(int64_t cells) {
+    int64_t values = 0;
+    for (int i = 0; i < design_.axes_size(); ++i) {
+      values += design_.axes(i).values_size();
+      if (design_.axes(i).field().size() > kMaxPathBytes) {
+        Fail(absl::StrCat("design.axes[", i, "].field"),
+             absl::StrCat("has ", design_.axes(i).field().size(),
+                          " bytes, but no field of a spec has more than ", kMaxPathBytes,
+                          "; give a path such as optimizer.sgd.learning_rate"));
+      }
+    }
+    if (values > kMaxValues) {
+      Fail("design.axes", absl::StrCat("has ", values, " values on all axes, but at most ",
+                                       kMaxValues, " are allowed; use fewer, or a range"));
+    }
+    // What a cell sets comes on top of the base spec; the largest possible is enough here.
+    int64_t set_bytes = 0;
+    for (const v1::Axis& axis : design_.axes()) {
+      size_t longest = 0;
+      for (const std::string& value : axis.values()) {
+        longest = std::max(longest, value.size());
+      }
+      set_bytes += static_cast<int64_t>(longest);
+    }
+    int64_t bytes = cells <= kMaxExperimentJobs
+                        ? cells * (static_cast<int64_t>(base_.ByteSizeLong()) + set_bytes)
+                        : 0;  // refused already
+    for (int i = 0; i < design_.cells_size() && cells <= kMaxExperimentJobs; ++i) {
+      bytes += static_cast<int64_t>(design_.cells(i).ByteSizeLong());
+      if (design_.cells(i).values_size() > kMaxAxes) {
+        Fail(absl::StrCat("design.cells[", i, "]"),
+             absl::StrCat("sets ", design_.cells(i).values_size(), " fields, but at most ",
+                          kMaxAxes, " are allowed; put the others into the base spec"));
+      }
+    }
+    if (bytes > kMaxDesignBytes) {
+      Fail("design", absl::StrCat("makes specs of ", bytes >> 20, " MiB in all, but at most ",
+                                  kMaxDesignBytes >> 20,
+                                  " MiB are allowed; use a smaller base spec or fewer cells"));
+    }
   }
 
   void CheckSeeds() {
@@ -235,11 +159,9 @@ class Expander {
   }
 
   void CheckAxes() {
-    if (design_.axes_size() > kMaxAxes) {
-      Fail("design.axes", absl::StrCat("has ", design_.axes_size(), " axes, but at most ", kMaxAxes,
-                                       " are allowed; split the experiment"));
-    }
     std::map<std::string, int> fields;
+    // What the axes before this one choose first.
+    v1::JobSpec chosen = base_;
     for (int i = 0; i < design_.axes_size(); ++i) {
       const v1::Axis& axis = design_.axes(i);
       const std::string path = absl::StrCat("design.axes[", i, "]");
@@ -252,11 +174,15 @@ class Expander {
         Fail(path + ".field", absl::StrCat("is ", axis.field(), ", as that of axis ", first->second,
                                            "; merge the two"));
       }
-      CheckValues(axis, path);
+      CheckValues(axis, chosen, path);
+      if (!axis.values().empty()) {
+        SetField(axis.field(), axis.values(0), chosen).IgnoreError();
+      }
     }
   }
 
-  void CheckValues(const v1::Axis& axis, const std::string& path) {
+  // `chosen`: the base with the first value of every axis before this one.
+  void CheckValues(const v1::Axis& axis, const v1::JobSpec& chosen, const std::string& path) {
     if (axis.has_range()) {
       CheckRange(axis.range(), path + ".range");
       if (!axis.values().empty()) {
@@ -267,40 +193,24 @@ class Expander {
       }
     } else if (axis.values().empty()) {
       Fail(path + ".values", "is empty; give at least one value");
-    } else if (axis.values_size() > kMaxValues) {
-      Fail(path + ".values", absl::StrCat("has ", axis.values_size(), " values, but at most ",
-                                          kMaxValues, " are allowed; use fewer"));
-      return;
     }
     std::set<std::string> distinct;
     for (int n = 0; n < axis.values_size(); ++n) {
       const std::string field = absl::StrCat(path, ".values[", n, "]");
       if (!distinct.insert(axis.values(n)).second) {
-        Fail(field, absl::StrCat("is \"", axis.values(n), "\" again; give each value once"));
+        Fail(field,
+             absl::StrCat("is ", QuotedForMessage(axis.values(n)), " again; give each value once"));
       }
-      // On the base alone; what an earlier axis chooses is seen when the cells are made.
-      v1::JobSpec spec = base_;
-      ApplyFirstValues(axis, spec);
+      // What another value of an earlier axis makes of it is seen when the cells are made.
+      v1::JobSpec spec = chosen;
       const absl::Status status = SetField(axis.field(), axis.values(n), spec);
       if (!status.ok()) {
         // A wrong path is wrong for every value.
-        const bool of_field = !SetField(axis.field(), axis.values(0), spec).ok() && n == 0;
+        const bool of_field = n == 0;
         Fail(of_field ? path + ".field" : field, std::string(status.message()));
         if (of_field) {
           return;
         }
-      }
-    }
-  }
-
-  // What the axes before `until` choose first.
-  void ApplyFirstValues(const v1::Axis& until, v1::JobSpec& spec) const {
-    for (const v1::Axis& axis : design_.axes()) {
-      if (&axis == &until) {
-        return;
-      }
-      if (!axis.values().empty()) {
-        SetField(axis.field(), axis.values(0), spec).IgnoreError();
       }
     }
   }
@@ -331,18 +241,6 @@ class Expander {
   void CheckCells() {
     if (!design_.cells().empty() && (!design_.axes().empty() || design_.has_random())) {
       Fail("design.cells", "is given beside axes; keep one of the two");
-    }
-  }
-
-  void CheckSize() {
-    const int64_t cells = CountCells(design_);
-    const auto seeds = static_cast<int64_t>(result_.seeds.size());
-    if (cells * seeds > kMaxExperimentJobs) {
-      Fail("design", absl::StrCat("has ", cells > kMaxExperimentJobs ? "more than " : "",
-                                  std::min<int64_t>(cells, kMaxExperimentJobs), " cells and ",
-                                  seeds, seeds == 1 ? " seed" : " seeds",
-                                  ", but an experiment has at most ", kMaxExperimentJobs,
-                                  " jobs; use fewer values or seeds, or draw cells at random"));
     }
   }
 
@@ -402,7 +300,7 @@ class Expander {
     for (const auto& [field, value] : cell.values) {
       const absl::Status status = SetField(field, value, cell.spec);
       if (!status.ok()) {
-        Fail(where, absl::StrCat(field, " = ", value, ": ", status.message()));
+        Fail(where, absl::StrCat(field, " = ", QuotedForMessage(value), ": ", status.message()));
         return;
       }
     }
@@ -412,28 +310,10 @@ class Expander {
   const v1::JobSpec& base_;
   const v1::Design& design_;
   ExpandedDesign result_;
+  int64_t more_violations_ = 0;
 };
 
 }  // namespace
-
-absl::Status SetField(absl::string_view path, absl::string_view value, v1::JobSpec& spec) {
-  if (path.empty()) {
-    return Invalid("is empty; give the path of a field, for example optimizer.sgd.learning_rate");
-  }
-  Message* message = &spec;
-  const std::vector<absl::string_view> parts = absl::StrSplit(path, '.');
-  // A failure leaves the spec as it was.
-  v1::JobSpec changed = spec;
-  message = &changed;
-  for (size_t i = 0; i + 1 < parts.size(); ++i) {
-    NORMLAB_ASSIGN_OR_RETURN(const PathPart part, ParsePart(parts[i]));
-    NORMLAB_ASSIGN_OR_RETURN(message, Descend(message, part));
-  }
-  NORMLAB_ASSIGN_OR_RETURN(const PathPart last, ParsePart(parts.back()));
-  NORMLAB_RETURN_IF_ERROR(SetLast(message, last, value));
-  spec.Swap(&changed);
-  return absl::OkStatus();
-}
 
 ExpandedDesign ExpandDesign(const v1::JobSpec& base, const v1::Design& design) {
   return Expander(base, design).Run();

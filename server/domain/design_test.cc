@@ -187,10 +187,78 @@ TEST(ExpandDesignTest, MistakesAreNamedOnceAndHugeDesignsAreRefusedAtOnce) {
     v1::Axis& axis = *huge.add_axes();
     axis.set_field(field);
     for (int i = 1; i <= 1000; ++i) {
-      axis.add_values(std::to_string(i));
+      // Values that would be mistakes, were they looked at.
+      axis.add_values("x" + std::to_string(i));
     }
   }
-  EXPECT_THAT(ExpandDesign(Base(), huge).violations, SizeIs(1));
+  const ExpandedDesign refused = ExpandDesign(Base(), huge);
+  ASSERT_THAT(refused.violations, SizeIs(1));
+  EXPECT_EQ(refused.violations[0].field, "design");
+  EXPECT_THAT(refused.violations[0].description, HasSubstr("more than 10000 cells"));
+}
+
+TEST(ExpandDesignTest, SizesAreRefusedBeforeAnythingIsLookedAt) {
+  // Random cells do not multiply, but a value is looked at as well.
+  v1::Design random;
+  random.mutable_random()->set_cells(1);
+  for (int a = 0; a < 16; ++a) {
+    v1::Axis& axis = *random.add_axes();
+    axis.set_field("wrong" + std::to_string(a));
+    for (int i = 0; i < 10'000; ++i) {
+      axis.add_values("x");
+    }
+  }
+  const ExpandedDesign values = ExpandDesign(Base(), random);
+  ASSERT_THAT(values.violations, SizeIs(1));
+  EXPECT_EQ(values.violations[0].field, "design.axes");
+  EXPECT_THAT(values.violations[0].description, HasSubstr("160000 values"));
+
+  v1::Design seeds;
+  for (int i = 0; i < 30'000; ++i) {
+    seeds.add_seeds(1);
+  }
+  const ExpandedDesign repeated = ExpandDesign(Base(), seeds);
+  ASSERT_THAT(repeated.violations, SizeIs(2));
+  EXPECT_EQ(repeated.violations[1].field, "design.seeds");
+
+  // A base that is honest alone, but not in ten thousand copies.
+  v1::JobSpec large = Base();
+  for (int i = 0; i < 500; ++i) {
+    (*large.mutable_labels())["key-" + std::to_string(i)] = std::string(20, 'v');
+  }
+  v1::Design copies;
+  for (uint32_t seed = 0; seed < 2; ++seed) {
+    copies.add_seeds(seed);
+  }
+  v1::Axis& axis = *copies.add_axes();
+  axis.set_field("batch_size");
+  for (int i = 1; i <= 5'000; ++i) {
+    axis.add_values(std::to_string(i));
+  }
+  ASSERT_THAT(ExpandDesign(Base(), copies).violations, IsEmpty());
+  const ExpandedDesign copied = ExpandDesign(large, copies);
+  ASSERT_THAT(copied.violations, SizeIs(1));
+  EXPECT_THAT(copied.violations[0].description, HasSubstr("at most 64 MiB"));
+
+  v1::Design path;
+  path.add_axes()->set_field(std::string(100'000, '.'));
+  path.mutable_axes(0)->add_values("1");
+  EXPECT_THAT(ExpandDesign(Base(), path).violations[0].description, HasSubstr("100000 bytes"));
+}
+
+TEST(ExpandDesignTest, ManyMistakesAreCountedAndAHundredShown) {
+  v1::Design design;
+  v1::Axis& axis = *design.add_axes();
+  axis.set_field("batch_size");
+  axis.add_values("1");
+  for (int i = 0; i < 5'000; ++i) {
+    axis.add_values("x" + std::to_string(i));
+  }
+  const ExpandedDesign refused = ExpandDesign(Base(), design);
+  ASSERT_THAT(refused.violations, SizeIs(101));
+  EXPECT_EQ(refused.violations[99].field, "design.axes[0].values[100]");
+  EXPECT_EQ(refused.violations[100].field, "design");
+  EXPECT_THAT(refused.violations[100].description, HasSubstr("4900 more"));
 }
 
 }  // namespace

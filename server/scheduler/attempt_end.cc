@@ -133,8 +133,15 @@ void ControllerImpl::RequestCancel(LiveAttempt& attempt) {
 void ControllerImpl::FollowPause(LiveAttempt& attempt) {
   // Whatever brought us here may be outdated.
   const JobResult job = store_.GetJob(attempt.key.job_id);
+  if (!job.ok() && !absl::IsNotFound(job.status())) {
+    // The wish is durable and its answer was given, so it must not be forgotten here.
+    spdlog::warn("cannot read {}: {}; trying again", attempt.job.name(),
+                 std::string(job.status().message()));
+    rechecks_[attempt.key.job_id] = Monotonic() + kStoreRetryDelay;
+    return;
+  }
   if (!job.ok() || !IsCurrentAttempt(*job, attempt.key.number)) {
-    return;  // it is over; or the wish is seen when the attempt ends
+    return;  // it is over
   }
   const bool asked = job->has_pause_request_time() && !attempt.pause_requested;
   attempt.pause_requested = job->has_pause_request_time();

@@ -201,7 +201,12 @@ void ControllerImpl::HandleDeadlines() {
   }
   for (const std::string& id : due) {
     rechecks_.erase(id);
-    Refresh(id);
+    const auto live = live_.find(id);
+    if (live != live_.end() && live->second->phase != Phase::kEnded) {
+      FollowPause(*live->second);
+    } else {
+      Refresh(id);
+    }
   }
   if (now >= usage_due_) {
     SaveUsage();

@@ -153,6 +153,7 @@ class ControllerImpl final : public Controller {
   std::map<std::string, absl::Duration> rechecks_;  // jobs to be read again, and when; monotonic
   // The earliest end of a back-off; monotonic.
   absl::Duration next_delay_ = absl::InfiniteDuration();
+  absl::Duration last_decision_ = -absl::InfiniteDuration();
   bool must_schedule_ = false;
   bool draining_ = false;
   bool stopping_ = false;

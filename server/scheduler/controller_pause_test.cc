@@ -1,6 +1,7 @@
 // Pause, resume and drain; and what the helper's failures cost.
 #include <signal.h>
 
+#include <atomic>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -14,6 +15,7 @@
 #include "server/domain/transitions.h"
 #include "server/scheduler/controller_test_harness.h"
 #include "server/scheduler/retry.h"
+#include "server/store/testing/forwarding_store.h"
 
 namespace normlab::server {
 namespace {
@@ -62,6 +64,45 @@ class ControllerPauseTest : public ControllerTest {
     WaitUntil("the cores are free", [&] { return controller_->GetLoad().free_cores == 4; });
   }
 };
+
+// A store whose disk cannot be read for a while.
+class UnreadableStore final : public testing::ForwardingStore {
+ public:
+  using ForwardingStore::ForwardingStore;
+  absl::StatusOr<v1::Job> GetJob(const std::string& job_id) override {
+    if (failures.load() > 0) {
+      --failures;
+      return StorageUnavailable("a test");
+    }
+    return ForwardingStore::GetJob(job_id);
+  }
+  std::atomic<int> failures = 0;
+};
+
+TEST_F(ControllerPauseTest, APauseIsNotForgottenWhenTheJobCannotBeReadJustThen) {
+  controller_.reset();
+  auto flaky = std::make_unique<UnreadableStore>(std::move(store_));
+  UnreadableStore& store = *flaky;
+  store_ = std::move(flaky);
+  StartController();
+  const std::string id = Submit();
+  const auto session = Run(id, 1);
+  Sync();
+  store.failures = 2;
+  Pause(id);
+  Sync();
+  EXPECT_EQ(session->stops(), 0);
+  EXPECT_EQ(store.failures.load(), 1);
+  Advance(absl::Seconds(1));  // fails again
+  Sync();
+  EXPECT_EQ(session->stops(), 0);
+  WaitUntil("the second look", [&] { return store.failures.load() == 0; });
+  Advance(absl::Seconds(1));
+  WaitUntil("the worker is asked", [&] { return session->stops() == 1; });
+  EXPECT_EQ(session->last_stop().reason(), v1::FailureReason::PAUSED);
+  ReportPaused({id, 1}, 1, 40, v1::FailureReason::PAUSED);
+  WaitForState(id, v1::Job::PAUSED);
+}
 
 TEST_F(ControllerPauseTest, ARunningJobPausesWithACheckpointAndGoesOnFromIt) {
   const std::string id = Submit();

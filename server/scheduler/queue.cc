@@ -22,6 +22,9 @@ namespace {
 constexpr absl::Duration kStoreRetryDelay = absl::Seconds(1);
 // What a killed server forgets of the owners' usage at most.
 constexpr absl::Duration kUsageInterval = absl::Seconds(30);
+// While every core is held nothing can start, so thousands of submissions a second do not need a
+// decision over the whole queue each; but who is first, and since when, is to be noted.
+constexpr absl::Duration kFullServerInterval = absl::Milliseconds(100);
 // A job is better shown without a reason than late.
 constexpr absl::Duration kReasonPatience = absl::Milliseconds(200);
 
@@ -33,6 +36,15 @@ void ControllerImpl::Schedule() {
     return;
   }
   const absl::Duration now = Monotonic();
+  size_t held_cores = 0;
+  for (const auto& [id, attempt] : live_) {
+    held_cores += attempt->reservation.cores.size();
+  }
+  if (held_cores >= options_.cores.size() && now < last_decision_ + kFullServerInterval) {
+    next_delay_ = std::min(next_delay_, last_decision_ + kFullServerInterval);
+    return;
+  }
+  last_decision_ = now;
   next_delay_ = absl::InfiniteDuration();
   std::vector<const QueuedJob*> queued;
   queued.reserve(waiting_.size());

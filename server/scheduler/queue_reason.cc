@@ -1,7 +1,6 @@
 // Why a job waits, in words.
 #include <algorithm>
 #include <map>
-#include <optional>
 #include <string>
 
 #include "absl/container/flat_hash_set.h"
@@ -56,7 +55,7 @@ std::string ResourceText(const QueuedJob& job,
                          const FreeResources& free,
                          const Capacity& capacity,
                          int before,
-                         const std::optional<std::string>& reserved_for) {
+                         const QueuedJob* reserved_for) {
   const std::string ahead =
       absl::StrCat(before, before == 1 ? " job before it" : " jobs before it");
   if (job.cores > free.cores()) {
@@ -68,8 +67,11 @@ std::string ResourceText(const QueuedJob& job,
                         " of memory: ", Bytes(std::max<int64_t>(free.memory_bytes(), 0)), " of ",
                         Bytes(capacity.memory_bytes), " free, ", ahead);
   }
-  if (reserved_for.has_value()) {
-    return absl::StrCat("waits behind ", JobName(*reserved_for),
+  if (reserved_for != nullptr) {
+    // Another owner's job does not exist for whoever may see this one.
+    return absl::StrCat("waits behind ",
+                        reserved_for->owner == job.owner ? JobName(reserved_for->id)
+                                                         : std::string("another owner's job"),
                         ", which has waited so long that cores are kept for it; ", ahead);
   }
   return before == 0 ? std::string("is about to start")
@@ -94,7 +96,7 @@ std::map<std::string, std::string> ExplainQueue(const QueueState& state,
   Owners known(state.sharing, state.running);
   int before = 0;
   bool has_head = false;
-  std::optional<std::string> reserved_for;
+  const QueuedJob* reserved_for = nullptr;
   for (Turns::Turn turn = turns.Next(); turn.job != nullptr; turn = turns.Next()) {
     const QueuedJob& job = *turn.job;
     const int owner = known.IndexOf(job.owner);
@@ -110,7 +112,7 @@ std::map<std::string, std::string> ExplainQueue(const QueueState& state,
       has_head = true;
       const auto head = state.history.entries.find(job.id);
       if (head != state.history.entries.end() && IsImpatient(head->second, state.now)) {
-        reserved_for = job.id;
+        reserved_for = &job;
       }
     }
     owners.Start(turn.owner, job.cores);

@@ -117,6 +117,13 @@ TEST(QueueReasonTest, NamesWhatIsMissing) {
   HeadHistory history;
   history.entries["one"] = {kStart - absl::Minutes(2), 0};
   EXPECT_THAT(Reason("small", jobs, running, {}, history), HasSubstr("waits behind jobs/one"));
+  // Whoever may see this job may not see another owner's.
+  std::vector<QueuedJob> others = jobs;
+  others[2].owner = "bob";
+  others[2].priority = -1;  // or bob, who has used nothing, would be first
+  const std::string foreign = Reason("small", others, running, {}, history);
+  EXPECT_THAT(foreign, HasSubstr("waits behind another owner's job"));
+  EXPECT_THAT(foreign, ::testing::Not(::testing::AnyOf(HasSubstr("one"), HasSubstr("ann"))));
 
   QueuedJob large = Job("large", "ann", 1, absl::ZeroDuration());
   large.memory_bytes = 15 * kGiB + kGiB / 2;

@@ -136,8 +136,8 @@ void WriteLabels(Connection& connection, int64_t key, const v1::Job& job) {
   Query(connection, "DELETE FROM labels WHERE job_key = ?", key).Run();
   for (const auto& [label, value] : job.labels()) {
     Query(connection,
-          "INSERT INTO labels(label, value, create_time_us, job_key) VALUES (?, ?, ?, ?)", label,
-          value, CreateTimeMicros(job), key)
+          "INSERT INTO labels(label, value, create_time_us, job_key, owner) VALUES (?, ?, ?, ?, ?)",
+          label, value, CreateTimeMicros(job), key, job.owner())
         .Run();
   }
 }

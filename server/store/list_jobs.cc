@@ -5,16 +5,14 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/escaping.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
 
 #include "common/clock.h"
 #include "common/sha256.h"
 #include "common/status_macros.h"
 #include "server/domain/errors.h"
 #include "server/store/job_rows.h"
+#include "server/store/page_token.h"
 
 namespace normlab::server {
 namespace {
@@ -24,13 +22,7 @@ namespace {
 constexpr absl::Duration kMaxExaminingTime = absl::Milliseconds(10);
 constexpr int kRowsBetweenLooks = 64;
 
-constexpr int64_t kLatest = std::numeric_limits<int64_t>::max();
-
-// Where a page ended: jobs are ordered by (create time, key), newest first.
-struct Position {
-  int64_t create_time_us = kLatest;
-  int64_t key = kLatest;
-};
+using Position = PagePosition;
 
 // The same text for the same filter, whatever the order of its labels.
 std::string FilterHash(const JobFilter& filter) {
@@ -56,44 +48,39 @@ std::string FilterHash(const JobFilter& filter) {
   return hash.FinishHex().substr(0, 16);
 }
 
-std::string MakeToken(const Position& position, const JobFilter& filter) {
-  return absl::WebSafeBase64Escape(
-      absl::StrCat("1 ", position.create_time_us, " ", position.key, " ", FilterHash(filter)));
-}
-
-absl::StatusOr<Position> ParseToken(const std::string& token, const JobFilter& filter) {
-  Position position;
-  if (token.empty()) {
-    return position;
-  }
-  std::string text;
-  if (!absl::WebSafeBase64Unescape(token, &text)) {
-    return InvalidPageToken();
-  }
-  const std::vector<std::string> parts = absl::StrSplit(text, ' ');
-  if (parts.size() != 4 || parts[0] != "1" ||
-      !absl::SimpleAtoi(parts[1], &position.create_time_us) ||
-      !absl::SimpleAtoi(parts[2], &position.key) || parts[3] != FilterHash(filter)) {
-    return InvalidPageToken();
-  }
-  return position;
-}
-
 // The first microsecond at or after a time, so that both bounds of a filter are exact.
 int64_t CeilMicros(absl::Time time) {
   const int64_t micros = absl::ToUnixMicros(time);
-  return absl::FromUnixMicros(micros) < time && micros < kLatest ? micros + 1 : micros;
+  return absl::FromUnixMicros(micros) < time && micros < std::numeric_limits<int64_t>::max()
+             ? micros + 1
+             : micros;
 }
 
-// Which index a list walks; conditions that it does not answer are looked at row by row.
-enum class Walk { kExperiment, kLabel, kOwnerState, kOwner, kState, kTime };
+// Which index a list walks; conditions that it does not answer are looked at row by row. A walk of
+// one owner's jobs comes across no other's rows: neither their number nor their times show in where
+// a page ends or how long it takes.
+enum class Walk {
+  kExperiment,
+  kOwnerExperiment,
+  kLabel,
+  kOwnerLabel,
+  kOwnerState,
+  kOwner,
+  kState,
+  kTime
+};
+
+bool WalksLabels(Walk walk) {
+  return walk == Walk::kLabel || walk == Walk::kOwnerLabel;
+}
 
 Walk ChooseWalk(const JobFilter& filter) {
   if (filter.experiment.has_value()) {
-    return Walk::kExperiment;  // at most some thousand jobs
+    // At most some thousand jobs.
+    return filter.owner.has_value() ? Walk::kOwnerExperiment : Walk::kExperiment;
   }
   if (!filter.labels.empty()) {
-    return Walk::kLabel;
+    return filter.owner.has_value() ? Walk::kOwnerLabel : Walk::kLabel;
   }
   if (filter.owner.has_value()) {
     return filter.state.has_value() ? Walk::kOwnerState : Walk::kOwner;
@@ -108,14 +95,21 @@ std::string WalkSql(Walk walk) {
     return absl::StrCat("SELECT key, create_time_us FROM jobs INDEXED BY ", index, " WHERE ",
                         condition, kRange, "key < ?) ORDER BY create_time_us DESC, key DESC");
   };
+  const auto labels = [&](const char* condition) {
+    return absl::StrCat("SELECT job_key, create_time_us FROM labels ", condition,
+                        "label = ? AND value = ? AND", kRange,
+                        "job_key < ?) ORDER BY create_time_us DESC, job_key DESC");
+  };
   switch (walk) {
     case Walk::kExperiment:
       return jobs("jobs_by_experiment", "experiment > '' AND experiment = ? AND");
+    case Walk::kOwnerExperiment:
+      return jobs("jobs_by_owner_experiment",
+                  "owner = ? AND experiment > '' AND experiment = ? AND");
     case Walk::kLabel:
-      return absl::StrCat(
-          "SELECT job_key, create_time_us FROM labels WHERE label = ? AND value = ? "
-          "AND",
-          kRange, "job_key < ?) ORDER BY create_time_us DESC, job_key DESC");
+      return labels("WHERE ");
+    case Walk::kOwnerLabel:
+      return labels("INDEXED BY labels_by_owner WHERE owner = ? AND ");
     case Walk::kOwnerState:
       return jobs("jobs_by_owner_state", "owner = ? AND state = ? AND");
     case Walk::kOwner:
@@ -134,10 +128,23 @@ size_t RarestLabel(Connection& connection, const JobFilter& filter, int64_t from
   size_t rarest = 0;
   int64_t least = std::numeric_limits<int64_t>::max();
   for (size_t i = 0; i < filter.labels.size() && filter.labels.size() > 1 && least > 0; ++i) {
-    Query query(connection,
-                "SELECT count(*) FROM (SELECT 1 FROM labels WHERE label = ? AND value = ? "
-                "AND create_time_us >= ? AND create_time_us <= ? LIMIT ?)",
-                filter.labels[i].first, filter.labels[i].second, from, to, kLook);
+    Query query(connection, filter.owner.has_value()
+                                ? "SELECT count(*) FROM (SELECT 1 FROM labels INDEXED BY "
+                                  "labels_by_owner WHERE label = ? AND value = ? "
+                                  "AND create_time_us >= ? AND create_time_us <= ? AND owner = ? "
+                                  "LIMIT ?)"
+                                : "SELECT count(*) FROM (SELECT 1 FROM labels WHERE label = ? AND "
+                                  "value = ? AND create_time_us >= ? AND create_time_us <= ? "
+                                  "LIMIT ?)");
+    int parameter = 0;
+    query.Bind(++parameter, filter.labels[i].first);
+    query.Bind(++parameter, filter.labels[i].second);
+    query.Bind(++parameter, from);
+    query.Bind(++parameter, to);
+    if (filter.owner.has_value()) {
+      query.Bind(++parameter, *filter.owner);
+    }
+    query.Bind(++parameter, kLook);
     if (query.Step() && query.Int(0) < least) {
       least = query.Int(0);
       rarest = i;
@@ -146,15 +153,15 @@ size_t RarestLabel(Connection& connection, const JobFilter& filter, int64_t from
   return rarest;
 }
 
-// Whether a job fulfils the conditions that the walk has not answered. `walked_label`: the one that
-// kLabel walks.
+// Whether a job fulfils the conditions that the walk has not answered; every walk answers the owner.
+// `walked_label`: the one that the walk goes along, if it does.
 bool Matches(Connection& connection,
              const JobFilter& filter,
              Walk walk,
              size_t walked_label,
              const Position& row) {
   for (size_t i = 0; i < filter.labels.size(); ++i) {
-    if (walk == Walk::kLabel && i == walked_label) {
+    if (WalksLabels(walk) && i == walked_label) {
       continue;
     }
     Query has(connection,
@@ -165,13 +172,12 @@ bool Matches(Connection& connection,
       return false;
     }
   }
-  if ((walk != Walk::kLabel && walk != Walk::kExperiment) ||
-      (!filter.state.has_value() && !filter.owner.has_value())) {
+  const bool state_is_answered = walk == Walk::kOwnerState || walk == Walk::kState;
+  if (state_is_answered || !filter.state.has_value()) {
     return true;
   }
-  Query job(connection, "SELECT state, owner FROM jobs WHERE key = ?", row.key);
-  return job.Step() && (!filter.state.has_value() || job.Int(0) == *filter.state) &&
-         (!filter.owner.has_value() || job.Text(1) == *filter.owner);
+  Query job(connection, "SELECT state FROM jobs WHERE key = ?", row.key);
+  return job.Step() && job.Int(0) == *filter.state;
 }
 
 }  // namespace
@@ -181,7 +187,8 @@ absl::StatusOr<JobPage> ListJobPage(Connection& connection,
                                     int page_size,
                                     const std::string& page_token,
                                     int max_examined) {
-  NORMLAB_ASSIGN_OR_RETURN(const Position start, ParseToken(page_token, filter));
+  const std::string list = FilterHash(filter);
+  NORMLAB_ASSIGN_OR_RETURN(const Position start, ParsePageToken(page_token, list));
   const int64_t from = filter.created_at_or_after.has_value()
                            ? CeilMicros(*filter.created_at_or_after)
                            : std::numeric_limits<int64_t>::min();
@@ -195,21 +202,19 @@ absl::StatusOr<JobPage> ListJobPage(Connection& connection,
   }
   const Walk kind = ChooseWalk(filter);
   const size_t label =
-      kind == Walk::kLabel ? RarestLabel(connection, filter, from, to) : filter.labels.size();
+      WalksLabels(kind) ? RarestLabel(connection, filter, from, to) : filter.labels.size();
   Query walk(connection, WalkSql(kind));
   int parameter = 0;
-  if (kind == Walk::kExperiment) {
+  if (filter.owner.has_value()) {
+    walk.Bind(++parameter, *filter.owner);
+  }
+  if (filter.experiment.has_value()) {
     walk.Bind(++parameter, *filter.experiment);
-  } else if (kind == Walk::kLabel) {
+  } else if (WalksLabels(kind)) {
     walk.Bind(++parameter, filter.labels[label].first);
     walk.Bind(++parameter, filter.labels[label].second);
-  } else {
-    if (filter.owner.has_value()) {
-      walk.Bind(++parameter, *filter.owner);
-    }
-    if (filter.state.has_value()) {
-      walk.Bind(++parameter, static_cast<int64_t>(*filter.state));
-    }
+  } else if (filter.state.has_value()) {
+    walk.Bind(++parameter, static_cast<int64_t>(*filter.state));
   }
   walk.Bind(++parameter, from);
   walk.Bind(++parameter, to);
@@ -243,9 +248,9 @@ absl::StatusOr<JobPage> ListJobPage(Connection& connection,
     last_examined = row;
   }
   if (more) {
-    page.next_page_token = MakeToken(taken.back(), filter);
+    page.next_page_token = MakePageToken(taken.back(), list);
   } else if (stopped_early) {
-    page.next_page_token = MakeToken(last_examined, filter);
+    page.next_page_token = MakePageToken(last_examined, list);
   }
   size_t bytes = 0;
   for (size_t i = 0; i < taken.size(); ++i) {
@@ -253,7 +258,7 @@ absl::StatusOr<JobPage> ListJobPage(Connection& connection,
                              ReadJobByKey(connection, taken[i].key, JobParts::kSummary));
     bytes += job.ByteSizeLong();
     if (i > 0 && bytes > kMaxPageBytes) {
-      page.next_page_token = MakeToken(taken[i - 1], filter);
+      page.next_page_token = MakePageToken(taken[i - 1], list);
       break;
     }
     page.jobs.push_back(std::move(job));

@@ -27,6 +27,7 @@ constexpr size_t kRunPoints = 4096;
 
 // What is known when the query begins; records up to last_sequence never change.
 struct Snapshot {
+  std::string job_id;
   JobHead head;
   std::vector<SeriesTail> series;  // those asked for, in the order of the answer
 };
@@ -40,6 +41,7 @@ struct Range {
 absl::StatusOr<Snapshot> TakeSnapshot(Connection& connection, const MetricQuery& query) {
   ReadTransaction transaction(connection);
   Snapshot snapshot;
+  snapshot.job_id = query.job_id;
   NORMLAB_ASSIGN_OR_RETURN(snapshot.head, ReadJobHead(connection, query.job_id));
   std::vector<SeriesTail> all = ReadSeriesTails(connection, snapshot.head.key);
   if (query.series.empty()) {
@@ -65,6 +67,15 @@ absl::StatusOr<Snapshot> TakeSnapshot(Connection& connection, const MetricQuery&
   return snapshot;
 }
 
+// Whether the job of the snapshot is still there. A deletion takes the job's row away first and its
+// records afterwards, so whoever looks here in the transaction of their read knows that nothing of
+// it was missing.
+absl::Status StillThere(Connection& connection, const Snapshot& snapshot) {
+  return Query(connection, "SELECT 1 FROM jobs WHERE key = ?", snapshot.head.key).Step()
+             ? absl::OkStatus()
+             : JobNotFound(JobName(snapshot.job_id));
+}
+
 // Calls visit(series id, point) for the points of the snapshot after the record `position` and in
 // the range, in the order of records. visit returns false to stop.
 template <typename Visit>
@@ -73,6 +84,8 @@ absl::Status Scan(
   while (position < snapshot.head.last_sequence) {
     std::vector<v1::RecordBatch> batches;
     const absl::Status read = pool.Read([&](Connection& connection) -> absl::Status {
+      ReadTransaction transaction(connection);
+      NORMLAB_RETURN_IF_ERROR(StillThere(connection, snapshot));
       Query query(connection,
                   "SELECT payload FROM records INDEXED BY records_by_sequence "
                   "WHERE job_key = ? AND last_sequence > ? AND last_step >= ? AND first_step <= ? "
@@ -132,6 +145,8 @@ absl::StatusOr<std::vector<ChunkEntry>> ReadEntries(ReadPool& pool,
                                                     int64_t position) {
   return pool.Read([&](Connection& connection) -> absl::StatusOr<std::vector<ChunkEntry>> {
     std::vector<ChunkEntry> entries;
+    ReadTransaction transaction(connection);
+    NORMLAB_RETURN_IF_ERROR(StillThere(connection, snapshot));
     Query query(connection,
                 "SELECT last_sequence, first_step, last_step, summary FROM chunk_summaries "
                 "WHERE job_key = ? AND last_sequence > ? AND last_sequence <= ? "
@@ -156,13 +171,16 @@ absl::Status ScanChunk(ReadPool& pool,
                        int64_t last_sequence,
                        Visit&& visit) {
   v1::RecordBatch batch;
-  NORMLAB_RETURN_IF_ERROR(pool.Read([&](Connection& connection) -> absl::Status {
+  const absl::Status read = pool.Read([&](Connection& connection) -> absl::Status {
+    ReadTransaction transaction(connection);
+    NORMLAB_RETURN_IF_ERROR(StillThere(connection, snapshot));
     Query query(connection,
                 "SELECT payload FROM records INDEXED BY records_by_sequence "
                 "WHERE job_key = ? AND last_sequence = ?",
                 snapshot.head.key, last_sequence);
     return query.Step() ? ParseRow(connection, query.Bytes(0), batch) : absl::OkStatus();
-  }));
+  });
+  NORMLAB_RETURN_IF_ERROR(read);
   for (const v1::Segment& segment : batch.segments()) {
     const v1::MetricBlock& block = segment.metrics();
     const int columns = block.series_size();

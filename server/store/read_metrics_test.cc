@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 #include <map>
+#include <set>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -164,6 +165,43 @@ TEST_F(ReadMetricsTest, StopsWhenTheSinkDoesAndMayBlockWithoutHoldingAConnection
   };
   ASSERT_TRUE(ReadMetricPoints(pool, {.job_id = id_}, sink, 1).ok());
   EXPECT_EQ(runs, 3);
+}
+
+// A deletion in the middle is told: what came before is not taken for all there was. Both for every
+// point, and for thinned series, which are made one after the other with so small a buffer.
+TEST_F(ReadMetricsTest, AJobThatIsDeletedMeanwhileIsNotFound) {
+  for (const int32_t max_points : {0, 101}) {
+    const std::string id = testing::TestId(2 + max_points);
+    ASSERT_TRUE(testing::CreateAndWait(*store_, testing::TestJob(id)).ok());
+    const AttemptKey attempt = testing::StartAttempt(*store_, id);
+    testing::Reporter reporter;
+    reporter.Define(1, "loss").Define(2, "accuracy");
+    std::vector<int64_t> steps;
+    std::vector<double> values;
+    for (int64_t step = 0; step < 9'001; ++step) {
+      steps.push_back(step);
+      values.push_back(1.0 / static_cast<double>(step + 1));
+      values.push_back(2);
+    }
+    reporter.Block({1, 2}, steps, values).Outcome(v1::Job::SUCCEEDED, 9'001);
+    ASSERT_TRUE(testing::AppendAndWait(*store_, attempt, reporter.Take()).ok());
+    ReadPool pool(folder_.path() + "/normlab.db", 2);
+    int runs = 0;
+    std::set<std::string> seen;
+    const absl::Status status = ReadMetricPoints(
+        pool, {.job_id = id, .max_points = max_points},
+        [&](const std::string& series, absl::Span<const int64_t>, absl::Span<const double>) {
+          seen.insert(series);
+          if (++runs == 1) {
+            EXPECT_TRUE(store_->DeleteJobAndWait(id).ok());
+            EXPECT_TRUE(store_->Maintain().ok());  // its records are gone, too
+          }
+          return true;
+        },
+        /*buffer_points=*/1);
+    EXPECT_EQ(ReasonOf(status), reason::kJobNotFound) << status;
+    EXPECT_EQ(seen, std::set<std::string>{"loss"});  // and nothing of the other series
+  }
 }
 
 TEST_F(ReadMetricsTest, UnknownNamesAndLimitsAreRefused) {

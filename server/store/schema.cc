@@ -200,6 +200,15 @@ CREATE TABLE artifacts (
 ) STRICT, WITHOUT ROWID;
 )sql",
      FillEndTimes},
+    {R"sql(
+-- So that a list of one owner's jobs walks no other's rows, whatever it is filtered by.
+ALTER TABLE labels ADD COLUMN owner TEXT NOT NULL DEFAULT '';
+UPDATE labels SET owner = (SELECT owner FROM jobs WHERE key = job_key);
+CREATE INDEX labels_by_owner ON labels(owner, label, value, create_time_us, job_key);
+CREATE INDEX jobs_by_owner_experiment ON jobs(owner, experiment, create_time_us)
+  WHERE experiment > '';
+)sql",
+     nullptr},
 };
 
 // Jobs that were terminal before the column was there.

@@ -1,9 +1,11 @@
 #include <atomic>
 #include <future>
+#include <limits>
 #include <map>
 #include <set>
 #include <thread>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -12,6 +14,7 @@
 #include "server/domain/proto_time.h"
 #include "server/domain/transitions.h"
 #include "server/store/list_jobs.h"
+#include "server/store/page_token.h"
 #include "server/store/schema.h"
 #include "server/store/store.h"
 #include "server/store/testing/harness.h"
@@ -244,6 +247,89 @@ TEST_F(StoreJobsTest, AListCallExaminesABoundedNumberOfRows) {
   } while (!token.empty());
   EXPECT_EQ(calls, 4);
   EXPECT_EQ(found, std::vector<std::string>{"jobs/" + TestId(0)});
+}
+
+TEST_F(StoreJobsTest, AListOfOneOwnerComesAcrossNoOthersRows) {
+  // ann's three lie between many of bob's, all with the same label; the experiment is bob's.
+  for (int i = 0; i < 40; ++i) {
+    v1::Job job = TestJob(TestId(i), i == 5 || i == 17 || i == 30 ? "ann" : "bob");
+    (*job.mutable_labels())["study"] = "x";
+    (*job.mutable_labels())["half"] = i % 2 == 0 ? "even" : "odd";
+    job.set_experiment(job.owner() == "bob" ? "experiments/bobs" : "");
+    clock_.Advance(absl::Seconds(1));
+    ASSERT_TRUE(CreateAndWait(*store_, job).ok());
+  }
+  std::unique_ptr<Connection> connection = OpenForReading(folder_.path() + "/normlab.db");
+  JobFilter filter;
+  filter.owner = "ann";
+  // Fewer rows than bob has before, between and after them: the limit must not be felt.
+  const auto ids = [&](const JobFilter& asked) {
+    const auto page = ListJobPage(*connection, asked, 10, "", /*max_examined=*/3);
+    EXPECT_TRUE(page.ok()) << page.status();
+    EXPECT_EQ(page->next_page_token, "");
+    std::vector<std::string> names;
+    for (const v1::Job& job : page->jobs) {
+      names.push_back(job.name());
+    }
+    return names;
+  };
+  const std::vector<std::string> anns = {"jobs/" + TestId(30), "jobs/" + TestId(17),
+                                         "jobs/" + TestId(5)};
+  EXPECT_EQ(ids(filter), anns);
+  filter.labels = {{"study", "x"}};
+  EXPECT_EQ(ids(filter), anns);
+  filter.state = v1::Job::QUEUED;
+  EXPECT_EQ(ids(filter), anns);
+  filter.labels = {{"study", "x"}, {"half", "odd"}};
+  EXPECT_EQ(ids(filter), (std::vector<std::string>{anns[1], anns[2]}));
+  filter = {};
+  filter.owner = "ann";
+  filter.experiment = "experiments/bobs";
+  EXPECT_TRUE(ids(filter).empty());
+}
+
+TEST_F(StoreJobsTest, MadeUpPageTokensShowNothingOfOthers) {
+  for (int i = 0; i < 12; ++i) {
+    Create(i, i % 3 == 0 ? "ann" : "bob", {{"study", "x"}});
+  }
+  JobFilter filter;
+  filter.owner = "ann";
+  filter.labels = {{"study", "x"}};
+  const auto page = store_->ListJobs(filter, 1, "");
+  ASSERT_TRUE(page.ok());
+  std::string text;
+  ASSERT_TRUE(absl::WebSafeBase64Unescape(page->next_page_token, &text));
+  const std::string list = text.substr(text.rfind(' ') + 1);
+  constexpr int64_t kMin = std::numeric_limits<int64_t>::min();
+  constexpr int64_t kMax = std::numeric_limits<int64_t>::max();
+  for (const int64_t time : {kMin, int64_t{-1}, int64_t{0}, kMax}) {
+    for (const int64_t key : {kMin, int64_t{-1}, int64_t{0}, int64_t{5}, kMax}) {
+      const auto listed = store_->ListJobs(filter, 100, MakePageToken({time, key}, list));
+      ASSERT_TRUE(listed.ok()) << listed.status();
+      EXPECT_EQ(listed->jobs.size(), time == kMax ? 4u : 0u);
+      for (const v1::Job& job : listed->jobs) {
+        EXPECT_EQ(job.owner(), "ann");
+      }
+    }
+  }
+  // Bob's token is not one of ann's list, nor is anything else.
+  JobFilter bobs = filter;
+  bobs.owner = "bob";
+  const auto other = store_->ListJobs(bobs, 1, "");
+  ASSERT_TRUE(other.ok());
+  const std::string one = absl::WebSafeBase64Escape(absl::StrCat("1 5 5 ", list));
+  ASSERT_TRUE(store_->ListJobs(filter, 1, one).ok());
+  for (const std::string& token :
+       {other->next_page_token, one + "A", "=" + one, one.substr(1), std::string("\0", 1) + one,
+        std::string(1 << 20, 'A'), absl::WebSafeBase64Escape(absl::StrCat("2 5 5 ", list)),
+        absl::WebSafeBase64Escape(absl::StrCat("1 5 5 5 ", list)),
+        absl::WebSafeBase64Escape(absl::StrCat("1  5 ", list)),
+        absl::WebSafeBase64Escape(absl::StrCat("1 9223372036854775808 5 ", list)),
+        absl::WebSafeBase64Escape("1 5 5 "),
+        absl::WebSafeBase64Escape(absl::StrCat("1 5 5 ", list, std::string("\0", 1)))}) {
+    EXPECT_EQ(ReasonOf(store_->ListJobs(filter, 1, token).status()), reason::kInvalidPageToken)
+        << token.substr(0, 80);
+  }
 }
 
 TEST_F(StoreJobsTest, TheRarestLabelIsWalkedAndExperimentsAreFound) {

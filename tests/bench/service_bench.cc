@@ -20,8 +20,9 @@ const std::vector<Row>& AllRows() {
   static const auto& rows = *new std::vector<Row>{
       {"create", RunCreate},      {"ingest", RunIngestAndReplay},
       {"cost", RunReportingCost}, {"live", RunLive},
-      {"stalled", RunStalled},    {"restart", RunRestart},
-      {"list", RunList},          {"curve", RunCurve},
+      {"exact", RunExact},        {"stalled", RunStalled},
+      {"restart", RunRestart},    {"list", RunList},
+      {"curve", RunCurve},
   };
   return rows;
 }

@@ -86,7 +86,8 @@ absl::Status RunCreate(const RowOptions& options, std::vector<Measured>& table) 
   if (const Created holder = CreateJobs(*server, 1, 1); holder.failed > 0) {
     return absl::InternalError(holder.failure);
   }
-  Created many = CreateJobs(*server, 64, options.quick ? 20 : 300);
+  // All together stay below the default limit of the queue.
+  Created many = CreateJobs(*server, 64, options.quick ? 20 : 140);
   if (many.failed > 0) {
     return absl::InternalError(absl::StrCat(many.failed, " calls failed: ", many.failure));
   }

@@ -88,7 +88,8 @@ int64_t Replay(const BenchServer& server, const std::string& name) {
   }
   const grpc::Status status = reader->Finish();
   if (!status.ok()) {
-    std::cerr << "a watcher ended: " << status.error_message() << "\n";
+    std::cerr << "a watcher ended after " << points << " points: " << status.error_code() << " "
+              << status.error_message() << "\n";
   }
   return status.ok() ? points : -1;
 }

@@ -82,6 +82,7 @@ class AccessTest(unittest.TestCase):
         log = self.server.log()
         self.assertRegex(log, rf'audit: who=sam owner=vision role=submitter method=CreateJob resource="{name}" .*outcome=OK')
         self.assertRegex(log, r'audit: who=vera owner=vision role=viewer method=CreateJob .*outcome=PERMISSION_DENIED reason=ROLE_TOO_LOW')
+        self.assertRegex(log, rf'audit: who=lea owner=language role=submitter method=GetJob resource="{name}" .*outcome=NOT_FOUND reason=JOB_NOT_FOUND')
         self.assertRegex(log, r'audit: who=- owner=- role=none method=ListJobs .*reason=TOKEN_MISSING')
         for token in self.tokens.values():
             self.assertNotIn(token, log)

@@ -212,6 +212,9 @@ grpc::Status FakeServer::ReadLogs(grpc::ServerContext* context,
       if (stored->IsOver() || !request->follow()) {
         return grpc::Status::OK;
       }
+      normlab::v1::ReadLogsResponse alive;
+      alive.mutable_heartbeat()->set_sequence(position);
+      writer->Write(alive);
       changed_.wait_for(lock, kPoll);
       continue;
     }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/time/time.h"
 
 namespace normlab::client::report {
@@ -164,8 +165,8 @@ Chart SurfaceMap() {
   body.y = {.title = "direction 2"};
   body.value_title = "loss";
   for (int i = -15; i <= 15; ++i) {
-    body.columns.push_back(absl::StrCat(i / 15.0));
-    body.rows.push_back(absl::StrCat(i / 15.0));
+    body.columns.push_back(absl::StrFormat("%.2g", i / 15.0));
+    body.rows.push_back(absl::StrFormat("%.2g", i / 15.0));
   }
   for (int y = -15; y <= 15; ++y) {
     for (int x = -15; x <= 15; ++x) {

@@ -1,0 +1,257 @@
+#include <algorithm>
+#include <charconv>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/time/clock.h"
+
+#include "client/cli/commands.h"
+#include "client/cli/exit_code.h"
+#include "client/cli/interrupt.h"
+#include "client/cli/watch_session.h"
+#include "client/lib/number_format.h"
+#include "client/report/collect_runs.h"
+#include "client/report/escape.h"
+#include "client/report/runs.h"
+#include "client/report/writers.h"
+#include "common/name_hint.h"
+#include "common/status_macros.h"
+
+#include "CLI/Validators.hpp"
+
+namespace normlab::client {
+namespace {
+
+struct ReportOptions {
+  std::vector<std::string> names;
+  std::string file;
+  std::string format;
+  std::vector<std::string> series;
+  std::string baseline;
+  std::string title;
+};
+
+// The format that was named, else that of the file's extension, else html.
+absl::StatusOr<report::Format> ChooseFormat(const ReportOptions& options) {
+  if (!options.format.empty()) {
+    return report::ParseFormat(options.format);
+  }
+  const size_t dot = options.file.rfind('.');
+  if (dot != std::string::npos) {
+    const absl::StatusOr<report::Format> format =
+        report::ParseFormat(absl::AsciiStrToLower(options.file.substr(dot + 1)));
+    if (format.ok()) {
+      return format;
+    }
+  }
+  return report::Format::kHtml;
+}
+
+std::string DefaultFile(report::Format format) {
+  switch (format) {
+    case report::Format::kHtml:
+      return "report.html";
+    case report::Format::kMarkdown:
+      return "report.md";
+    case report::Format::kCsv:
+      return "report-csv";
+    case report::Format::kSvg:
+    case report::Format::kPng:
+      break;
+  }
+  return "report-charts";
+}
+
+// The index of the group that --baseline names, or counts from 1.
+absl::StatusOr<size_t> FindBaseline(const std::vector<report::RunGroup>& groups,
+                                    const std::string& baseline) {
+  std::vector<std::string> names;
+  for (size_t i = 0; i < groups.size(); ++i) {
+    if (absl::EqualsIgnoreCase(groups[i].name, baseline)) {
+      return i;
+    }
+    names.push_back(groups[i].name);
+  }
+  size_t number = 0;
+  const auto end = std::from_chars(baseline.data(), baseline.data() + baseline.size(), number);
+  if (end.ec == std::errc() && end.ptr == baseline.data() + baseline.size() && number >= 1 &&
+      number <= groups.size()) {
+    return number - 1;
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      "--baseline: there is no run called \"", Printable(baseline), "\" here, nor number ",
+      Printable(baseline), " of ", groups.size(), "; ", common::NameHint(baseline, names)));
+}
+
+// The command as it can be typed again.
+std::string CommandText(const ReportOptions& options) {
+  std::string text = "normlab report";
+  for (const std::string& name : options.names) {
+    absl::StrAppend(&text, " ", report::ShellWord(name));
+  }
+  if (!options.series.empty()) {
+    absl::StrAppend(&text, " --series ", report::ShellWord(absl::StrJoin(options.series, ",")));
+  }
+  if (!options.baseline.empty()) {
+    absl::StrAppend(&text, " --baseline ", report::ShellWord(options.baseline));
+  }
+  return absl::StrCat(text, " -o report.html");
+}
+
+absl::StatusOr<report::RunSet> CollectJobs(const ReportOptions& options, Client& client) {
+  report::RunSet set;
+  std::vector<std::string> names;
+  for (const std::string& name : options.names) {
+    const std::string full = JobName(name);
+    if (std::find(names.begin(), names.end(), full) == names.end()) {
+      names.push_back(full);
+    }
+  }
+  NORMLAB_ASSIGN_OR_RETURN(std::vector<report::RunData> runs,
+                           report::CollectRuns(client, names, &set.sampled));
+  set.groups = report::GroupJobs(std::move(runs));
+  return set;
+}
+
+// `usage`: set to what is wrong with the command line, if that is it.
+absl::StatusOr<report::Report> MakeReport(const ReportOptions& options,
+                                          Client& client,
+                                          std::string& usage) {
+  NORMLAB_ASSIGN_OR_RETURN(report::RunSet set, CollectJobs(options, client));
+  NORMLAB_ASSIGN_OR_RETURN(set.server, report::DescribeServer(client));
+  report::RunReportOptions how;
+  how.series = options.series;
+  how.command = CommandText(options);
+  how.time = absl::Now();
+  if (!options.baseline.empty()) {
+    const absl::StatusOr<size_t> baseline = FindBaseline(set.groups, options.baseline);
+    if (!baseline.ok()) {
+      usage = std::string(baseline.status().message());
+      return baseline.status();
+    }
+    how.baseline = *baseline;
+  }
+  return report::MakeRunReport(set, how);
+}
+
+void PrintWritten(const report::Written& written,
+                  const report::Report& made,
+                  CommandContext& context) {
+  if (context.json()) {
+    std::vector<std::string> files;
+    for (const std::string& file : written.files) {
+      files.push_back(FormatJsonString(file));
+    }
+    context.out().Write(absl::StrCat("{\"files\": [", absl::StrJoin(files, ", "), "]}\n"));
+    return;
+  }
+  size_t charts = 0;
+  for (const report::Section& section : made.sections) {
+    charts += section.charts.size();
+  }
+  for (const std::string& file : written.files) {
+    context.out().Write(absl::StrCat(Printable(file), "\n"));
+  }
+  if (!made.claims.empty() || charts > 0) {
+    context.err().Write(absl::StrCat(
+        made.claims.empty() ? "" : absl::StrCat(made.claims.size(), " claims, "), charts,
+        charts == 1 ? " chart" : " charts",
+        made.warnings.empty() ? ""
+                              : absl::StrCat("; mind ", made.warnings.size(), " warnings in it"),
+        "\n"));
+  }
+}
+
+int MakeAndWrite(const ReportOptions& options, CommandContext& context) {
+  const absl::StatusOr<report::Format> format = ChooseFormat(options);
+  if (!format.ok()) {
+    return context.FailUsage(std::string(format.status().message()));
+  }
+  const std::string file = options.file.empty() ? DefaultFile(*format) : options.file;
+  const bool pictures = *format == report::Format::kSvg || *format == report::Format::kPng;
+  if (file == "-" && (pictures || context.json())) {
+    return context.FailUsage(
+        "-o - writes html, md or csv to standard output, and nothing else: name a file");
+  }
+  const InterruptScope interrupt;
+  Client client(context.MakeClientOptions(interrupt.token()));
+  std::string usage;
+  absl::StatusOr<report::Report> made = MakeReport(options, client, usage);
+  if (interrupt.signal() != 0) {
+    return ReportInterruption(context, interrupt.signal(), "Stopped; nothing was written.");
+  }
+  if (!usage.empty()) {
+    return context.FailUsage(usage);
+  }
+  if (!made.ok()) {
+    return context.Fail(made.status());
+  }
+  if (!options.title.empty()) {
+    made->title = options.title;
+  }
+  const absl::StatusOr<report::Written> written = report::WriteReport(*made, *format, file);
+  if (!written.ok()) {
+    return context.Fail(written.status());
+  }
+  if (file == "-") {
+    context.out().Write(written->to_stdout);
+  } else {
+    PrintWritten(*written, *made, context);
+  }
+  return kExitSucceeded;
+}
+
+}  // namespace
+
+void AddReportCommand(CLI::App& app, Command& selected) {
+  const auto options = std::make_shared<ReportOptions>();
+  CLI::App& command = *app.add_subcommand(
+      "report", "Make a page of what jobs measured: curves, final values, differences");
+  command.add_option("JOB", options->names, "jobs/ID or ID, one or more")
+      ->required()
+      ->type_name("");
+  command
+      .add_option("-o", options->file,
+                  "Where to; - for standard output. Default: report.html and the like")
+      ->type_name("FILE");
+  command
+      .add_option(
+          "--format", options->format,
+          "html, md, csv (a folder, or one file when FILE ends in .csv), svg or png (a folder "
+          "of charts); default: as FILE ends, else html")
+      ->type_name("")
+      ->check(CLI::IsMember({"html", "md", "csv", "svg", "png"}));
+  command
+      .add_option(
+          "--series", options->series,
+          "What to draw, separated by commas, also with '*'; default: all but single layers' "
+          "of unusual kinds")
+      ->type_name("NAMES")
+      ->delimiter(',')
+      ->allow_extra_args(false);
+  command
+      .add_option("--baseline", options->baseline,
+                  "The run that the others are compared with, seed by seed: its name or number")
+      ->type_name("RUN");
+  command.add_option("--title", options->title, "Title of the report")->type_name("TEXT");
+  command.footer(R"(
+Jobs that differ only in the seed are one run, with a band. Jobs that failed, diverged or still run
+are part of it, with a warning. The page is one file that any browser opens, without a network.
+
+Examples:
+  normlab report jobs/A jobs/B -o report.html
+  normlab report jobs/A jobs/B --baseline 1 --series 'train/*,landscape/*'
+  normlab report jobs/A --format csv -o numbers
+  normlab report jobs/A jobs/B --format md -o -)");
+  command.callback([options, &selected] {
+    selected = [options](CommandContext& context) { return MakeAndWrite(*options, context); };
+  });
+}
+
+}  // namespace normlab::client

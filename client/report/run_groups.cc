@@ -1,0 +1,151 @@
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <limits>
+#include <set>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
+
+#include "client/report/runs.h"
+#include "client/report/spec_difference.h"
+
+namespace normlab::client::report {
+namespace {
+
+using normlab::v1::Job;
+
+// The spec without what tells jobs of one group apart, as bytes.
+std::string GroupKey(const Job& job) {
+  normlab::v1::JobSpec spec = job.has_resolved_spec() ? job.resolved_spec() : job.spec();
+  spec.clear_seed();
+  spec.clear_display_name();
+  spec.clear_labels();
+  spec.clear_priority();
+  return spec.SerializeAsString();  // no maps are left, so equal specs have equal bytes
+}
+
+const normlab::v1::JobSpec& SpecOf(const RunGroup& group) {
+  const Job& job = group.runs.front().job;
+  return job.has_resolved_spec() ? job.resolved_spec() : job.spec();
+}
+
+// The name that all jobs of a group have; empty: none.
+std::string CommonName(const RunGroup& group) {
+  const std::string& name = group.runs.front().job.display_name();
+  const bool common = std::all_of(group.runs.begin(), group.runs.end(), [&](const RunData& run) {
+    return run.job.display_name() == name;
+  });
+  return common ? name : "";
+}
+
+void NameGroups(std::vector<RunGroup>& groups) {
+  std::vector<std::string> given;
+  std::vector<const normlab::v1::JobSpec*> specs;
+  for (const RunGroup& group : groups) {
+    given.push_back(CommonName(group));
+    specs.push_back(&SpecOf(group));
+  }
+  const bool all_different =
+      std::set<std::string>(given.begin(), given.end()).size() == given.size() &&
+      std::find(given.begin(), given.end(), "") == given.end();
+  const std::vector<std::string> differences = NamesByDifference(specs);
+  std::set<std::string> taken;
+  for (size_t i = 0; i < groups.size(); ++i) {
+    std::string name = all_different ? given[i] : differences[i];
+    if (name.empty()) {
+      name = given[i].empty() ? groups[i].runs.front().job.name() : given[i];
+    }
+    if (!taken.insert(name).second) {
+      name = absl::StrCat(name, " (", groups[i].runs.front().job.name(), ")");
+    }
+    groups[i].name = name;
+  }
+}
+
+bool IsNumber(const std::string& text) {
+  double value = 0;
+  const auto end = std::from_chars(text.data(), text.data() + text.size(), value);
+  return end.ec == std::errc() && end.ptr == text.data() + text.size();
+}
+
+std::string LastPart(const std::string& field) {
+  const size_t dot = field.rfind('.');
+  return dot == std::string::npos ? field : field.substr(dot + 1);
+}
+
+}  // namespace
+
+double RunData::Final(const std::string& name) const {
+  const auto& metrics = job.result().final_metrics();
+  const auto found = metrics.find(name);
+  return found == metrics.end() ? std::numeric_limits<double>::quiet_NaN() : found->second;
+}
+
+std::vector<RunGroup> GroupJobs(std::vector<RunData> runs) {
+  std::vector<RunGroup> groups;
+  std::vector<std::string> keys;
+  for (RunData& run : runs) {
+    const std::string key = GroupKey(run.job);
+    const auto found = std::find(keys.begin(), keys.end(), key);
+    const auto index = static_cast<size_t>(found - keys.begin());
+    if (found == keys.end()) {
+      keys.push_back(key);
+      groups.emplace_back();
+    }
+    groups[index].runs.push_back(std::move(run));
+  }
+  for (RunGroup& group : groups) {
+    std::stable_sort(group.runs.begin(), group.runs.end(), [](const RunData& a, const RunData& b) {
+      return a.job.spec().seed() < b.job.spec().seed();
+    });
+  }
+  if (!groups.empty()) {
+    NameGroups(groups);
+  }
+  return groups;
+}
+
+std::vector<RunGroup> GroupCells(const normlab::v1::Experiment& experiment,
+                                 std::vector<std::string>* axes) {
+  axes->clear();
+  const auto add_axis = [&](const std::string& field) {
+    if (std::find(axes->begin(), axes->end(), field) == axes->end()) {
+      axes->push_back(field);
+    }
+  };
+  for (const normlab::v1::Axis& axis : experiment.design().axes()) {
+    add_axis(axis.field());
+  }
+  std::set<std::string> other;  // of cells that are listed one by one, in the order of the alphabet
+  for (const normlab::v1::Cell& cell : experiment.cells()) {
+    for (const auto& [field, value] : cell.values()) {
+      other.insert(field);
+    }
+  }
+  std::for_each(other.begin(), other.end(), add_axis);
+  std::vector<RunGroup> groups;
+  for (const normlab::v1::Cell& cell : experiment.cells()) {
+    RunGroup group;
+    std::vector<std::string> parts;
+    for (const std::string& field : *axes) {
+      const auto found = cell.values().find(field);
+      const std::string value = found == cell.values().end() ? "" : found->second;
+      group.levels.push_back(value);
+      if (!value.empty()) {
+        parts.push_back(IsNumber(value) || axes->size() > 2
+                            ? absl::StrCat(LastPart(field), " ", value)
+                            : value);
+      }
+    }
+    group.name =
+        parts.empty() ? "base" : absl::StrReplaceAll(absl::StrJoin(parts, ", "), {{"_", " "}});
+    groups.push_back(std::move(group));
+  }
+  return groups;
+}
+
+}  // namespace normlab::client::report
