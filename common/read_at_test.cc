@@ -25,6 +25,7 @@ TEST(ReadAtTest, ReadsUpToTheEndAndNoFurther) {
   EXPECT_EQ(text, "8956");
   EXPECT_EQ(*ReadAt(file.get(), text.data(), 4, 10), 0);
   EXPECT_FALSE(ReadAt(-1, text.data(), 4, 0).ok());
+  unlink(path.c_str());
 }
 
 }  // namespace

@@ -168,6 +168,9 @@ int Run(const std::vector<std::string>& arguments,
   AddUpdateCommand(app, selected);
   AddDeleteCommand(app, selected);
   AddMetricsCommand(app, selected);
+  AddCompareCommand(app, selected);
+  AddSweepCommand(app, selected);
+  AddExperimentCommand(app, selected);
   AddArtifactsCommand(app, selected);
   AddNormalizeCommand(app, selected);
   AddStudyCommand(app, selected);

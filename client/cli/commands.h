@@ -9,6 +9,9 @@ namespace normlab::client {
 // Each adds one subcommand to `app`; when the command line names it, `selected` is set to what runs
 // it. `selected` must outlive the parsing.
 void AddSubmitCommand(CLI::App& app, Command& selected);
+void AddSweepCommand(CLI::App& app, Command& selected);
+void AddExperimentCommand(CLI::App& app, Command& selected);
+void AddCompareCommand(CLI::App& app, Command& selected);
 void AddValidateCommand(CLI::App& app, Command& selected);
 void AddWatchCommand(CLI::App& app, Command& selected);
 void AddLogsCommand(CLI::App& app, Command& selected);

@@ -11,6 +11,7 @@
 #include "grpcpp/create_channel.h"
 #include "grpcpp/support/channel_arguments.h"
 
+#include "client/lib/client_call.h"
 #include "client/lib/connection.h"
 #include "client/lib/rpc_error.h"
 #include "common/ids.h"
@@ -91,6 +92,7 @@ Client::Client(ClientOptions options)
       usable_(CheckToken(options_.token, options_.server, options_.credentials != nullptr)) {
   const std::shared_ptr<grpc::Channel> channel = MakeChannel(options_);
   jobs_ = normlab::v1::Jobs::NewStub(channel);
+  experiments_ = normlab::v1::Experiments::NewStub(channel);
   server_ = normlab::v1::Server::NewStub(channel);
   normalization_ = normlab::v1::Normalization::NewStub(channel);
 }
@@ -126,31 +128,6 @@ absl::Status Client::Explain(const absl::Status& status) const {
         std::string(status.message()), "); check --server and compare with normlab version"));
   }
   return FromRpcStatus(explained);
-}
-
-template <typename Response>
-absl::StatusOr<Response> Client::Call(
-    const std::function<grpc::Status(grpc::ClientContext*, Response*)>& method, int* repetitions) {
-  NORMLAB_RETURN_IF_ERROR(usable_);
-  Backoff backoff(options_.retry);
-  while (true) {
-    grpc::ClientContext context;
-    AddToken(options_.token, context);
-    context.set_deadline(absl::ToChronoTime(absl::Now() + options_.timeout));
-    auto cancel = [&context] { context.TryCancel(); };
-    const std::stop_callback<decltype(cancel)> on_stop(options_.stop, cancel);
-    Response response;
-    const absl::Status status = FromGrpcStatus(method(&context, &response));
-    if (status.ok()) {
-      return response;
-    }
-    if (!IsTransient(status) || !backoff.Wait(status, options_.stop)) {
-      return Explain(status);
-    }
-    if (repetitions != nullptr) {
-      ++*repetitions;
-    }
-  }
 }
 
 absl::StatusOr<Job> Client::CreateJob(const normlab::v1::JobSpec& spec,

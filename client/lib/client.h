@@ -17,6 +17,7 @@
 #include "client/lib/backoff.h"
 #include "client/lib/record_decoder.h"
 
+#include "normlab/v1/experiments.grpc.pb.h"
 #include "normlab/v1/jobs.grpc.pb.h"
 #include "normlab/v1/normalization.grpc.pb.h"
 
@@ -59,6 +60,17 @@ class WatchHandler : public RecordHandler {
   virtual void OnReconnect(const absl::Status& reason, absl::Duration delay, int attempt);
   // Something came again, for the first time since OnReconnect.
   virtual void OnReconnected();
+};
+
+// Learns about an experiment that is watched.
+class ExperimentHandler {
+ public:
+  virtual ~ExperimentHandler() = default;
+  // Its state, at the start and each time that jobs began or ended, at most once a second. A status
+  // that is not OK ends the watch.
+  virtual absl::Status OnExperiment(const normlab::v1::Experiment& experiment) = 0;
+  // Called some times a second while nothing comes: the moment to redraw.
+  virtual void OnTick() {}
 };
 
 struct WatchResult {
@@ -124,6 +136,26 @@ class Client {
       normlab::v1::ReadLogsRequest request,
       const std::function<absl::Status(const normlab::v1::ReadLogsResponse&)>& consume);
 
+  // Experiments. `name` is experiments/ID or ID; of `experiment`, display_name, labels, base and
+  // design are sent. INVALID_ARGUMENT: fields below the experiment (base.model, design.axes[0].field,
+  // cells[3].batch_size).
+  absl::StatusOr<normlab::v1::Experiment> CreateExperiment(
+      const normlab::v1::Experiment& experiment, const CreateJobOptions& options);
+  absl::StatusOr<normlab::v1::Experiment> GetExperiment(absl::string_view name);
+  absl::StatusOr<normlab::v1::ListExperimentsResponse> ListExperiments(
+      const normlab::v1::ListExperimentsRequest& request);
+  // Jobs that run end after their current step: watch for that.
+  absl::StatusOr<normlab::v1::Experiment> CancelExperiment(absl::string_view name);
+  // As DeleteJob, with all its jobs.
+  absl::Status DeleteExperiment(absl::string_view name, bool force, bool allow_missing);
+  // `request.name` may be a bare id.
+  absl::StatusOr<normlab::v1::ExperimentSummary> SummarizeExperiment(
+      normlab::v1::SummarizeExperimentRequest request);
+  // Follows an experiment until no job waits, runs or is paused, and answers with that state. A
+  // connection that breaks is opened again, for `reconnect_for`.
+  absl::StatusOr<normlab::v1::Experiment> WatchExperiment(absl::string_view name,
+                                                          ExperimentHandler& handler);
+
   const ClientOptions& options() const { return options_; }
 
  private:
@@ -138,12 +170,16 @@ class Client {
   ClientOptions options_;
   absl::Status usable_;  // why no call may be made with these options; constant
   std::unique_ptr<normlab::v1::Jobs::Stub> jobs_;
+  std::unique_ptr<normlab::v1::Experiments::Stub> experiments_;
   std::unique_ptr<normlab::v1::Server::Stub> server_;
   std::unique_ptr<normlab::v1::Normalization::Stub> normalization_;
 };
 
 // jobs/ID of ID or jobs/ID. Thread-safe.
 std::string JobName(absl::string_view id_or_name);
+
+// experiments/ID of ID or experiments/ID. Thread-safe.
+std::string ExperimentName(absl::string_view id_or_name);
 
 // A fresh request id: 128 random bits as a UUID. Thread-safe.
 std::string NewRequestId();

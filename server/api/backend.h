@@ -32,6 +32,8 @@ struct ApiOptions {
   absl::Duration inspect_timeout = absl::Seconds(60);    // for the helper to read a job's data
   absl::Duration normalize_timeout = absl::Seconds(10);  // of a Normalize call, waiting included
   absl::Duration heartbeat_interval = absl::Seconds(5);
+  // Between two messages of a WatchExperiment.
+  absl::Duration experiment_interval = absl::Seconds(1);
   QueueLimits queue_limits;
   const common::Clock* clock = &common::Clock::Real();
 };
@@ -57,6 +59,10 @@ struct Backend {
   std::atomic<bool> draining = false;
   // CreateJob calls between admission and answer.
   std::atomic<int> creates_in_flight = 0;
+  // CreateExperiment calls likewise; they count among creates_in_flight too.
+  std::atomic<int> experiment_creations = 0;
+  // Calls that cancel the jobs of an experiment, or wait for their end.
+  std::atomic<int> experiment_sweeps = 0;
   // The other short calls that wait for the pool or run there.
   std::atomic<int> calls_in_flight = 0;
   // Forced deletions that wait for the end of a job.

@@ -7,7 +7,7 @@
 
 #include "common/status_macros.h"
 #include "server/auth/method_rules.h"
-#include "server/domain/errors.h"
+#include "server/domain/experiment_errors.h"
 #include "server/domain/names.h"
 
 namespace normlab::server {
@@ -31,7 +31,10 @@ absl::Status CheckOwner(Backend& backend, const Caller& caller, absl::string_vie
   // Of jobs/<id>/artifacts/<a> the first two parts.
   const std::vector<absl::string_view> parts = absl::StrSplit(resource, '/');
   if (parts.size() >= 2 && parts[0] == "experiments") {
-    return InternalError("experiments have no rule for owners in CheckOwner");
+    NORMLAB_ASSIGN_OR_RETURN(const std::string id,
+                             ParseExperimentName(absl::StrCat(parts[0], "/", parts[1])));
+    NORMLAB_ASSIGN_OR_RETURN(const std::string owner, backend.store.experiments().GetOwner(id));
+    return caller.sees(owner) ? absl::OkStatus() : ExperimentNotFound(ExperimentName(id));
   }
   NORMLAB_ASSIGN_OR_RETURN(
       const std::string id,

@@ -19,12 +19,12 @@ absl::StatusOr<Caller> Authorize(const Backend& backend,
                                  const grpc::CallbackServerContext& context,
                                  absl::string_view method);
 
-// Whether what `resource` names ("jobs/<id>", "jobs/<id>/artifacts/<a>") exists for the caller. OK
-// for the empty name of a call that is about nothing. Everything that this function knows no owner
-// of is refused to everybody but an admin, so that a new collection is closed until it has a rule
-// here: INVALID_ARGUMENT for what is no name of a collection, INTERNAL for a collection without a
-// rule. NOT_FOUND, with the same words for a job of another owner as for one that never was. Reads
-// the store, so it blocks; not for an admin.
+// Whether what `resource` names ("jobs/<id>", "jobs/<id>/artifacts/<a>", "experiments/<id>") exists
+// for the caller. OK for the empty name of a call that is about nothing. Everything that this
+// function knows no owner of is refused to everybody but an admin, so that a new collection is
+// closed until it has a rule here: INVALID_ARGUMENT for what is no name of a collection. NOT_FOUND,
+// with the same words for what another owner has as for what never was. Reads the store, so it
+// blocks; not for an admin.
 absl::Status CheckOwner(Backend& backend, const Caller& caller, absl::string_view resource);
 
 // Writes a call refused by CheckOwner into the audit log, a read too; bounded.

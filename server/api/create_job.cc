@@ -6,18 +6,15 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
-#include <google/protobuf/io/coded_stream.h>
-#include <google/protobuf/io/zero_copy_stream_impl_lite.h>
 
 #include "common/ids.h"
-#include "common/sha256.h"
 #include "common/status_macros.h"
-#include "engine/spec/resolve.h"
 #include "engine/spec/validate.h"
 #include "server/api/admission.h"
 #include "server/api/format.h"
+#include "server/api/inspect_data.h"
+#include "server/api/request_id.h"
 #include "server/api/unary.h"
 #include "server/domain/errors.h"
 #include "server/domain/names.h"
@@ -27,42 +24,11 @@
 namespace normlab::server {
 namespace {
 
-constexpr size_t kMaxRequestIdBytes = 128;
 // Far more than any honest spec has; it bounds what the creations in flight hold together.
 constexpr size_t kMaxSpecBytes = size_t{64} << 10;
 // Each holds a spec and its resolved form.
 constexpr int kMaxCreatesInFlight = 2048;
 constexpr absl::Duration kDrainRetry = absl::Seconds(1);
-
-absl::Status CheckRequestId(const std::string& request_id) {
-  if (request_id.size() > kMaxRequestIdBytes) {
-    return InvalidArgument(
-        "request_id",
-        absl::StrCat("has ", request_id.size(), " characters; use at most ", kMaxRequestIdBytes));
-  }
-  for (const char c : request_id) {
-    if (!absl::ascii_isprint(static_cast<unsigned char>(c))) {
-      return InvalidArgument("request_id",
-                             absl::StrCat(QuotedForMessage(request_id),
-                                          " has characters that are not printable ASCII; use a "
-                                          "UUID, for example"));
-    }
-  }
-  return absl::OkStatus();
-}
-
-// SHA-256 of a serialization in which maps are sorted: the same for equal specs from any client of
-// this build.
-std::string HashOf(const v1::JobSpec& spec) {
-  std::string bytes;
-  {
-    google::protobuf::io::StringOutputStream stream(&bytes);
-    google::protobuf::io::CodedOutputStream coded(&stream);
-    coded.SetSerializationDeterministic(true);
-    spec.SerializeToCodedStream(&coded);
-  }
-  return common::Sha256Bytes(bytes);
-}
 
 // One call on its way through helper and store. Each step runs on the pool, one after the other;
 // the object lives as long as a step holds it.
@@ -102,7 +68,7 @@ class CreateJobCall : public std::enable_shared_from_this<CreateJobCall> {
       // A retry gets the first answer whatever has changed since: the data may be gone, or the
       // machine smaller.
       absl::StatusOr<std::optional<v1::Job>> earlier =
-          backend_.store.FindRequest(caller_.owner, request_id_, HashOf(spec_));
+          backend_.store.FindRequest(caller_.owner, request_id_, RequestHash(spec_));
       if (!earlier.ok()) {
         Finish(earlier.status());
         return;
@@ -118,38 +84,22 @@ class CreateJobCall : public std::enable_shared_from_this<CreateJobCall> {
       return;
     }
     violations_ = engine::Validate(spec_);
-    const bool data_is_clear =
-        spec_.has_data() && spec_.data().source_case() != 0 && !Concerns(violations_, "data");
-    if (!data_is_clear) {
+    std::optional<v1::HelperRequest> inspection =
+        InspectionOf(spec_, violations_, backend_.options);
+    if (!inspection.has_value()) {
       Decide(nullptr);
       return;
     }
-    InspectData();
+    Inspect(*std::move(inspection));
   }
 
  private:
-  void InspectData() {
-    v1::HelperRequest request;
-    v1::InspectDataRequest& inspect = *request.mutable_inspect_data();
-    const v1::JobSpec resolved = engine::Resolve(spec_);
-    *inspect.mutable_data() = resolved.data();
-    if (!Concerns(violations_, "precision")) {
-      inspect.set_precision(spec_.precision());
-    }
-    inspect.mutable_data_roots()->Add(backend_.options.data_roots.begin(),
-                                      backend_.options.data_roots.end());
-    inspect.set_cache_folder(backend_.options.cache_folder);
-    if (spec_.has_initial_weights() && !Concerns(violations_, "initial_weights")) {
-      *inspect.mutable_initial_weights() = spec_.initial_weights();
-    }
-    if (violations_.empty()) {
-      *inspect.mutable_resolved_spec() = resolved;
-    }
-    if (const auto known = backend_.verdicts.Find(inspect); known != nullptr) {
+  void Inspect(v1::HelperRequest request) {
+    if (const auto known = backend_.verdicts.Find(request.inspect_data()); known != nullptr) {
       Decide(known.get());
       return;
     }
-    auto asked = std::make_shared<const v1::InspectDataRequest>(inspect);
+    auto asked = std::make_shared<const v1::InspectDataRequest>(request.inspect_data());
     backend_.helper.Call(
         std::move(request), backend_.options.inspect_timeout,
         [self = shared_from_this(),
@@ -173,15 +123,7 @@ class CreateJobCall : public std::enable_shared_from_this<CreateJobCall> {
     if (!violations_.empty()) {
       return InvalidSpec(Admit(spec_, violations_, nullptr, backend_.options).violations);
     }
-    switch (failure.code()) {
-      case absl::StatusCode::kDeadlineExceeded:
-        return DataNotReadInTime(backend_.options.inspect_timeout);
-      case absl::StatusCode::kUnavailable:
-        return ShuttingDown(kDrainRetry);
-      default:
-        spdlog::warn("CreateJob: {}", std::string(failure.message()));
-        return HelperCrashed(failure.message());
-    }
+    return InspectionFailed(failure, backend_.options);
   }
 
   void Decide(const v1::DataReport* data) {
@@ -202,7 +144,7 @@ class CreateJobCall : public std::enable_shared_from_this<CreateJobCall> {
     }
     admission.job.set_name(JobName(common::NewId(backend_.options.clock->Now())));
     backend_.store.CreateJob(
-        std::move(admission.job), request_id_, HashOf(spec_),
+        std::move(admission.job), request_id_, RequestHash(spec_),
         [self = shared_from_this()](absl::StatusOr<Store::CreateResult> result) {
           self->backend_.queue_gate.Release(self->caller_.owner);
           // Serializing the answer is not the writer thread's work.

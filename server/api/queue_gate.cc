@@ -10,14 +10,14 @@ constexpr absl::Duration kQueueRetry = absl::Seconds(10);
 
 }  // namespace
 
-absl::Status QueueGate::Reserve(const std::string& owner) {
+absl::Status QueueGate::Reserve(const std::string& owner, int64_t jobs) {
   absl::MutexLock lock(&mu_);
   if (limits_.jobs > 0) {
     int64_t queued = reserved_;
     for (const auto& [state, count] : store_.CountByState()) {
       queued += state == v1::Job::QUEUED ? count : 0;
     }
-    if (queued >= limits_.jobs) {
+    if (queued + jobs > limits_.jobs) {
       return QueueFull(limits_.jobs, kQueueRetry);
     }
   }
@@ -25,20 +25,20 @@ absl::Status QueueGate::Reserve(const std::string& owner) {
     const auto reserved = reserved_by_.find(owner);
     const int64_t queued = store_.CountJobs(owner, v1::Job::QUEUED) +
                            (reserved == reserved_by_.end() ? 0 : reserved->second);
-    if (queued >= limits_.jobs_per_owner) {
+    if (queued + jobs > limits_.jobs_per_owner) {
       return OwnerQueueFull(owner, limits_.jobs_per_owner, kQueueRetry);
     }
   }
-  ++reserved_;
-  ++reserved_by_[owner];
+  reserved_ += jobs;
+  reserved_by_[owner] += jobs;
   return absl::OkStatus();
 }
 
-void QueueGate::Release(const std::string& owner) {
+void QueueGate::Release(const std::string& owner, int64_t jobs) {
   absl::MutexLock lock(&mu_);
-  --reserved_;
+  reserved_ -= jobs;
   const auto reserved = reserved_by_.find(owner);
-  if (reserved != reserved_by_.end() && --reserved->second == 0) {
+  if (reserved != reserved_by_.end() && (reserved->second -= jobs) == 0) {
     reserved_by_.erase(reserved);
   }
 }

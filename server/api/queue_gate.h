@@ -24,10 +24,11 @@ class QueueGate {
  public:
   QueueGate(QueueLimits limits, Store& store) : limits_(limits), store_(store) {}
 
-  // RESOURCE_EXHAUSTED with RetryInfo (QUEUE_FULL, OWNER_QUEUE_FULL) when there is no place.
-  absl::Status Reserve(const std::string& owner) ABSL_LOCKS_EXCLUDED(mu_);
-  // The creation is over: the store counts the job, or there is none. After the store's answer.
-  void Release(const std::string& owner) ABSL_LOCKS_EXCLUDED(mu_);
+  // RESOURCE_EXHAUSTED with RetryInfo (QUEUE_FULL, OWNER_QUEUE_FULL) when there is no place for so
+  // many jobs.
+  absl::Status Reserve(const std::string& owner, int64_t jobs = 1) ABSL_LOCKS_EXCLUDED(mu_);
+  // The creation is over: the store counts the jobs, or there are none. After the store's answer.
+  void Release(const std::string& owner, int64_t jobs = 1) ABSL_LOCKS_EXCLUDED(mu_);
 
   const QueueLimits& limits() const { return limits_; }
 

@@ -4,55 +4,21 @@
 #include <utility>
 
 #include "server/api/artifacts.h"
-#include "server/api/authorized_source.h"
 #include "server/api/caller.h"
 #include "server/api/cancel_job.h"
 #include "server/api/create_job.h"
 #include "server/api/delete_job.h"
+#include "server/api/open_stream.h"
 #include "server/api/pause_job.h"
 #include "server/api/read_jobs.h"
 #include "server/api/read_logs.h"
 #include "server/api/read_metrics.h"
 #include "server/api/resume_job.h"
-#include "server/api/stream_reactor.h"
 #include "server/api/unary.h"
 #include "server/api/update_job.h"
 #include "server/api/watch_job.h"
 
 namespace normlab::server {
-namespace {
-
-// Opens a stream, or answers why not. `make` must not block: what needs the disk is the source's
-// business.
-template <typename Response, typename Request>
-grpc::ServerWriteReactor<Response>* OpenStream(
-    Backend& backend,
-    grpc::CallbackServerContext* context,
-    absl::string_view method,
-    const Request& request,
-    absl::Duration heartbeat,
-    absl::StatusOr<std::unique_ptr<StreamSource<Response>>> (*make)(Backend&, const Request&)) {
-  const absl::StatusOr<Caller> caller = Authorize(backend, *context, method);
-  if (!caller.ok()) {
-    return StreamReactor<Response>::Refuse(caller.status());
-  }
-  auto lease = backend.authorizer.OpenStream(*caller);
-  if (!lease.ok()) {
-    AuditRefused(backend, *caller, method, ResourceOf(request), context->peer(), lease.status());
-    return StreamReactor<Response>::Refuse(lease.status());
-  }
-  auto source = make(backend, request);
-  if (!source.ok()) {
-    return StreamReactor<Response>::Refuse(source.status());
-  }
-  return StreamReactor<Response>::Start(
-      backend.streams, backend.stream_pool, context, heartbeat,
-      std::make_unique<AuthorizedSource<Response>>(backend, *caller, std::string(method),
-                                                   ResourceOf(request), context->peer(),
-                                                   *std::move(lease), *std::move(source)));
-}
-
-}  // namespace
 
 grpc::ServerUnaryReactor* JobsService::CreateJob(grpc::CallbackServerContext* context,
                                                  const v1::CreateJobRequest* request,

@@ -124,6 +124,7 @@ class GatedStore final : public Store {
   absl::StatusOr<std::vector<StoredArtifact>> ListArtifacts(const std::string& job_id) override {
     return real_.ListArtifacts(job_id);
   }
+  ExperimentStore& experiments() override { return real_.experiments(); }
   absl::StatusOr<std::vector<OwnerUsage>> LoadUsage() override { return real_.LoadUsage(); }
   int64_t CountJobs(const std::string& owner, v1::Job::State state) override {
     return real_.CountJobs(owner, state);

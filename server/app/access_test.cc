@@ -23,7 +23,7 @@
 #include "server/app/testing/server_test_fixture.h"
 #include "server/auth/method_rules.h"
 
-#include "normlab/v1/experiments.pb.h"
+#include "normlab/v1/experiments.grpc.pb.h"
 #include "normlab/v1/normalization.grpc.pb.h"
 
 namespace normlab::server {
@@ -108,9 +108,6 @@ std::map<std::string, std::vector<std::string>> DocumentedTable() {
   return table;
 }
 
-// Services of the contract without a handler. Everything else that answers UNIMPLEMENTED is missing.
-const std::set<std::string>& kNotServedYet = *new std::set<std::string>{"Experiments"};
-
 class AccessTest : public ServerTest {
  protected:
   static constexpr char kWrongToken[] = "nlt_wrong";
@@ -147,6 +144,17 @@ class AccessTest : public ServerTest {
     const grpc::Status status = jobs_->CreateJob(As(who).get(), CreateRequest(), &job);
     EXPECT_TRUE(status.ok()) << status.error_message();
     return job.name();
+  }
+
+  std::string CreateExperimentAs(const std::string& who) {
+    v1::CreateExperimentRequest request;
+    *request.mutable_experiment()->mutable_base() = CreateRequest().job().spec();
+    request.mutable_experiment()->mutable_design()->add_seeds(3);
+    v1::Experiment experiment;
+    const grpc::Status status =
+        v1::Experiments::NewStub(channel_)->CreateExperiment(As(who).get(), request, &experiment);
+    EXPECT_TRUE(status.ok()) << status.error_message();
+    return experiment.name();
   }
 
   // Calls any method with raw bytes. A stream is left after its first message, with OK.
@@ -194,12 +202,10 @@ class AccessTest : public ServerTest {
       EXPECT_EQ(status.error_code(), grpc::StatusCode::PERMISSION_DENIED);
       return "PERMISSION_DENIED";
     }
-    if (reason == "JOB_NOT_FOUND") {
+    if (reason == "JOB_NOT_FOUND" || reason == "EXPERIMENT_NOT_FOUND") {
       return "NOT_FOUND";
     }
-    if (status.error_code() == grpc::StatusCode::UNIMPLEMENTED) {
-      return "UNIMPLEMENTED";
-    }
+    EXPECT_NE(status.error_code(), grpc::StatusCode::UNIMPLEMENTED);
     // Whatever else a handler says, it was asked.
     EXPECT_NE(status.error_code(), grpc::StatusCode::UNAVAILABLE) << status.error_message();
     EXPECT_NE(status.error_code(), grpc::StatusCode::UNAUTHENTICATED) << status.error_message();
@@ -228,21 +234,15 @@ TEST_F(AccessTest, EveryMethodAnswersEverybodyAsTheTableSays) {
                                                ->New());
     const auto outcome = [&](const std::string& who) {
       const std::string resource =
-          absl::StrCat(CreateAs("sam"), method->name() == "ReadArtifact" ? "/artifacts/1" : "");
+          method->service()->name() == "Experiments"
+              ? CreateExperimentAs("sam")
+              : absl::StrCat(CreateAs("sam"),
+                             method->name() == "ReadArtifact" ? "/artifacts/1" : "");
       const bool about_a_job = NameJob(*request, resource);
       EXPECT_EQ(cells[3] == "NOT_FOUND", about_a_job);
       return Outcome(Call(path, who, request->SerializeAsString()));
     };
-    const std::string nobody = outcome("nobody");
-    if (kNotServedYet.contains(method->service()->name())) {
-      // What is not there yet is there for nobody.
-      EXPECT_EQ(nobody, "UNIMPLEMENTED");
-      for (const char* who : {"wrong token", "vera", "sam", "lea", "ada"}) {
-        EXPECT_EQ(outcome(who), "UNIMPLEMENTED") << who;
-      }
-      continue;
-    }
-    EXPECT_EQ(nobody, "UNAUTHENTICATED");
+    EXPECT_EQ(outcome("nobody"), "UNAUTHENTICATED");
     EXPECT_EQ(outcome("wrong token"), "UNAUTHENTICATED");
     EXPECT_EQ(outcome("vera"), cells[0]);
     EXPECT_EQ(outcome("sam"), cells[1]);
@@ -275,6 +275,26 @@ TEST_F(AccessTest, AListShowsTheCallersOwnersJobsOnly) {
   EXPECT_EQ(listed("lea", "owner=vision"), std::set<std::string>());
   EXPECT_EQ(listed("ada").size(), 3u);
   EXPECT_EQ(listed("ada", "owner=vision"), vision);
+}
+
+TEST_F(AccessTest, AListOfExperimentsShowsTheCallersOwners) {
+  StartServer();
+  const std::string vision = CreateExperimentAs("sam");
+  const std::string language = CreateExperimentAs("lea");
+  const auto listed = [this](const std::string& who) {
+    v1::ListExperimentsResponse response;
+    const grpc::Status status =
+        v1::Experiments::NewStub(channel_)->ListExperiments(As(who).get(), {}, &response);
+    EXPECT_TRUE(status.ok()) << status.error_message();
+    std::set<std::string> names;
+    for (const v1::Experiment& experiment : response.experiments()) {
+      names.insert(experiment.name());
+    }
+    return names;
+  };
+  EXPECT_EQ(listed("vera"), std::set<std::string>({vision}));
+  EXPECT_EQ(listed("lea"), std::set<std::string>({language}));
+  EXPECT_EQ(listed("ada"), std::set<std::string>({vision, language}));
 }
 
 TEST_F(AccessTest, AnotherOwnersJobLooksLikeOneThatNeverWas) {

@@ -13,6 +13,7 @@
 
 #include "server/api/error_interceptor.h"
 
+#include "normlab/v1/experiments.grpc.pb.h"
 #include "normlab/v1/jobs.grpc.pb.h"
 #include "normlab/v1/normalization.grpc.pb.h"
 
@@ -116,8 +117,8 @@ void SetServing(grpc::Server& server, bool serving) {
   grpc::HealthCheckServiceInterface* health = server.GetHealthCheckService();
   // The empty name is the server as a whole.
   for (const char* service :
-       {"", v1::Jobs::service_full_name(), v1::Normalization::service_full_name(),
-        v1::Server::service_full_name()}) {
+       {"", v1::Jobs::service_full_name(), v1::Experiments::service_full_name(),
+        v1::Normalization::service_full_name(), v1::Server::service_full_name()}) {
     health->SetServingStatus(service, serving);
   }
 }

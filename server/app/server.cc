@@ -172,13 +172,15 @@ absl::Status Server::StartAuthorizer() {
 absl::Status Server::StartListeners() {
   worker_service_ = std::make_unique<WorkerService>(*store_, *controller_, *metrics_);
   jobs_service_ = std::make_unique<JobsService>(*backend_);
+  experiments_service_ = std::make_unique<ExperimentsService>(*backend_);
   normalization_service_ = std::make_unique<NormalizationService>(*backend_);
   server_service_ = std::make_unique<ServerService>(*backend_);
-  NORMLAB_ASSIGN_OR_RETURN(PublicListener listener,
-                           StartPublicListener(options_.listen, options_.tls,
-                                               {jobs_service_.get(), normalization_service_.get(),
-                                                server_service_.get()},
-                                               metrics_->grpc()));
+  NORMLAB_ASSIGN_OR_RETURN(
+      PublicListener listener,
+      StartPublicListener(options_.listen, options_.tls,
+                          {jobs_service_.get(), experiments_service_.get(),
+                           normalization_service_.get(), server_service_.get()},
+                          metrics_->grpc()));
   unknown_methods_ = std::move(listener.unknown_methods);
   public_listener_ = std::move(listener.server);
   ListenAddress address = options_.listen;

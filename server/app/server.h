@@ -11,6 +11,7 @@
 #include <grpcpp/server.h>
 
 #include "server/api/backend.h"
+#include "server/api/experiments_service.h"
 #include "server/api/services.h"
 #include "server/api/stream_registry.h"
 #include "server/api/unknown_methods.h"
@@ -105,6 +106,7 @@ class Server {
   std::unique_ptr<Backend> backend_;
   std::unique_ptr<WorkerService> worker_service_;
   std::unique_ptr<JobsService> jobs_service_;
+  std::unique_ptr<ExperimentsService> experiments_service_;
   std::unique_ptr<NormalizationService> normalization_service_;
   std::unique_ptr<ServerService> server_service_;
   std::unique_ptr<UnknownMethodsService> unknown_methods_;

@@ -133,6 +133,7 @@ TEST_F(ServerTest, ServesHealthAndReflectionButNoWorkersToClients) {
       "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", std::string("\x3a\x01*"));
   EXPECT_EQ(code, grpc::StatusCode::OK);
   EXPECT_THAT(services, HasSubstr("normlab.v1.Jobs"));
+  EXPECT_THAT(services, HasSubstr("normlab.v1.Experiments"));
   EXPECT_THAT(services, HasSubstr("normlab.v1.Server"));
   EXPECT_FALSE(absl::StrContains(services, "normlab.v1.Worker"));
 

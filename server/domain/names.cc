@@ -15,6 +15,7 @@ namespace normlab::server {
 namespace {
 
 constexpr absl::string_view kJobPrefix = "jobs/";
+constexpr absl::string_view kExperimentPrefix = "experiments/";
 constexpr size_t kMaxQuotedBytes = 80;
 
 }  // namespace
@@ -30,6 +31,22 @@ absl::StatusOr<std::string> ParseJobName(absl::string_view name, absl::string_vi
         field,
         absl::StrCat("must be jobs/<id> with an id of 20 characters as CreateJob answered it, not ",
                      QuotedForMessage(name), "; ListJobs shows the names of all jobs"));
+  }
+  return std::string(id);
+}
+
+std::string ExperimentName(absl::string_view id) {
+  return absl::StrCat(kExperimentPrefix, id);
+}
+
+absl::StatusOr<std::string> ParseExperimentName(absl::string_view name, absl::string_view field) {
+  absl::string_view id = name;
+  if (!absl::ConsumePrefix(&id, kExperimentPrefix) || !common::IsId(id)) {
+    return InvalidArgument(field,
+                           absl::StrCat("must be experiments/<id> with an id of 20 characters as "
+                                        "CreateExperiment answered it, not ",
+                                        QuotedForMessage(name),
+                                        "; ListExperiments shows the names of all experiments"));
   }
   return std::string(id);
 }

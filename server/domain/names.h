@@ -15,6 +15,13 @@ std::string JobName(absl::string_view id);
 // form; what it returns is safe in paths and queries.
 absl::StatusOr<std::string> ParseJobName(absl::string_view name, absl::string_view field = "name");
 
+// "experiments/<id>".
+std::string ExperimentName(absl::string_view id);
+
+// The id of a resource name "experiments/<id>", as ParseJobName.
+absl::StatusOr<std::string> ParseExperimentName(absl::string_view name,
+                                                absl::string_view field = "name");
+
 // Parts of "jobs/<id>/artifacts/<number>".
 struct ArtifactName {
   std::string job_id;

@@ -9,6 +9,7 @@
 #include <prometheus/counter.h>
 #include <prometheus/histogram.h>
 
+#include "normlab/v1/experiments.pb.h"
 #include "normlab/v1/jobs.pb.h"
 #include "normlab/v1/normalization.pb.h"
 #include "normlab/v1/worker.pb.h"
@@ -116,8 +117,9 @@ std::vector<GrpcMetrics::Method> GrpcMetrics::ServedMethods() {
   std::vector<Method> methods;
   // Reached through messages of the same files, so that the linker keeps them.
   for (const google::protobuf::FileDescriptor* file :
-       {v1::CreateJobRequest::descriptor()->file(), v1::NormalizeRequest::descriptor()->file(),
-        v1::WorkerMessage::descriptor()->file()}) {
+       {v1::CreateJobRequest::descriptor()->file(),
+        v1::CreateExperimentRequest::descriptor()->file(),
+        v1::NormalizeRequest::descriptor()->file(), v1::WorkerMessage::descriptor()->file()}) {
     for (int i = 0; i < file->service_count(); ++i) {
       const google::protobuf::ServiceDescriptor& service = *file->service(i);
       for (int j = 0; j < service.method_count(); ++j) {

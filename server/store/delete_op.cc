@@ -24,7 +24,7 @@ class DeleteOp : public WriteOp {
     if (!IsTerminal(job.state()) && job.state() != v1::Job::PAUSED) {
       return JobNotDeletable(job);
     }
-    MarkDeleted(context, {head.key, job_id_, job.owner(), job.state()}, effects);
+    MarkDeleted(context, {head.key, job_id_, job.owner(), job.state(), job.experiment()}, effects);
     return absl::OkStatus();
   }
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <string>
 
+#include "absl/strings/str_cat.h"
+
 #include "server/store/job_rows.h"
 
 namespace normlab::server {
@@ -15,6 +17,11 @@ constexpr int kRowsPerSlice = 10'000;
 // 16 MB of 4 KiB pages may lie idle.
 constexpr int64_t kIdlePages = 4096;
 constexpr int64_t kPagesPerCommit = 512;
+
+constexpr const char* kEmptyExperiments =
+    "SELECT key FROM experiments INDEXED BY experiments_by_time WHERE create_time_us < ? AND NOT "
+    "EXISTS (SELECT 1 FROM jobs INDEXED BY jobs_by_experiment_state WHERE experiment > '' AND "
+    "experiment = 'experiments/' || experiments.id)";
 
 int64_t UnusedPages(Connection& connection) {
   Query query(connection, "PRAGMA freelist_count");
@@ -33,8 +40,61 @@ void MarkDeleted(WriteContext& context, const DoomedJob& job, Effects& effects) 
   Query(connection, "DELETE FROM jobs WHERE key = ?", job.key).Run();
   --effects.state_deltas[{job.owner, static_cast<int>(job.state)}];
   effects.published[job.id] = {0, /*terminal=*/true};
+  if (!job.experiment.empty()) {
+    effects.published[job.experiment] = {0, /*terminal=*/false};
+  }
   effects.deleted_job = true;
   context.live_jobs.Forget(job.id);
+}
+
+void MarkExperimentDeleted(WriteContext& context,
+                           int64_t key,
+                           const std::string& name,
+                           Effects& effects) {
+  Connection& connection = context.connection;
+  Query(connection, "INSERT OR IGNORE INTO experiment_deletions(name) VALUES (?)", name).Run();
+  // Its request_id stays: a retry must not make the experiment anew.
+  Query(connection, "DELETE FROM experiments WHERE key = ?", key).Run();
+  effects.published[name] = {0, /*terminal=*/true};
+  effects.deleted_job = true;
+}
+
+std::vector<std::string> PendingExperimentDeletions(Connection& connection) {
+  std::vector<std::string> names;
+  Query query(connection, "SELECT name FROM experiment_deletions ORDER BY name");
+  while (query.Step()) {
+    names.push_back(query.Text(0));
+  }
+  return names;
+}
+
+bool MarkJobsOfExperiment(WriteContext& context, const std::string& name, Effects& effects) {
+  std::vector<DoomedJob> doomed;
+  {
+    Query query(context.connection,
+                "SELECT key, id, owner, state FROM jobs INDEXED BY jobs_by_experiment_state "
+                "WHERE experiment > '' AND experiment = ? LIMIT ?",
+                name, kExpiredPerCommit);
+    while (query.Step()) {
+      doomed.push_back(
+          {query.Int(0), query.Text(1), query.Text(2), static_cast<v1::Job::State>(query.Int(3))});
+    }
+  }
+  for (const DoomedJob& job : doomed) {
+    MarkDeleted(context, job, effects);
+  }
+  if (doomed.empty()) {
+    Query(context.connection, "DELETE FROM experiment_deletions WHERE name = ?", name).Run();
+  }
+  return !doomed.empty();
+}
+
+bool DeleteEmptyExperiments(WriteContext& context, absl::Time created_before) {
+  return Query(
+             context.connection,
+             absl::StrCat("DELETE FROM experiments WHERE key IN (", kEmptyExperiments, " LIMIT ?)"),
+             absl::ToUnixMicros(created_before), kExpiredPerCommit)
+             .Run() > 0;
 }
 
 std::vector<Deletion> PendingDeletions(Connection& connection) {
@@ -106,11 +166,17 @@ bool MarkExpired(WriteContext& context, absl::Time ended_before, Effects& effect
 }
 
 bool ForgetRequests(Connection& connection, absl::Time before) {
-  return Query(connection,
-               "DELETE FROM requests WHERE (owner, request_id) IN (SELECT owner, request_id FROM "
-               "requests INDEXED BY requests_by_time WHERE create_time_us < ? LIMIT ?)",
-               absl::ToUnixMicros(before), kRequestsPerCommit)
-             .Run() > 0;
+  bool forgot = false;
+  for (const char* table : {"requests", "experiment_requests"}) {
+    forgot |=
+        Query(connection,
+              absl::StrCat("DELETE FROM ", table,
+                           " WHERE (owner, request_id) IN (SELECT owner, request_id FROM ", table,
+                           " INDEXED BY ", table, "_by_time WHERE create_time_us < ? LIMIT ?)"),
+              absl::ToUnixMicros(before), kRequestsPerCommit)
+            .Run() > 0;
+  }
+  return forgot;
 }
 
 bool ShrinkFile(Connection& connection) {
@@ -130,12 +196,12 @@ Housekeeping FindHousekeeping(Connection& connection,
                               absl::Time requests_before,
                               std::optional<absl::Time> ended_before) {
   Housekeeping work;
-  {
+  for (const char* table : {"requests", "experiment_requests"}) {
     Query query(connection,
-                "SELECT 1 FROM requests INDEXED BY requests_by_time "
-                "WHERE create_time_us < ? LIMIT 1",
+                absl::StrCat("SELECT 1 FROM ", table, " INDEXED BY ", table,
+                             "_by_time WHERE create_time_us < ? LIMIT 1"),
                 absl::ToUnixMicros(requests_before));
-    work.requests = query.Step();
+    work.requests |= query.Step();
   }
   if (ended_before.has_value()) {
     Query query(connection,
@@ -143,6 +209,13 @@ Housekeeping FindHousekeeping(Connection& connection,
                 "WHERE end_time_us IS NOT NULL AND end_time_us < ? LIMIT 1",
                 absl::ToUnixMicros(*ended_before));
     work.expired_jobs = query.Step();
+    Query empty(connection, absl::StrCat(kEmptyExperiments, " LIMIT 1"),
+                absl::ToUnixMicros(*ended_before));
+    work.empty_experiments = empty.Step();
+  }
+  {
+    Query query(connection, "SELECT 1 FROM experiment_deletions LIMIT 1");
+    work.experiment_deletions = query.Step();
   }
   {
     Query query(connection, "SELECT 1 FROM deletions LIMIT 1");

@@ -26,6 +26,7 @@ struct DoomedJob {
   std::string id;
   std::string owner;
   v1::Job::State state = v1::Job::STATE_UNSPECIFIED;
+  std::string experiment = {};  // its watchers are told; empty: none, or nothing changes for them
 };
 
 // Takes a job (that is terminal or paused) away and remembers what is left to do.
@@ -44,10 +45,28 @@ bool DeleteSlice(Connection& connection, int64_t job_key);
 // The last step, once rows and files are gone.
 void FinishDeletion(Connection& connection, int64_t job_key);
 
+// Takes an experiment away, none of whose jobs waits or runs, and remembers that its jobs have to
+// follow.
+void MarkExperimentDeleted(WriteContext& context,
+                           int64_t key,
+                           const std::string& name,
+                           Effects& effects);
+
+// Names of the experiments that were taken away before all their jobs.
+std::vector<std::string> PendingExperimentDeletions(Connection& connection);
+
+// Marks up to some dozens of jobs of an experiment that was taken away; false: none was left, and the
+// experiment is forgotten.
+bool MarkJobsOfExperiment(WriteContext& context, const std::string& name, Effects& effects);
+
+// Takes away up to some dozens of experiments that were created before `created_before` and none of
+// whose jobs is left; false: there was none.
+bool DeleteEmptyExperiments(WriteContext& context, absl::Time created_before);
+
 // Marks up to some dozens of terminal jobs that ended before `ended_before`; false: there was none.
 bool MarkExpired(WriteContext& context, absl::Time ended_before, Effects& effects);
 
-// Removes up to a thousand request ids from before `before`; false: there was none.
+// Removes up to a thousand request ids of jobs, and of experiments, from before `before`; false: there was none.
 bool ForgetRequests(Connection& connection, absl::Time before);
 
 // Gives about 2 MB of unused pages at the end of the file back to the disk, unless few are unused:
@@ -58,6 +77,8 @@ bool ShrinkFile(Connection& connection);
 struct Housekeeping {
   bool requests = false;
   bool expired_jobs = false;
+  bool empty_experiments = false;
+  bool experiment_deletions = false;
   bool deletions = false;
   bool unused_pages = false;
 };

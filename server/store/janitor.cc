@@ -122,13 +122,39 @@ absl::Status Janitor::RunOnce() {
           return MarkExpired(context, *ended_before, effects);
         }));
   }
-  if (work.deletions || work.expired_jobs) {
+  if (work.empty_experiments || work.expired_jobs) {
+    // After the jobs: the last one of an experiment may just have gone.
+    NORMLAB_RETURN_IF_ERROR(
+        CommitAll([ended_before](WriteContext& context, Effects&) -> absl::StatusOr<bool> {
+          return DeleteEmptyExperiments(context, *ended_before);
+        }));
+  }
+  if (work.experiment_deletions) {
+    NORMLAB_RETURN_IF_ERROR(MarkJobsOfExperiments());
+  }
+  const bool remains = work.deletions || work.expired_jobs || work.experiment_deletions;
+  if (remains) {
     NORMLAB_RETURN_IF_ERROR(RemoveRemains());
   }
-  if (work.unused_pages || work.deletions || work.expired_jobs) {
+  if (work.unused_pages || remains) {
     NORMLAB_RETURN_IF_ERROR(CommitAll([](WriteContext& context, Effects&) -> absl::StatusOr<bool> {
       return ShrinkFile(context.connection);
     }));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Janitor::MarkJobsOfExperiments() {
+  NORMLAB_ASSIGN_OR_RETURN(
+      const std::vector<std::string> names,
+      reads_.Read([](Connection& connection) -> absl::StatusOr<std::vector<std::string>> {
+        return PendingExperimentDeletions(connection);
+      }));
+  for (const std::string& name : names) {
+    NORMLAB_RETURN_IF_ERROR(
+        CommitAll([name](WriteContext& context, Effects& effects) -> absl::StatusOr<bool> {
+          return MarkJobsOfExperiment(context, name, effects);
+        }));
   }
   return absl::OkStatus();
 }

@@ -51,6 +51,7 @@ class Janitor {
   absl::StatusOr<bool> Commit(std::function<absl::StatusOr<bool>(WriteContext&, Effects&)> change);
   // The same again and again while there is more.
   absl::Status CommitAll(std::function<absl::StatusOr<bool>(WriteContext&, Effects&)> change);
+  absl::Status MarkJobsOfExperiments();
   absl::Status RemoveRemains();
 
   const JanitorOptions options_;

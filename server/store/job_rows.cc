@@ -98,22 +98,42 @@ absl::StatusOr<v1::Job> ReadJobByKey(Connection& connection, int64_t key, JobPar
   return job;
 }
 
-int64_t InsertJob(Connection& connection, const std::string& job_id, const v1::Job& job) {
-  const std::string summary = Summary(job);
-  const std::string details = Details(job);
+JobRow MakeJobRow(const std::string& job_id, const v1::Job& job) {
+  return {.id = job_id,
+          .owner = job.owner(),
+          .state = job.state(),
+          .create_time_us = CreateTimeMicros(job),
+          .end_time_us = EndTimeMicros(job),
+          .experiment = job.experiment(),
+          .summary = Summary(job),
+          .details = Details(job),
+          .progress = job.progress().SerializeAsString(),
+          .last_sequence = job.last_sequence(),
+          .labels = {job.labels().begin(), job.labels().end()}};
+}
+
+int64_t InsertJobRow(Connection& connection, const JobRow& row) {
   Query(connection,
         "INSERT INTO jobs(id, owner, state, create_time_us, summary, details, experiment, "
         "end_time_us) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        job_id, job.owner(), static_cast<int64_t>(job.state()), CreateTimeMicros(job),
-        Blob{summary}, Blob{details}, job.experiment(), EndTimeMicros(job))
+        row.id, row.owner, static_cast<int64_t>(row.state), row.create_time_us, Blob{row.summary},
+        Blob{row.details}, row.experiment, row.end_time_us)
       .Run();
   const int64_t key = connection.database().getLastInsertRowid();
-  const std::string progress = job.progress().SerializeAsString();
   Query(connection, "INSERT INTO progress(job_key, last_sequence, progress) VALUES (?, ?, ?)", key,
-        job.last_sequence(), Blob{progress})
+        row.last_sequence, Blob{row.progress})
       .Run();
-  WriteLabels(connection, key, job);
+  for (const auto& [label, value] : row.labels) {
+    Query(connection,
+          "INSERT INTO labels(label, value, create_time_us, job_key, owner) VALUES (?, ?, ?, ?, ?)",
+          label, value, row.create_time_us, key, row.owner)
+        .Run();
+  }
   return key;
+}
+
+int64_t InsertJob(Connection& connection, const std::string& job_id, const v1::Job& job) {
+  return InsertJobRow(connection, MakeJobRow(job_id, job));
 }
 
 void WriteJob(Connection& connection, int64_t key, const v1::Job& job) {

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -35,7 +36,24 @@ absl::StatusOr<JobHead> ReadJobHead(Connection& connection, const std::string& j
 
 absl::StatusOr<v1::Job> ReadJobByKey(Connection& connection, int64_t key, JobParts parts);
 
-// Stores a new job (its name's id must be free) and answers its key.
+// A new job in the form in which it is stored.
+struct JobRow {
+  std::string id;
+  std::string owner;
+  v1::Job::State state = v1::Job::STATE_UNSPECIFIED;
+  int64_t create_time_us = 0;
+  std::optional<int64_t> end_time_us;
+  std::string experiment;
+  std::string summary;
+  std::string details;
+  std::string progress;
+  int64_t last_sequence = 0;
+  std::vector<std::pair<std::string, std::string>> labels;
+};
+JobRow MakeJobRow(const std::string& job_id, const v1::Job& job);
+
+// Stores a new job (its id must be free) and answers its key.
+int64_t InsertJobRow(Connection& connection, const JobRow& row);
 int64_t InsertJob(Connection& connection, const std::string& job_id, const v1::Job& job);
 // Replaces everything of a job but its progress and its records.
 void WriteJob(Connection& connection, int64_t key, const v1::Job& job);

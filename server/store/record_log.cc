@@ -63,10 +63,13 @@ int64_t LogCount(const v1::RecordBatch& batch) {
                        [](const v1::Segment& segment) { return segment.has_log(); });
 }
 
-void InsertChunk(Connection& connection, LiveJob& live, const v1::RecordBatch& batch, bool seal) {
-  const std::string payload = batch.SerializeAsString();
-  const int64_t bytes = static_cast<int64_t>(payload.size());
-  const bool sealed = seal || bytes >= kSealBytes;
+// One row of the table; answers whether the chunk is sealed.
+bool InsertRow(Connection& connection,
+               int64_t job_key,
+               const v1::RecordBatch& batch,
+               const std::string& payload,
+               bool seal) {
+  const bool sealed = seal || static_cast<int64_t>(payload.size()) >= kSealBytes;
   const StepRange steps = StepsOf(batch);
   const auto first_step = steps.empty ? std::optional<int64_t>() : steps.first;
   const auto last_step = steps.empty ? std::optional<int64_t>() : steps.last;
@@ -75,7 +78,7 @@ void InsertChunk(Connection& connection, LiveJob& live, const v1::RecordBatch& b
       connection,
       "INSERT INTO records(job_key, last_sequence, first_sequence, first_step, last_step, sealed, "
       "payload, logs) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-      live.key, last_sequence, batch.first_sequence(), first_step, last_step, sealed, Blob{payload},
+      job_key, last_sequence, batch.first_sequence(), first_step, last_step, sealed, Blob{payload},
       LogCount(batch))
       .Run();
   if (sealed) {
@@ -84,15 +87,28 @@ void InsertChunk(Connection& connection, LiveJob& live, const v1::RecordBatch& b
     Query(connection,
           "INSERT INTO chunk_summaries(job_key, last_sequence, first_sequence, first_step, "
           "last_step, summary) VALUES (?, ?, ?, ?, ?, ?)",
-          live.key, last_sequence, batch.first_sequence(), first_step, last_step,
+          job_key, last_sequence, batch.first_sequence(), first_step, last_step,
           summaries.empty() ? std::optional<Blob>() : Blob{summary})
         .Run();
   }
+  return sealed;
+}
+
+void InsertChunk(Connection& connection, LiveJob& live, const v1::RecordBatch& batch, bool seal) {
+  const std::string payload = batch.SerializeAsString();
+  const bool sealed = InsertRow(connection, live.key, batch, payload, seal);
   live.open_chunks = sealed ? 0 : live.open_chunks + 1;
-  live.open_bytes = sealed ? 0 : live.open_bytes + bytes;
+  live.open_bytes = sealed ? 0 : live.open_bytes + static_cast<int64_t>(payload.size());
 }
 
 }  // namespace
+
+void InsertFirstRecords(Connection& connection,
+                        int64_t job_key,
+                        const v1::RecordBatch& batch,
+                        const std::string& payload) {
+  InsertRow(connection, job_key, batch, payload, /*seal=*/false);
+}
 
 absl::Status AppendRecords(Connection& connection,
                            LiveJob& live,

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -26,6 +27,13 @@ absl::Status AppendRecords(Connection& connection,
                            LiveJob& live,
                            std::vector<v1::Segment> records,
                            bool seal);
+
+// Stores the first records of a new job, without merging anything: `payload` is `batch` serialized,
+// which begins with sequence 1. Several jobs may share both.
+void InsertFirstRecords(Connection& connection,
+                        int64_t job_key,
+                        const v1::RecordBatch& batch,
+                        const std::string& payload);
 
 // Batches with records in (after_sequence, last_sequence], the first one trimmed, until about
 // `max_bytes` are read. May throw SQLite::Exception; DATA_LOSS.

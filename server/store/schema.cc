@@ -209,6 +209,43 @@ CREATE INDEX jobs_by_owner_experiment ON jobs(owner, experiment, create_time_us)
   WHERE experiment > '';
 )sql",
      nullptr},
+    {R"sql(
+-- Experiments. Their jobs have `jobs` consecutive keys from first_job_key on, cell by cell and seed
+-- by seed; the state of an experiment is that of its jobs. `summary` is a v1::Experiment without
+-- cells, counts and end time; `cells` one with only its cells.
+CREATE TABLE experiments (
+  key INTEGER PRIMARY KEY AUTOINCREMENT,
+  id TEXT NOT NULL UNIQUE,
+  owner TEXT NOT NULL,
+  create_time_us INTEGER NOT NULL,
+  first_job_key INTEGER NOT NULL,
+  jobs INTEGER NOT NULL,
+  summary BLOB NOT NULL,
+  cells BLOB NOT NULL
+) STRICT;
+CREATE INDEX experiments_by_time ON experiments(create_time_us);
+CREATE INDEX experiments_by_owner ON experiments(owner, create_time_us);
+
+-- Also of experiments that were deleted since.
+CREATE TABLE experiment_requests (
+  owner TEXT NOT NULL,
+  request_id TEXT NOT NULL,
+  body_sha256 BLOB NOT NULL,
+  experiment_id TEXT NOT NULL,
+  create_time_us INTEGER NOT NULL,
+  PRIMARY KEY (owner, request_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX experiment_requests_by_time ON experiment_requests(create_time_us);
+
+-- Experiments that are gone, some of whose jobs are there still.
+CREATE TABLE experiment_deletions (
+  name TEXT PRIMARY KEY
+) STRICT, WITHOUT ROWID;
+
+-- Answers how an experiment stands without looking at the jobs' rows.
+CREATE INDEX jobs_by_experiment_state ON jobs(experiment, state, end_time_us) WHERE experiment > '';
+)sql",
+     nullptr},
 };
 
 // Jobs that were terminal before the column was there.

@@ -28,6 +28,7 @@
 #include "server/store/read_pool.h"
 #include "server/store/record_log.h"
 #include "server/store/schema.h"
+#include "server/store/sqlite_experiments.h"
 #include "server/store/store.h"
 #include "server/store/write_op.h"
 #include "server/store/writer.h"
@@ -47,7 +48,11 @@ class SqliteStore : public Store {
         reads_(path,
                options.read_connections,
                [this](const absl::Status& damage) { writer_->NoteDamage(damage); }),
-        checkpointer_(std::make_unique<Checkpointer>(std::move(checkpointing))) {
+        checkpointer_(std::make_unique<Checkpointer>(std::move(checkpointing))),
+        experiments_(
+            reads_,
+            [this](std::unique_ptr<WriteOp> op) { writer_->Submit(std::move(op)); },
+            clock_) {
     // Replaces SQLite's own checkpoint inside the commit.
     sqlite3_wal_hook(
         writing->database().getHandle(),
@@ -72,6 +77,8 @@ class SqliteStore : public Store {
   }
 
   ~SqliteStore() override { Close(); }
+
+  ExperimentStore& experiments() override { return experiments_; }
 
   void CreateJob(v1::Job job,
                  std::string request_id,
@@ -348,6 +355,7 @@ class SqliteStore : public Store {
   ReadPool reads_;
   absl::Mutex close_mu_;
   std::unique_ptr<Checkpointer> checkpointer_ ABSL_GUARDED_BY(close_mu_);
+  SqliteExperiments experiments_;
   std::unique_ptr<Writer> writer_;
   // Constructed after everything that it uses, and before the first deletion can be asked for.
   std::unique_ptr<Janitor> janitor_;

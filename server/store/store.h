@@ -14,6 +14,7 @@
 #include "absl/types/span.h"
 
 #include "common/clock.h"
+#include "server/store/experiment_store.h"
 
 #include "normlab/v1/job.pb.h"
 #include "normlab/v1/jobs.pb.h"
@@ -148,7 +149,8 @@ class Store {
     int64_t mismatches = 0;    // repeated points that differed from the stored ones
   };
 
-  // Called on the writer thread after each commit that added records to a job. Must not block.
+  // Called on the writer thread after each commit that added records to a job, and, with the name of
+  // its experiment (experiments/<id>) instead of an id, that changed a job's state. Must not block.
   using CommitListener =
       std::function<void(const std::string& job_id, int64_t last_sequence, bool terminal)>;
   // Seconds a commit took, and how many operations it carried; for monitoring. Called on the writer
@@ -160,6 +162,9 @@ class Store {
   static absl::StatusOr<std::unique_ptr<Store>> Open(const StoreOptions& options);
 
   virtual ~Store() = default;
+
+  // Experiments: what makes, reads and deletes them.
+  virtual ExperimentStore& experiments() = 0;
 
   // ---- Writes.
 

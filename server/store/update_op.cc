@@ -6,6 +6,7 @@
 #include "common/status_macros.h"
 #include "server/domain/errors.h"
 #include "server/domain/states.h"
+#include "server/store/experiment_rows.h"
 #include "server/store/job_rows.h"
 #include "server/store/write_op.h"
 
@@ -26,6 +27,10 @@ class UpdateOp : public WriteOp {
   absl::Status Apply(WriteContext& context, Effects& effects) override {
     NORMLAB_ASSIGN_OR_RETURN(LiveJob * live, context.live_jobs.Get(context.connection, job_id_));
     v1::Job job = live->job;
+    if (job.state() == v1::Job::PAUSED && !job.experiment().empty() &&
+        !ExperimentExists(context.connection, job.experiment())) {
+      return JobNotFound(job.name());  // about to be deleted with its experiment
+    }
     const int attempts_before = job.attempts_size();
     std::vector<v1::Segment> records;
     NORMLAB_RETURN_IF_ERROR(mutate_(job, records));

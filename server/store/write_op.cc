@@ -52,6 +52,9 @@ absl::Status CommitJob(WriteContext& context,
   if (job.state() != before.state()) {
     --effects.state_deltas[{job.owner(), static_cast<int>(before.state())}];
     ++effects.state_deltas[{job.owner(), static_cast<int>(job.state())}];
+    if (!job.experiment().empty()) {
+      effects.published[job.experiment()] = {0, /*terminal=*/false};
+    }
   }
   const bool labels_changed = !SameLabels(before, job);
   const bool has_records = !records.empty();

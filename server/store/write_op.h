@@ -27,7 +27,7 @@ struct Effects {
     int64_t last_sequence = 0;
     bool terminal = false;
   };
-  absl::flat_hash_map<std::string, Publication> published;  // by job id
+  absl::flat_hash_map<std::string, Publication> published;  // by job id, or experiment name
   JobCounts state_deltas;                                   // jobs more or fewer
   bool deleted_job = false;                                 // there are remains to be removed
 
@@ -73,6 +73,13 @@ std::unique_ptr<WriteOp> MakeAppendOp(
 
 std::unique_ptr<WriteOp> MakeDeleteOp(std::string job_id,
                                       absl::AnyInvocable<void(absl::Status) &&> done);
+
+std::unique_ptr<WriteOp> MakeCreateExperimentOp(v1::Experiment experiment,
+                                                std::vector<v1::Job> jobs,
+                                                std::string request_id,
+                                                std::string request_sha256,
+                                                absl::Time now,
+                                                ExperimentStore::CreateCallback done);
 
 // A change that concerns no cached job. `change` is called as Apply is.
 std::unique_ptr<WriteOp> MakeFunctionOp(std::function<absl::Status(WriteContext&, Effects&)> change,

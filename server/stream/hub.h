@@ -12,7 +12,8 @@
 
 namespace normlab::server {
 
-// Tells subscribers that a job has new records; carries no data (a subscriber is a cursor over the
+// Tells subscribers that a job has new records, or that states of an experiment's jobs changed
+// (under its name, experiments/<id>, where others give a job's id); carries no data (a subscriber is a cursor over the
 // store, never a queue). Thread-safe. Must outlive its subscriptions.
 class Hub {
  public:

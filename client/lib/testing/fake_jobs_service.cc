@@ -90,6 +90,7 @@ FakeServer::FakeServer(int port)
   builder.AddListeningPort(absl::StrCat("127.0.0.1:", port), grpc::InsecureServerCredentials(),
                            &port_);
   builder.RegisterService(this);
+  builder.RegisterService(&experiments_);
   builder.RegisterService(info_.get());
   builder.RegisterService(normalization_.get());
   server_ = builder.BuildAndStart();

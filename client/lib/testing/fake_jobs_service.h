@@ -11,6 +11,7 @@
 
 #include "grpcpp/server.h"
 
+#include "client/lib/testing/fake_experiments.h"
 #include "client/lib/testing/fake_records.h"
 
 #include "normlab/v1/jobs.grpc.pb.h"
@@ -18,7 +19,7 @@
 
 namespace normlab::client {
 
-// The Jobs, Normalization and Server services in memory, with faults on demand, on a real gRPC server at a free
+// The Jobs, Experiments, Normalization and Server services in memory, with faults on demand, on a real gRPC server at a free
 // loopback port. Behaves as the contract says: sequences from 1, resumption inside a batch,
 // terminal state last, request ids. Thread-safe.
 class FakeServer : private normlab::v1::Jobs::Service {
@@ -29,6 +30,8 @@ class FakeServer : private normlab::v1::Jobs::Service {
 
   std::string address() const;  // 127.0.0.1:PORT
   int port() const { return port_; }
+
+  FakeExperiments& experiments() { return experiments_; }
 
   // Stores a job with its records; a job whose last record is not terminal stays live.
   void AddJob(normlab::v1::Job job, std::vector<FakeRecord> records);
@@ -143,6 +146,7 @@ class FakeServer : private normlab::v1::Jobs::Service {
   bool repeat_broken_ = false;
   bool freeze_ = false;
   bool stopping_ = false;
+  FakeExperiments experiments_;
   std::unique_ptr<Info> info_;
   std::unique_ptr<Normalization> normalization_;
   std::vector<normlab::v1::NormalizeRequest> normalize_requests_;

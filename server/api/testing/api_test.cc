@@ -73,12 +73,14 @@ void ApiTest::Serve() {
                              .stream_pool = *stream_pool_,
                              .streams = *streams_});
   jobs_service_ = std::make_unique<JobsService>(*backend_);
+  experiments_service_ = std::make_unique<ExperimentsService>(*backend_);
   normalization_service_ = std::make_unique<NormalizationService>(*backend_);
   server_service_ = std::make_unique<ServerService>(*backend_);
   grpc::ServerBuilder builder;
   int port = 0;
   builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
   builder.RegisterService(jobs_service_.get());
+  builder.RegisterService(experiments_service_.get());
   builder.RegisterService(normalization_service_.get());
   builder.RegisterService(server_service_.get());
   builder.SetMaxReceiveMessageSize(-1);
@@ -87,12 +89,14 @@ void ApiTest::Serve() {
   channel_ =
       grpc::CreateChannel(absl::StrCat("127.0.0.1:", port), grpc::InsecureChannelCredentials());
   jobs_ = v1::Jobs::NewStub(channel_);
+  experiments_ = v1::Experiments::NewStub(channel_);
   normalization_ = v1::Normalization::NewStub(channel_);
   info_ = v1::Server::NewStub(channel_);
 }
 
 void ApiTest::StopServing() {
   jobs_.reset();
+  experiments_.reset();
   normalization_.reset();
   info_.reset();
   channel_.reset();

@@ -10,12 +10,14 @@
 #include <gtest/gtest.h>
 
 #include "server/api/backend.h"
+#include "server/api/experiments_service.h"
 #include "server/api/services.h"
 #include "server/api/testing/fake_controller.h"
 #include "server/executor/fake_helper.h"
 #include "server/store/store.h"
 #include "server/stream/hub.h"
 
+#include "normlab/v1/experiments.grpc.pb.h"
 #include "normlab/v1/jobs.grpc.pb.h"
 
 namespace normlab::server {
@@ -74,11 +76,13 @@ class ApiTest : public ::testing::Test {
   std::unique_ptr<StreamRegistry> streams_;
   std::unique_ptr<Backend> backend_;
   std::unique_ptr<JobsService> jobs_service_;
+  std::unique_ptr<ExperimentsService> experiments_service_;
   std::unique_ptr<NormalizationService> normalization_service_;
   std::unique_ptr<ServerService> server_service_;
   std::unique_ptr<grpc::Server> server_;
   std::shared_ptr<grpc::Channel> channel_;
   std::unique_ptr<v1::Jobs::Stub> jobs_;
+  std::unique_ptr<v1::Experiments::Stub> experiments_;
   std::unique_ptr<v1::Normalization::Stub> normalization_;
   std::unique_ptr<v1::Server::Stub> info_;
 
