@@ -9,7 +9,10 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <filesystem>
 #include <optional>
@@ -123,6 +126,14 @@ absl::StatusOr<ProcessIdentity> ProcessIdentity::Of(pid_t pid) {
     return absl::NotFoundError(absl::StrCat("process ", pid, " is gone"));
   }
   return identity;
+}
+
+absl::Duration ProcessIdentity::Age() const {
+  timespec now = {};
+  clock_gettime(CLOCK_BOOTTIME, &now);  // what start_ticks counts in
+  const absl::Duration start =
+      absl::Seconds(static_cast<double>(start_ticks) / static_cast<double>(sysconf(_SC_CLK_TCK)));
+  return std::max(absl::DurationFromTimespec(now) - start, absl::ZeroDuration());
 }
 
 absl::StatusOr<Subprocess> Subprocess::Start(const SubprocessOptions& options) {

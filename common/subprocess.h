@@ -8,6 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 
 #include "common/unique_fd.h"
 
@@ -26,6 +27,10 @@ struct ProcessIdentity {
   static absl::StatusOr<ProcessIdentity> Parse(absl::string_view text);
   // NOT_FOUND: no such process.
   static absl::StatusOr<ProcessIdentity> Of(pid_t pid);
+
+  // How long ago the process was started, on a clock that nobody sets; of one of this boot. To a
+  // hundredth of a second.
+  absl::Duration Age() const;
 };
 
 struct SubprocessOptions {

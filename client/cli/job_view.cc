@@ -81,7 +81,7 @@ std::string ProgressText(const normlab::v1::Progress& progress) {
           : "");
 }
 
-std::string AttemptText(const Attempt& attempt) {
+std::string AttemptText(const Attempt& attempt, const Job& job) {
   std::string text = absl::StrCat(attempt.number(), " ", Attempt::State_Name(attempt.state()));
   if (IsSet(attempt.start_time())) {
     absl::StrAppend(&text, ", started ", FormatTimestamp(attempt.start_time()));
@@ -96,7 +96,12 @@ std::string AttemptText(const Attempt& attempt) {
     absl::StrAppend(&text, ", ", attempt.replay_mismatches(), " repeated points differed");
   }
   if (attempt.has_failure()) {
-    absl::StrAppend(&text, ", ", FailureText(attempt.failure()));
+    // The failure that ended the job has a line of its own.
+    const bool is_the_jobs = attempt.failure().message() == job.failure().message();
+    absl::StrAppend(&text, ", ",
+                    is_the_jobs
+                        ? normlab::v1::FailureReason::Kind_Name(attempt.failure().reason())
+                        : FailureText(attempt.failure()));
   }
   return text;
 }
@@ -214,7 +219,7 @@ std::string DescribeJob(const Output& out, const Job& job) {
         &text);
   }
   for (const Attempt& attempt : job.attempts()) {
-    AppendField("attempt", AttemptText(attempt), &text);
+    AppendField("attempt", AttemptText(attempt, job), &text);
   }
   if (job.has_failure()) {
     AppendField("failure", FailureText(job.failure()), &text);

@@ -29,7 +29,10 @@ std::string StateLine(const Output& out, const StateChange& change) {
   if (change.attempt() > 1) {
     absl::StrAppend(&line, " (attempt ", change.attempt(), ")");
   }
-  if (!change.message().empty()) {
+  if (change.state() == Job::FAILED) {
+    // The outcome, which follows, has the message; it may be a page of a worker's log.
+    absl::StrAppend(&line, ": ", normlab::v1::FailureReason::Kind_Name(change.failure_reason()));
+  } else if (!change.message().empty()) {
     absl::StrAppend(&line, ": ", Printable(change.message()));
   }
   return line;

@@ -24,6 +24,7 @@ void Outbox::Add(Event event) {
   absl::MutexLock lock(&mu_);
   events_.push_back(std::move(event));
   woken_ = true;
+  wakes_.NotifyAll();
 }
 
 bool Outbox::DrainInto(ReportBuilder& builder) {
@@ -74,13 +75,14 @@ bool Outbox::urgent() const {
 
 void Outbox::Wait(absl::Duration timeout) {
   absl::MutexLock lock(&mu_);
-  mu_.AwaitWithTimeout(absl::Condition(&woken_), timeout);
+  wakes_.WaitFor(mu_, timeout, [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return woken_; });
   woken_ = false;
 }
 
 void Outbox::Wake() {
   absl::MutexLock lock(&mu_);
   woken_ = true;
+  wakes_.NotifyAll();
 }
 
 }  // namespace normlab::engine

@@ -12,6 +12,7 @@
 #include "absl/time/time.h"
 
 #include "common/clock.h"
+#include "common/steady_wait.h"
 #include "engine/worker/metric_ring.h"
 #include "engine/worker/report_builder.h"
 
@@ -72,6 +73,7 @@ class Outbox {
   const common::Clock& clock_;
   MetricRing ring_;
   mutable absl::Mutex mu_;
+  common::SteadyWait wakes_;
   std::deque<Event> events_ ABSL_GUARDED_BY(mu_);
   bool woken_ ABSL_GUARDED_BY(mu_) = false;
 

@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "grpcpp/create_channel.h"
 #include "grpcpp/security/credentials.h"
 #include "grpcpp/support/channel_arguments.h"
@@ -113,10 +112,9 @@ int64_t ReportChannel::committed_checkpoint_step() const {
 
 bool ReportChannel::WaitUntilAcknowledged(absl::Duration timeout) {
   absl::MutexLock lock(&mu_);
-  const auto decided = [this]() ABSL_SHARED_LOCKS_REQUIRED(mu_) {
+  changed_.WaitFor(mu_, timeout, [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
     return pending_.empty() || state_ != ChannelState::kOpen;
-  };
-  mu_.AwaitWithTimeout(absl::Condition(&decided), timeout);
+  });
   return pending_.empty() && state_ == ChannelState::kOpen;
 }
 
@@ -124,6 +122,7 @@ void ReportChannel::Close() {
   {
     absl::MutexLock lock(&mu_);
     closing_ = true;
+    changed_.NotifyAll();
     if (state_ == ChannelState::kOpen) {
       state_ = ChannelState::kClosed;
     }
@@ -170,7 +169,8 @@ void ReportChannel::Run() {
       options_.on_disconnect(status);
     }
     absl::MutexLock lock(&mu_);
-    if (mu_.AwaitWithTimeout(absl::Condition(&closing_), backoff)) {
+    if (changed_.WaitFor(mu_, backoff,
+                         [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return closing_; })) {
       return;
     }
     backoff = std::min(backoff * 2, options_.max_backoff);
@@ -216,8 +216,8 @@ void ReportChannel::WriteUntilEnd(Stream& stream, grpc::ClientContext& context) 
   }
   {
     absl::MutexLock lock(&mu_);
-    mu_.AwaitWithTimeout(absl::Condition(this, &ReportChannel::WelcomeDecided),
-                         options_.welcome_timeout);
+    changed_.WaitFor(mu_, options_.welcome_timeout,
+                     [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return WelcomeDecided(); });
     if (!welcomed_) {
       // Cancelling an ended stream could replace the server's own status, which says whether to try
       // again.
@@ -251,7 +251,8 @@ void ReportChannel::WriteUntilEnd(Stream& stream, grpc::ClientContext& context) 
   // Closing, with everything acknowledged: the server gets the chance to see an orderly end.
   stream.WritesDone();
   absl::MutexLock lock(&mu_);
-  if (!mu_.AwaitWithTimeout(absl::Condition(&stream_ended_), kOrderlyCloseTimeout)) {
+  if (!changed_.WaitFor(mu_, kOrderlyCloseTimeout,
+                        [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return stream_ended_; })) {
     context.TryCancel();
   }
 }
@@ -263,6 +264,7 @@ void ReportChannel::ReadUntilEnd(Stream& stream) {
   }
   absl::MutexLock lock(&mu_);
   stream_ended_ = true;
+  changed_.NotifyAll();
 }
 
 void ReportChannel::Handle(const v1::ServerMessage& message) {
@@ -281,6 +283,7 @@ void ReportChannel::Handle(const v1::ServerMessage& message) {
       DropUpTo(message.welcome().last_report());
       next_number_ = message.welcome().last_report() + 1;
       welcomed_ = true;
+      changed_.NotifyAll();
       return;
     }
     case v1::ServerMessage::kAck: {
@@ -309,12 +312,14 @@ void ReportChannel::DropUpTo(int64_t number) {
     pending_bytes_ -= pending_.front().bytes;
     pending_.pop_front();
   }
+  changed_.NotifyAll();
 }
 
 void ReportChannel::End(ChannelState state, const absl::Status& why) {
   {
     absl::MutexLock lock(&mu_);
     state_ = state;
+    changed_.NotifyAll();
   }
   if (options_.on_end != nullptr) {
     options_.on_end(state, why);

@@ -13,6 +13,8 @@
 #include "absl/time/time.h"
 #include "grpcpp/client_context.h"
 
+#include "common/steady_wait.h"
+
 #include "normlab/v1/worker.grpc.pb.h"
 
 namespace normlab::engine {
@@ -107,6 +109,9 @@ class ReportChannel {
   const ReportChannelOptions options_;
 
   mutable absl::Mutex mu_;
+  // Told of every change that somebody may wait for with a limit: an empty queue, a new state, a
+  // welcome, the end of a stream.
+  common::SteadyWait changed_;
   std::deque<Pending> pending_ ABSL_GUARDED_BY(mu_);
   int64_t pending_bytes_ ABSL_GUARDED_BY(mu_) = 0;
   int64_t last_number_ ABSL_GUARDED_BY(mu_) = 0;

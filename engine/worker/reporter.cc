@@ -2,7 +2,7 @@
 
 #include <utility>
 
-#include "absl/time/clock.h"
+#include "common/clock.h"
 
 namespace normlab::engine {
 
@@ -56,6 +56,7 @@ void Reporter::SendWhatIsThere() {
     if (is_last) {
       absl::MutexLock lock(&mu_);
       outcome_sent_ = true;
+      sent_.NotifyAll();
       return;
     }
     if (!more) {
@@ -65,14 +66,16 @@ void Reporter::SendWhatIsThere() {
 }
 
 bool Reporter::WaitUntilDelivered(absl::Duration timeout) {
-  const absl::Time deadline = absl::Now() + timeout;
+  const common::Clock& clock = common::Clock::Real();
+  const absl::Duration deadline = clock.Monotonic() + timeout;
   {
     absl::MutexLock lock(&mu_);
-    if (!mu_.AwaitWithDeadline(absl::Condition(&outcome_sent_), deadline)) {
+    if (!sent_.WaitFor(mu_, timeout,
+                       [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return outcome_sent_; })) {
       return false;
     }
   }
-  return channel_.WaitUntilAcknowledged(deadline - absl::Now());
+  return channel_.WaitUntilAcknowledged(deadline - clock.Monotonic());
 }
 
 }  // namespace normlab::engine

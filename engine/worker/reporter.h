@@ -8,6 +8,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 
+#include "common/steady_wait.h"
 #include "engine/worker/outbox.h"
 #include "engine/worker/report_builder.h"
 #include "engine/worker/report_channel.h"
@@ -54,6 +55,7 @@ class Reporter {
   ReportBuilder builder_;  // the thread's own
 
   absl::Mutex mu_;
+  common::SteadyWait sent_;
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
   bool outcome_sent_ ABSL_GUARDED_BY(mu_) = false;
 

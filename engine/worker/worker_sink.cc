@@ -29,6 +29,10 @@ void WorkerSink::OnStep(const StepRecord& record) {
 }
 
 void WorkerSink::OnCheckpoint(const CheckpointRecord& checkpoint) {
+  if (dropped_) {
+    // An attempt that went on from it would leave out the points that were not sent.
+    return;
+  }
   v1::CheckpointAnnouncement announcement;
   announcement.set_step(checkpoint.step);
   announcement.set_folder(CheckpointFolderForServer(attempt_folder_, checkpoint.folder));

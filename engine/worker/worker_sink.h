@@ -22,11 +22,13 @@ class WorkerSink final : public MetricSink {
   // Waits while too much is unsent. After Outbox::Close the step is dropped: the process is about
   // to end.
   void OnStep(const StepRecord& record) override;
+  // Announced only when every step before it was taken.
   void OnCheckpoint(const CheckpointRecord& checkpoint) override;
   void OnLog(v1::LogLine::Severity severity, absl::string_view text) override;
   int64_t CommittedCheckpointStep() const override;
 
-  // A step was dropped: what the server has is incomplete, so there must be no outcome.
+  // A step was dropped: what the server has is incomplete, so there must be no outcome, and no
+  // checkpoint from then on.
   bool dropped() const { return dropped_; }
 
  private:

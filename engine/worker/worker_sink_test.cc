@@ -82,9 +82,17 @@ TEST(WorkerSinkTest, RemembersThatAStepWasDropped) {
   const std::array<SeriesValue, 1> values = {{{0, 2.5}}};
   sink.OnStep({.step = 0, .values = values});
   EXPECT_FALSE(sink.dropped());
+  sink.OnCheckpoint({.step = 1, .folder = "checkpoints/step-1", .manifest_sha256 = "a"});
   outbox.Close();
   sink.OnStep({.step = 1, .values = values});
   EXPECT_TRUE(sink.dropped());
+  // Nor may there be a checkpoint that an attempt could go on from without that step.
+  sink.OnCheckpoint({.step = 2, .folder = "checkpoints/step-2", .manifest_sha256 = "b"});
+  ReportBuilder builder({"a"}, {.total_steps = 9, .total_epochs = 1, .steps_per_epoch = 9}, 1);
+  outbox.DrainInto(builder);
+  EXPECT_EQ(builder.Take().checkpoint().step(), 1);
+  EXPECT_FALSE(outbox.DrainInto(builder));
+  EXPECT_TRUE(builder.empty());
 }
 
 }  // namespace

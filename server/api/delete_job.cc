@@ -8,6 +8,7 @@
 #include "absl/time/clock.h"
 
 #include "common/status_macros.h"
+#include "common/steady_wait.h"
 #include "server/api/job_transition.h"
 #include "server/api/unary.h"
 #include "server/domain/errors.h"
@@ -29,6 +30,7 @@ constexpr absl::Duration kReadRetryDelay = absl::Milliseconds(200);
 // Told by the hub that the job has news.
 struct News {
   absl::Mutex mu;
+  common::SteadyWait arrival;
   bool came ABSL_GUARDED_BY(mu) = true;
 };
 
@@ -38,13 +40,15 @@ absl::Status WaitForEnd(Backend& backend, const std::string& id) {
   const std::unique_ptr<Hub::Subscription> subscription = backend.hub.Subscribe(id, [news] {
     absl::MutexLock lock(&news->mu);
     news->came = true;
+    news->arrival.NotifyAll();
   });
   const common::Clock& clock = common::Clock::Real();
   const absl::Duration deadline = clock.Monotonic() + kForcedDeletionTimeout;
   while (true) {
     {
       absl::MutexLock lock(&news->mu);
-      if (!news->mu.AwaitWithTimeout(absl::Condition(&news->came), deadline - clock.Monotonic())) {
+      if (!news->arrival.WaitFor(news->mu, deadline - clock.Monotonic(),
+                                 [&news]() { return news->came; })) {
         return absl::DeadlineExceededError(
             JobName(id) + " was cancelled, but has not ended yet; delete it again in a minute");
       }

@@ -12,6 +12,7 @@
 #include "absl/synchronization/mutex.h"
 
 #include "common/status_macros.h"
+#include "common/steady_wait.h"
 #include "server/api/unary.h"
 #include "server/domain/errors.h"
 #include "server/domain/experiment_errors.h"
@@ -136,6 +137,7 @@ absl::Status CancelAll(Backend& backend, const std::string& id) {
 // Told by the hub that states changed.
 struct News {
   absl::Mutex mu;
+  common::SteadyWait changed;
   bool came ABSL_GUARDED_BY(mu) = true;
 };
 
@@ -146,13 +148,15 @@ absl::Status WaitForEnd(Backend& backend, const std::string& id) {
       backend.hub.Subscribe(ExperimentName(id), [news] {
         absl::MutexLock lock(&news->mu);
         news->came = true;
+        news->changed.NotifyAll();
       });
   const common::Clock& clock = common::Clock::Real();
   const absl::Duration deadline = clock.Monotonic() + kEndTimeout;
   while (true) {
     {
       absl::MutexLock lock(&news->mu);
-      if (!news->mu.AwaitWithTimeout(absl::Condition(&news->came), deadline - clock.Monotonic())) {
+      const auto came = [&news]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(news->mu) { return news->came; };
+      if (!news->changed.WaitFor(news->mu, deadline - clock.Monotonic(), came)) {
         return absl::DeadlineExceededError(
             absl::StrCat("the jobs of ", ExperimentName(id),
                          " were cancelled, but some have not ended yet; delete it again in a "

@@ -59,14 +59,7 @@ absl::Status StreamDrained(const StreamPosition& position) {
 }
 
 absl::Status StreamReaderTooSlow(const StreamPosition& position, absl::Duration timeout) {
-  absl::Status status = absl::UnavailableError(
-      absl::StrCat("this stream's reader took nothing for ", absl::FormatDuration(timeout),
-                   " and was cut off; ", Advice(position)));
-  google::rpc::ErrorInfo info;
-  info.set_reason(std::string(reason::kReaderTooSlow));
-  info.set_domain(std::string(kErrorDomain));
-  AddDetail(status, info);
-  return WithPosition(std::move(status), position);
+  return WithPosition(ReaderTooSlow(timeout, Advice(position)), position);
 }
 
 StreamRegistry::StreamRegistry(Options options)
@@ -79,6 +72,7 @@ StreamRegistry::~StreamRegistry() {
     absl::MutexLock lock(&mu_);
     mu_.Await(absl::Condition(this, &StreamRegistry::IsEmpty));
     closed_ = true;
+    changed_.NotifyAll();
   }
   ticker_.join();
 }
@@ -104,6 +98,7 @@ void StreamRegistry::Remove(const StreamControl* stream) {
     // Kept until after the lock: it may be the last reference.
     removed = std::move(it->second);
     streams_.erase(it);
+    changed_.NotifyAll();
   }
 }
 
@@ -123,7 +118,8 @@ void StreamRegistry::Drain() {
 
 bool StreamRegistry::WaitUntilEmpty(absl::Duration timeout) {
   absl::MutexLock lock(&mu_);
-  return mu_.AwaitWithTimeout(absl::Condition(this, &StreamRegistry::IsEmpty), timeout);
+  return changed_.WaitFor(mu_, timeout,
+                          [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return IsEmpty(); });
 }
 
 int StreamRegistry::count() const {
@@ -157,7 +153,8 @@ void StreamRegistry::TickUntilClosed() {
     streams.clear();
     {
       absl::MutexLock lock(&mu_);
-      if (mu_.AwaitWithTimeout(absl::Condition(&closed_), options_.tick)) {
+      if (changed_.WaitFor(mu_, options_.tick,
+                           [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return closed_; })) {
         return;
       }
       for (const auto& [key, stream] : streams_) {

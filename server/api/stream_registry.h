@@ -14,6 +14,7 @@
 #include "absl/time/time.h"
 
 #include "common/clock.h"
+#include "common/steady_wait.h"
 
 namespace normlab::server {
 
@@ -39,7 +40,7 @@ StreamPosition AfterSequence(int64_t sequence);
 
 // UNAVAILABLE (SHUTTING_DOWN), with the position in message and metadata, and RetryInfo.
 absl::Status StreamDrained(const StreamPosition& position);
-// UNAVAILABLE (READER_TOO_SLOW), likewise: nothing was taken for `timeout`.
+// UNAVAILABLE (READER_TOO_SLOW), likewise: nothing was taken for `timeout`. Both have RetryInfo.
 absl::Status StreamReaderTooSlow(const StreamPosition& position, absl::Duration timeout);
 
 // Knows every open stream, ticks them, and ends them all when the server drains. Thread-safe. Must
@@ -87,6 +88,7 @@ class StreamRegistry {
   std::atomic<int64_t> lost_ns_ = 0;
   absl::Duration last_tick_;  // the ticker's own
   mutable absl::Mutex mu_;
+  common::SteadyWait changed_;
   absl::flat_hash_map<const StreamControl*, std::shared_ptr<StreamControl>> streams_
       ABSL_GUARDED_BY(mu_);
   bool draining_ ABSL_GUARDED_BY(mu_) = false;

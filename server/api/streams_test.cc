@@ -291,6 +291,7 @@ TEST_F(StreamsTest, ASlowReaderIsCutOffWithItsPosition) {
     EXPECT_EQ(Reason(status), "READER_TOO_SLOW");
     EXPECT_EQ(DetailOf<google::rpc::ErrorInfo>(status).metadata().at("after_sequence"),
               absl::StrCat(watched.last));
+    EXPECT_GT(DetailOf<google::rpc::RetryInfo>(status).retry_delay().nanos(), 0);
   } else {
     EXPECT_EQ(status.error_code(), grpc::StatusCode::CANCELLED) << status.error_message();
   }

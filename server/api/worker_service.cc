@@ -171,6 +171,10 @@ class ReportStream final : public grpc::ServerBidiReactor<v1::WorkerMessage, v1:
       }
       spdlog::warn("report {} of {} attempt {} is not stored: {}", number, JobName(key_.job_id),
                    key_.number, std::string(result.status().message()));
+      if (absl::IsInvalidArgument(result.status()) || absl::IsDataLoss(result.status())) {
+        // Before the worker learns of it, and ends.
+        controller_.ReportRefused(key_, result.status());
+      }
     }
     {
       absl::MutexLock lock(&mu_);

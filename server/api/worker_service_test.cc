@@ -301,6 +301,20 @@ TEST_F(WorkerServiceTest, AReportThatBreaksTheProtocolIsNotAskedForAgain) {
   gated_store_->Refuse(1, absl::InvalidArgumentError("a block without steps"));
   connection.Send(TenSteps(1));
   EXPECT_EQ(connection.Ended().error_code(), grpc::StatusCode::FAILED_PRECONDITION);
+  const v1::Failure failure = WaitForState(id_, v1::Job::FAILED).failure();
+  EXPECT_EQ(failure.reason(), v1::FailureReason::INTERNAL);
+  EXPECT_THAT(failure.message(), ::testing::HasSubstr("a block without steps"));
+}
+
+TEST_F(WorkerServiceTest, DamagedRecordsEndTheWorkerAndTheJob) {
+  Connection connection(*stub_);
+  ASSERT_TRUE(connection.Greet(hello_).has_value());
+  gated_store_->Refuse(1, absl::DataLossError("a stored chunk cannot be decoded"));
+  connection.Send(TenSteps(1));
+  EXPECT_EQ(connection.Ended().error_code(), grpc::StatusCode::DATA_LOSS);
+  const v1::Failure failure = WaitForState(id_, v1::Job::FAILED).failure();
+  EXPECT_EQ(failure.reason(), v1::FailureReason::DATA_LOSS);
+  EXPECT_THAT(failure.message(), ::testing::HasSubstr("a stored chunk cannot be decoded"));
 }
 
 TEST_F(WorkerServiceTest, ACancellationReachesTheWorker) {

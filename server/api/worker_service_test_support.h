@@ -94,6 +94,9 @@ class GatedStore final : public Store {
                  JobCallback done) override {
     real_.UpdateJob(std::move(job_id), std::move(mutate), std::move(secrets), std::move(done));
   }
+  void FailDamaged(std::string job_id, v1::Failure failure, JobCallback done) override {
+    real_.FailDamaged(std::move(job_id), std::move(failure), std::move(done));
+  }
   void SetCommitListener(CommitListener listener) override {
     real_.SetCommitListener(std::move(listener));
   }
@@ -143,7 +146,9 @@ class GatedStore final : public Store {
                                    const std::string& page_token) override {
     return real_.ListJobs(filter, page_size, page_token);
   }
-  absl::StatusOr<std::vector<v1::Job>> UnfinishedJobs() override { return real_.UnfinishedJobs(); }
+  absl::StatusOr<std::vector<v1::Job>> UnfinishedJobs(std::vector<std::string>* damaged) override {
+    return real_.UnfinishedJobs(damaged);
+  }
   absl::StatusOr<AttemptSecrets> GetAttemptSecrets(const AttemptKey& attempt) override {
     return real_.GetAttemptSecrets(attempt);
   }

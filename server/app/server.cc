@@ -9,6 +9,7 @@
 #include "absl/time/clock.h"
 
 #include "common/atomic_file.h"
+#include "common/clock.h"
 #include "common/status_macros.h"
 #include "server/api/format.h"
 #include "server/app/grpc_listeners.h"
@@ -222,11 +223,11 @@ ServiceSample Server::Sample() {
           .store_healthy = store_->Health().ok()};
 }
 
-void Server::WaitForWorkers(absl::Time deadline) {
+void Server::WaitForWorkers(absl::Duration deadline) {
   if (controller_ == nullptr || !started_.load()) {
     return;
   }
-  while (!hurry_.load() && absl::Now() < deadline) {
+  while (!hurry_.load() && common::Clock::Real().Monotonic() < deadline) {
     if (controller_->WaitUntilIdle(kPollInterval)) {
       spdlog::info("no worker is left running");
       return;
@@ -237,8 +238,8 @@ void Server::WaitForWorkers(absl::Time deadline) {
       controller_->GetLoad().running);
 }
 
-void Server::WaitForCalls(absl::Time deadline) {
-  while (!hurry_.load() && absl::Now() < deadline) {
+void Server::WaitForCalls(absl::Duration deadline) {
+  while (!hurry_.load() && common::Clock::Real().Monotonic() < deadline) {
     // The streams are usually gone at once; the others are looked at on every turn.
     const bool streams_ended = streams_->WaitUntilEmpty(kPollInterval);
     if (streams_ended && backend_->creates_in_flight.load() == 0 &&
@@ -257,7 +258,7 @@ void Server::Shutdown() {
   }
   draining_.store(true);
   if (public_listener_ != nullptr) {
-    const absl::Time deadline = absl::Now() + options_.drain_timeout;
+    const absl::Duration deadline = common::Clock::Real().Monotonic() + options_.drain_timeout;
     spdlog::info(
         "shutting down: refusing new jobs, ending streams, workers write checkpoints; at most {}",
         absl::FormatDuration(options_.drain_timeout));

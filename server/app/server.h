@@ -76,9 +76,9 @@ class Server {
   absl::Status WritePortFile();
   ServiceSample Sample();
   // Waits for streams and calls in progress.
-  void WaitForCalls(absl::Time deadline);
+  void WaitForCalls(absl::Duration deadline);
   // Waits until no worker is left.
-  void WaitForWorkers(absl::Time deadline);
+  void WaitForWorkers(absl::Duration deadline);
 
   const ServerOptions options_;
   std::string socket_path_;

@@ -63,6 +63,7 @@ TokenStore::~TokenStore() {
   {
     absl::MutexLock lock(&mu_);
     stopping_ = true;
+    stopped_.NotifyAll();
   }
   thread_.join();
 }
@@ -107,7 +108,8 @@ void TokenStore::Watch() {
   while (true) {
     {
       absl::MutexLock lock(&mu_);
-      if (mu_.AwaitWithTimeout(absl::Condition(&stopping_), options_.poll_interval)) {
+      if (stopped_.WaitFor(mu_, options_.poll_interval,
+                           [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return stopping_; })) {
         return;
       }
     }

@@ -17,6 +17,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 
+#include "common/steady_wait.h"
 #include "server/auth/tokens_file.h"
 
 namespace normlab::server {
@@ -73,6 +74,7 @@ class TokenStore {
   mutable absl::Mutex mu_;
   std::shared_ptr<const std::vector<TokenEntry>> entries_ ABSL_GUARDED_BY(mu_);
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
+  common::SteadyWait stopped_;
   Version version_;  // the watching thread's
   std::thread thread_;
 };

@@ -15,7 +15,6 @@ inline constexpr absl::string_view kRateLimited = "RATE_LIMITED";
 inline constexpr absl::string_view kTooManyStreams = "TOO_MANY_STREAMS";
 inline constexpr absl::string_view kMalformedRequest = "MALFORMED_REQUEST";
 inline constexpr absl::string_view kUnknownMethod = "UNKNOWN_METHOD";
-inline constexpr absl::string_view kReaderTooSlow = "READER_TOO_SLOW";
 }  // namespace reason
 
 // UNAUTHENTICATED: the call has no token.

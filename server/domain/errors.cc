@@ -50,6 +50,7 @@ void AddResource(absl::Status& status, absl::string_view type, absl::string_view
 constexpr absl::string_view kJobType = "normlab.v1.Job";
 constexpr absl::string_view kArtifactType = "normlab.v1.Artifact";
 constexpr absl::Duration kStorageRetry = absl::Seconds(1);
+constexpr absl::Duration kReaderRetry = absl::Milliseconds(100);
 
 absl::Status WithViolations(absl::string_view error_reason,
                             absl::string_view intro,
@@ -314,6 +315,15 @@ absl::Status UnauthenticatedWorker() {
   return Make(absl::StatusCode::kUnauthenticated, reason::kUnauthenticatedWorker,
               "the secret is not that of this attempt; only the process that the server started "
               "for it may report");
+}
+
+absl::Status ReaderTooSlow(absl::Duration timeout, absl::string_view advice) {
+  absl::Status status =
+      Make(absl::StatusCode::kUnavailable, reason::kReaderTooSlow,
+           absl::StrCat("this stream's reader took nothing for ", absl::FormatDuration(timeout),
+                        " and was cut off; ", advice));
+  AddRetry(status, kReaderRetry);
+  return status;
 }
 
 absl::Status StorageFull(absl::string_view detail) {

@@ -46,6 +46,7 @@ inline constexpr absl::string_view kAttemptSuperseded = "ATTEMPT_SUPERSEDED";
 inline constexpr absl::string_view kReportOutOfOrder = "REPORT_OUT_OF_ORDER";
 inline constexpr absl::string_view kInvalidReport = "INVALID_REPORT";
 inline constexpr absl::string_view kUnauthenticatedWorker = "UNAUTHENTICATED_WORKER";
+inline constexpr absl::string_view kReaderTooSlow = "READER_TOO_SLOW";
 inline constexpr absl::string_view kStorageFull = "STORAGE_FULL";
 inline constexpr absl::string_view kStorageUnavailable = "STORAGE_UNAVAILABLE";
 inline constexpr absl::string_view kDataLoss = "DATA_LOSS";
@@ -126,6 +127,9 @@ absl::Status InvalidReport(absl::string_view description);
 absl::Status UnauthenticatedWorker();
 // RESOURCE_EXHAUSTED with RetryInfo: the disk is full.
 absl::Status StorageFull(absl::string_view detail);
+// UNAVAILABLE with RetryInfo: the reader of a stream took nothing for `timeout`; `advice` says how to
+// go on.
+absl::Status ReaderTooSlow(absl::Duration timeout, absl::string_view advice);
 // UNAVAILABLE with RetryInfo: the disk failed or is read-only.
 absl::Status StorageUnavailable(absl::string_view detail);
 // DATA_LOSS: the database at `path` is damaged.

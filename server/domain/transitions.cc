@@ -23,6 +23,15 @@ void ChangeState(v1::Job& job,
                  v1::FailureReason::Kind reason,
                  absl::Time now,
                  Records& records) {
+  if (job.state() == v1::Job::QUEUED && job.has_queue_time()) {
+    // The wall clock may have been set back.
+    const absl::Duration waited =
+        std::max(now - FromTimestamp(job.queue_time()), absl::ZeroDuration());
+    job.set_waited_seconds(job.waited_seconds() + absl::ToDoubleSeconds(waited));
+  }
+  if (state == v1::Job::QUEUED) {
+    *job.mutable_queue_time() = ToTimestamp(now);
+  }
   job.set_state(state);
   if (IsTerminal(state)) {
     *job.mutable_end_time() = ToTimestamp(now);
@@ -81,13 +90,14 @@ void FailOrRequeue(v1::Job& job, const v1::Failure& failure, absl::Time now, Rec
   const bool own_fault = UsesUpRetry(failure.reason());
   const bool as_asked = failure.reason() == v1::FailureReason::PAUSED ||
                         failure.reason() == v1::FailureReason::SERVER_DRAINED;
-  records.push_back(
+  // Not for one that ends the job: its last record says the same.
+  const v1::Segment log =
       LogRecord(own_fault  ? v1::LogLine::ERROR
                 : as_asked ? v1::LogLine::INFO
                            : v1::LogLine::WARNING,
                 absl::StrCat("attempt ", number, " ended: ", FailureReasonName(failure.reason()),
                              failure.message().empty() ? "" : ": ", failure.message()),
-                number, now));
+                number, now);
   const int32_t max_retries = job.spec().max_retries();
   std::string how;
   if (own_fault) {
@@ -111,6 +121,7 @@ void FailOrRequeue(v1::Job& job, const v1::Failure& failure, absl::Time now, Rec
     }
     how = "does not use up a retry";
   }
+  records.push_back(log);
   const int64_t step = FindLastCheckpoint(job).step;
   // The lost attempt's speed and last values say nothing about the next one.
   v1::Progress& progress = *job.mutable_progress();
@@ -156,6 +167,8 @@ void InitializeQueued(v1::Job& job, absl::Time now, std::vector<v1::Segment>& re
   job.clear_cancel_request_time();
   job.clear_pause_request_time();
   job.clear_last_sequence();
+  job.clear_queue_time();
+  job.clear_waited_seconds();
   ChangeState(job, v1::Job::QUEUED, "accepted", v1::FailureReason::FAILURE_REASON_UNSPECIFIED, now,
               records);
 }
@@ -379,6 +392,20 @@ absl::Status FailQueued(v1::Job& job,
   return absl::OkStatus();
 }
 
+absl::Status FailDamaged(v1::Job& job,
+                         const v1::Failure& failure,
+                         absl::Time now,
+                         std::vector<v1::Segment>& records) {
+  if (IsTerminal(job.state())) {
+    return AlreadyTerminal(job);
+  }
+  if (CurrentAttempt(job) != nullptr) {
+    EndAttempt(job, &failure, now);
+  }
+  Fail(job, failure, now, records);
+  return absl::OkStatus();
+}
+
 bool IsCurrentAttempt(const v1::Job& job, int32_t number) {
   const v1::Attempt* current = CurrentAttempt(job);
   return current != nullptr && current->number() == number;
@@ -402,7 +429,7 @@ int RetriesUsed(const v1::Job& job) {
 LastCheckpoint FindLastCheckpoint(const v1::Job& job) {
   LastCheckpoint last;
   for (const v1::Attempt& attempt : job.attempts()) {
-    if (attempt.checkpoint_step() > 0 && attempt.checkpoint_step() >= last.step) {
+    if (attempt.checkpoint_step() > 0) {
       last = {attempt.checkpoint_step(), attempt.number()};
     }
   }

@@ -87,6 +87,13 @@ absl::Status FailQueued(v1::Job& job,
                         absl::Time now,
                         std::vector<v1::Segment>& records);
 
+// Ends a job, and its attempt if it has one, for good because something that is stored of it is
+// damaged: FAILED with `failure`, whatever retries are left. FAILED_PRECONDITION (JOB_TERMINAL).
+absl::Status FailDamaged(v1::Job& job,
+                         const v1::Failure& failure,
+                         absl::Time now,
+                         std::vector<v1::Segment>& records);
+
 // The fence: whether `number` is the job's last attempt and has not ended.
 bool IsCurrentAttempt(const v1::Job& job, int32_t number);
 
@@ -96,8 +103,9 @@ const v1::Attempt* CurrentAttempt(const v1::Job& job);
 // Attempts that ended by their own fault, so far.
 int RetriesUsed(const v1::Job& job);
 
-// Step of the newest committed checkpoint of any attempt, 0: none; and the number of the attempt
-// that wrote it.
+// The checkpoint to go on from: the last one that was committed by the last attempt that committed
+// any, whatever earlier attempts reached (one that could not find their checkpoints began anew). Its
+// step, 0: none; and the number of the attempt that wrote it.
 struct LastCheckpoint {
   int64_t step = 0;
   int32_t attempt = 0;

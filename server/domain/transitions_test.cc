@@ -360,6 +360,75 @@ TEST(TransitionsTest, ServerLossesAreForgivenTenTimesInARowAndACheckpointStartsA
   EXPECT_EQ(job.failure().reason(), v1::FailureReason::SERVER_LOST);
 }
 
+TEST(TransitionsTest, TheLastAttemptWithACheckpointCountsWhateverEarlierOnesReached) {
+  v1::Job job = JobIn(v1::Job::QUEUED);
+  const auto add = [&job](int32_t number, int64_t checkpoint_step) {
+    v1::Attempt& attempt = *job.add_attempts();
+    attempt.set_number(number);
+    attempt.set_checkpoint_step(checkpoint_step);
+  };
+  EXPECT_EQ(FindLastCheckpoint(job).step, 0);
+  add(1, 900);
+  add(2, 0);
+  EXPECT_EQ(FindLastCheckpoint(job).attempt, 1);
+  add(3, 40);  // began anew: the checkpoint at 900 was not there any more
+  add(4, 0);
+  EXPECT_EQ(FindLastCheckpoint(job).step, 40);
+  EXPECT_EQ(FindLastCheckpoint(job).attempt, 3);
+}
+
+TEST(TransitionsTest, WaitingIsCountedOverAllStaysInTheQueue) {
+  v1::Job job;
+  std::vector<v1::Segment> records;
+  job.set_waited_seconds(1e9);  // not the submitter's to say
+  InitializeQueued(job, kNow, records);
+  EXPECT_EQ(job.waited_seconds(), 0);
+  EXPECT_EQ(FromTimestamp(job.queue_time()), kNow);
+  ASSERT_TRUE(RequestPause(job, kNow + absl::Seconds(7), records).ok());
+  EXPECT_EQ(job.waited_seconds(), 7);
+  ASSERT_TRUE(RequestResume(job, kNow + absl::Hours(9), records).ok());
+  EXPECT_EQ(job.waited_seconds(), 7);
+  EXPECT_EQ(FromTimestamp(job.queue_time()), kNow + absl::Hours(9));
+  ASSERT_TRUE(BeginAttempt(job, {0}, 1, 0, kNow + absl::Hours(9) + absl::Seconds(4), records).ok());
+  EXPECT_EQ(job.waited_seconds(), 11);
+  ASSERT_TRUE(
+      LoseAttempt(job, 1, Failure(v1::FailureReason::SERVER_LOST), kNow + absl::Hours(10), records)
+          .ok());
+  // The wall clock may be set back in between.
+  ASSERT_TRUE(BeginAttempt(job, {0}, 1, 0, kNow, records).ok());
+  EXPECT_EQ(job.waited_seconds(), 11);
+}
+
+TEST(TransitionsTest, AFailureThatEndsTheJobIsToldOnce) {
+  v1::Job job = JobIn(v1::Job::RUNNING);
+  std::vector<v1::Segment> records;
+  v1::Failure failure = Failure(v1::FailureReason::WORKER_START_FAILED);
+  failure.set_message("it is broken");
+  ASSERT_TRUE(LoseAttempt(job, 1, failure, kNow, records).ok());
+  ASSERT_EQ(job.state(), v1::Job::FAILED);
+  int told = 0;
+  for (const v1::Segment& record : records) {
+    told += record.ShortDebugString().find("it is broken") != std::string::npos ? 1 : 0;
+  }
+  EXPECT_EQ(told, 1);
+}
+
+TEST(TransitionsTest, ADamagedJobFailsWhateverRetriesItHas) {
+  const v1::Failure failure = Failure(v1::FailureReason::DATA_LOSS);
+  for (const v1::Job::State state : {v1::Job::QUEUED, v1::Job::RUNNING, v1::Job::PAUSED}) {
+    v1::Job job = JobIn(state, 1);
+    job.mutable_spec()->set_max_retries(9);
+    std::vector<v1::Segment> records;
+    ASSERT_TRUE(FailDamaged(job, failure, kNow, records).ok());
+    EXPECT_EQ(job.state(), v1::Job::FAILED);
+    EXPECT_EQ(job.failure().reason(), v1::FailureReason::DATA_LOSS);
+    EXPECT_EQ(CurrentAttempt(job), nullptr);
+    ASSERT_EQ(records.size(), 1u);
+    EXPECT_EQ(FailDamaged(job, failure, kNow, records).code(),
+              absl::StatusCode::kFailedPrecondition);
+  }
+}
+
 TEST(TransitionsTest, StartTimeIsThatOfTheFirstAttemptThatRan) {
   v1::Job job = JobIn(v1::Job::RUNNING, 1);
   std::vector<v1::Segment> records;

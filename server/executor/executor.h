@@ -7,6 +7,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 
 #include "server/store/store.h"
 
@@ -46,8 +47,10 @@ class Executor {
   // Starts the worker of an attempt and hands it the assignment through an inherited pipe. Returns
   // its identity in a form that Adopt understands after a restart of the server.
   virtual absl::StatusOr<std::string> Launch(const LaunchRequest& request) = 0;
-  // Takes over a process that an earlier server started. NOT_FOUND: it is gone.
-  virtual absl::Status Adopt(const AttemptKey& attempt, const std::string& identity) = 0;
+  // Takes over a process that an earlier server started; answers for how long it has run, on a clock
+  // that nobody sets. NOT_FOUND: it is gone.
+  virtual absl::StatusOr<absl::Duration> Adopt(const AttemptKey& attempt,
+                                               const std::string& identity) = 0;
   // Ends the attempt's process without asking it (SIGKILL); the exit is told as usual. OK when it
   // is gone.
   virtual absl::Status Kill(const AttemptKey& attempt) = 0;

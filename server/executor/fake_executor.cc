@@ -2,8 +2,6 @@
 
 #include <signal.h>
 
-#include <algorithm>
-
 #include "absl/strings/str_cat.h"
 
 namespace normlab::server {
@@ -23,15 +21,17 @@ absl::StatusOr<std::string> FakeExecutor::Launch(const LaunchRequest& request) {
   return absl::StrCat("fake/", request.attempt.job_id, "/", request.attempt.number);
 }
 
-absl::Status FakeExecutor::Adopt(const AttemptKey& attempt, const std::string& identity) {
+absl::StatusOr<absl::Duration> FakeExecutor::Adopt(const AttemptKey& attempt,
+                                                   const std::string& identity) {
   absl::MutexLock lock(&mu_);
-  const auto found = std::find(survivors_.begin(), survivors_.end(), identity);
+  const auto found = survivors_.find(identity);
   if (found == survivors_.end()) {
     return absl::NotFoundError(absl::StrCat(identity, " is gone"));
   }
+  const absl::Duration age = found->second;
   survivors_.erase(found);
   running_[{attempt.job_id, attempt.number}] = true;
-  return absl::OkStatus();
+  return age;
 }
 
 absl::Status FakeExecutor::Kill(const AttemptKey& attempt) {
@@ -60,9 +60,9 @@ void FakeExecutor::IgnoreKills(bool ignore) {
   ignore_kills_ = ignore;
 }
 
-void FakeExecutor::AddSurvivor(const std::string& identity) {
+void FakeExecutor::AddSurvivor(const std::string& identity, absl::Duration age) {
   absl::MutexLock lock(&mu_);
-  survivors_.push_back(identity);
+  survivors_[identity] = age;
 }
 
 bool FakeExecutor::Exit(const AttemptKey& attempt, ProcessExit exit) {

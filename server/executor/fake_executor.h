@@ -19,7 +19,8 @@ class FakeExecutor final : public Executor {
  public:
   void SetExitCallback(ExitCallback callback) override;
   absl::StatusOr<std::string> Launch(const LaunchRequest& request) override;
-  absl::Status Adopt(const AttemptKey& attempt, const std::string& identity) override;
+  absl::StatusOr<absl::Duration> Adopt(const AttemptKey& attempt,
+                                       const std::string& identity) override;
   // Ends the process with signal 9, unless kills are ignored.
   absl::Status Kill(const AttemptKey& attempt) override;
 
@@ -29,8 +30,8 @@ class FakeExecutor final : public Executor {
   void SetLaunchStatus(absl::Status status);
   // Kill is noted, but the process lives on: it hangs in the kernel.
   void IgnoreKills(bool ignore);
-  // Makes a process that an earlier server started adoptable.
-  void AddSurvivor(const std::string& identity);
+  // Makes a process that an earlier server started adoptable; it has run for so long.
+  void AddSurvivor(const std::string& identity, absl::Duration age = absl::ZeroDuration());
   // The process ends; false when there is none. The attempt is filled in.
   bool Exit(const AttemptKey& attempt, ProcessExit exit);
   bool ExitWithCode(const AttemptKey& attempt, int code);
@@ -48,7 +49,7 @@ class FakeExecutor final : public Executor {
   ExitCallback callback_ ABSL_GUARDED_BY(mu_);
   absl::Status launch_status_ ABSL_GUARDED_BY(mu_);
   bool ignore_kills_ ABSL_GUARDED_BY(mu_) = false;
-  std::vector<std::string> survivors_ ABSL_GUARDED_BY(mu_);
+  std::map<std::string, absl::Duration> survivors_ ABSL_GUARDED_BY(mu_);
   std::map<Key, bool> running_ ABSL_GUARDED_BY(mu_);
   std::vector<LaunchRequest> launches_ ABSL_GUARDED_BY(mu_);
   std::vector<AttemptKey> kills_ ABSL_GUARDED_BY(mu_);

@@ -104,13 +104,15 @@ class LocalProcessExecutor final : public Executor {
     return identity;
   }
 
-  absl::Status Adopt(const AttemptKey& attempt, const std::string& identity) override {
+  absl::StatusOr<absl::Duration> Adopt(const AttemptKey& attempt,
+                                       const std::string& identity) override {
     const absl::StatusOr<common::ProcessIdentity> parsed = common::ProcessIdentity::Parse(identity);
     if (!parsed.ok()) {
       return absl::NotFoundError(parsed.status().message());
     }
     NORMLAB_ASSIGN_OR_RETURN(common::Subprocess process, common::Subprocess::Adopt(*parsed));
-    return Add(attempt, std::move(process), 0, 0);
+    NORMLAB_RETURN_IF_ERROR(Add(attempt, std::move(process), 0, 0));
+    return parsed->Age();
   }
 
   absl::Status Kill(const AttemptKey& attempt) override {

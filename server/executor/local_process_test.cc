@@ -188,15 +188,18 @@ TEST_F(LocalProcessTest, AWorkerOutlivesItsExecutorAndIsAdoptedByTheNext) {
   ASSERT_TRUE(identity.ok());
   executor.reset();
   executor = MakeExecutor("exit 1");
-  ASSERT_TRUE(executor->Adopt({"job", 5}, *identity).ok());
+  const absl::StatusOr<absl::Duration> age = executor->Adopt({"job", 5}, *identity);
+  ASSERT_TRUE(age.ok()) << age.status();
+  EXPECT_GE(*age, absl::ZeroDuration());
+  EXPECT_LT(*age, absl::Minutes(5)) << "it has just been started";
   EXPECT_EQ(exits_.Count(5), 0u);
   ASSERT_TRUE(executor->Kill({"job", 5}).ok());
   EXPECT_EQ(exits_.WaitFor(5).code, -1) << "only a parent learns how";
   // The adopter was no parent; this process is, and cleans up.
   const auto parsed = common::ProcessIdentity::Parse(*identity);
   waitpid(parsed->pid, nullptr, 0);
-  EXPECT_EQ(executor->Adopt({"job", 6}, *identity).code(), absl::StatusCode::kNotFound);
-  EXPECT_EQ(executor->Adopt({"job", 7}, "nonsense").code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(executor->Adopt({"job", 6}, *identity).status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(executor->Adopt({"job", 7}, "nonsense").status().code(), absl::StatusCode::kNotFound);
 }
 
 TEST_F(LocalProcessTest, NeverAdoptsAnotherProcessOfTheSameNumber) {
@@ -204,7 +207,8 @@ TEST_F(LocalProcessTest, NeverAdoptsAnotherProcessOfTheSameNumber) {
   auto identity = common::ProcessIdentity::Of(getpid());
   ASSERT_TRUE(identity.ok());
   identity->start_ticks += 1;
-  EXPECT_EQ(executor->Adopt({"job", 1}, identity->ToString()).code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(executor->Adopt({"job", 1}, identity->ToString()).status().code(),
+            absl::StatusCode::kNotFound);
 }
 
 TEST_F(LocalProcessTest, SaysWhatIsWrongWithTheWorkerProgram) {

@@ -17,8 +17,6 @@
 namespace normlab::server {
 namespace {
 
-constexpr absl::Duration kStoreRetryDelay = absl::Seconds(1);
-
 const v1::Attempt* FindAttempt(const v1::Job& job, int32_t number) {
   for (const v1::Attempt& attempt : job.attempts()) {
     if (attempt.number() == number) {
@@ -204,6 +202,14 @@ void ControllerImpl::Lose(LiveAttempt& attempt, v1::Failure failure) {
   attempt.phase = Phase::kEnding;
   attempt.phase_deadline = absl::InfiniteDuration();
   attempt.failure = failure;
+  if (failure.reason() == v1::FailureReason::DATA_LOSS) {
+    store_.FailDamaged(
+        attempt.key.job_id, std::move(failure),
+        [mailbox = mailbox_, this, key = attempt.key](JobResult result) {
+          mailbox->Post([this, key, result = std::move(result)] { OnLost(key, result); });
+        });
+    return;
+  }
   Update(
       attempt.key.job_id,
       [number = attempt.key.number, failure = std::move(failure), now = WallClock()](
@@ -229,6 +235,23 @@ void ControllerImpl::OnLost(const AttemptKey& key, JobResult result) {
     if (result.ok() && IsCurrentAttempt(*result, key.number)) {
       result = absl::InternalError("the store refuses the end of a live attempt");
     }
+  }
+  if (absl::IsDataLoss(result.status())) {
+    if (attempt->failure->reason() != v1::FailureReason::DATA_LOSS) {
+      Lose(*attempt, DamagedFailure(result.status()));
+      return;
+    }
+    // Not even that can be written. Whoever asks for the job is told that it is damaged.
+    spdlog::error("the end of {} attempt {} cannot be stored: {}", JobName(key.job_id), key.number,
+                  std::string(result.status().message()));
+    if (attempt->session != nullptr) {
+      attempt->session->Close(result.status());
+    }
+    if (attempt->has_process) {
+      executor_.Kill(key).IgnoreError();
+    }
+    Remove(key);
+    return;
   }
   if (!result.ok()) {
     spdlog::error("cannot store the end of {} attempt {}: {}; trying again", attempt->job.name(),

@@ -1,14 +1,15 @@
 // From the policy's decision to a running process.
+#include <algorithm>
 #include <filesystem>
 #include <system_error>
 #include <utility>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 
 #include "common/ids.h"
 #include "common/sha256.h"
+#include "common/status_macros.h"
 #include "server/domain/names.h"
 #include "server/domain/transitions.h"
 #include "server/scheduler/controller_impl.h"
@@ -29,6 +30,24 @@ constexpr bool kLimitMemory = false;  // sanitizers map terabytes that are never
 #else
 constexpr bool kLimitMemory = true;
 #endif
+
+// While what a job needs to go on cannot be read.
+constexpr absl::Duration kFirstPostponement = absl::Seconds(1);
+constexpr absl::Duration kLongestPostponement = absl::Minutes(1);
+constexpr int kMostDoublings = 6;
+
+// Whether the folder is there. UNAVAILABLE: that cannot be told now.
+absl::StatusOr<bool> FolderExists(const std::string& path) {
+  std::error_code error;
+  const std::filesystem::file_status status = std::filesystem::status(path, error);
+  if (status.type() == std::filesystem::file_type::not_found) {
+    return false;
+  }
+  if (error) {
+    return absl::UnavailableError(absl::StrCat("cannot look at ", path, ": ", error.message()));
+  }
+  return std::filesystem::is_directory(status);
+}
 
 absl::Status MakeFolder(const std::string& path) {
   std::error_code error;
@@ -54,17 +73,38 @@ void ControllerImpl::Begin(const StartAction& start) {
     must_schedule_ = true;
     return;
   }
+  if (absl::IsDataLoss(job.status())) {
+    waiting_.erase(found);
+    must_schedule_ = true;
+    FailDamagedJob(start.id, job.status());
+    return;
+  }
   if (!job.ok()) {
     spdlog::warn("cannot read {} to start it: {}", JobName(start.id),
                  std::string(job.status().message()));
     Postpone(waiting);
     return;
   }
-  waiting_.erase(found);
   if (job->state() != v1::Job::QUEUED) {
+    waiting_.erase(found);
     must_schedule_ = true;  // somebody else's turn
     return;
   }
+  const absl::StatusOr<StartingPoint> from = FindStartingPoint(start.id, *job);
+  if (absl::IsDataLoss(from.status())) {
+    waiting_.erase(found);
+    must_schedule_ = true;
+    FailDamagedJob(start.id, from.status());
+    return;
+  }
+  if (!from.ok()) {
+    // Starting from the beginning would throw away what the checkpoint saves.
+    spdlog::warn("{} is not started yet: its last checkpoint cannot be found out: {}",
+                 JobName(start.id), std::string(from.status().message()));
+    Postpone(waiting);
+    return;
+  }
+  waiting_.erase(found);
 
   auto owned = std::make_unique<LiveAttempt>();
   LiveAttempt& attempt = *owned;
@@ -74,23 +114,7 @@ void ControllerImpl::Begin(const StartAction& start) {
   attempt.secret_sha256 = common::Sha256Bytes(attempt.secret);
   AddLive(std::move(owned), Monotonic());
 
-  int64_t start_step = 0;
-  std::string lost_checkpoint;
-  if (const LastCheckpoint last = FindLastCheckpoint(*job); last.step > 0) {
-    const absl::StatusOr<AttemptSecrets> writer =
-        store_.GetAttemptSecrets({start.id, last.attempt});
-    std::error_code error;
-    if (writer.ok() && !writer->checkpoint_folder.empty() &&
-        std::filesystem::is_directory(
-            absl::StrCat(options_.work_dir, "/", writer->checkpoint_folder), error)) {
-      attempt.resume_folder = writer->checkpoint_folder;
-      start_step = last.step;
-    } else {
-      lost_checkpoint =
-          absl::StrCat("the checkpoint at step ", last.step,
-                       " is not in the work folder any more; starting from the beginning");
-    }
-  }
+  attempt.resume_folder = from->folder;
 
   AttemptSecrets secrets;
   secrets.secret_sha256 = attempt.secret_sha256;
@@ -98,13 +122,16 @@ void ControllerImpl::Begin(const StartAction& start) {
   // process, never a process without an attempt.
   Update(
       start.id,
-      [start, number = attempt.key.number, start_step, lost_checkpoint, now = WallClock()](
-          v1::Job& stored, std::vector<v1::Segment>& records) {
+      [start, number = attempt.key.number, start_step = from->step, lost_checkpoint = from->warning,
+       waited = waiting.queued.waited + Monotonic() - waiting.queued.queued_since,
+       now = WallClock()](v1::Job& stored, std::vector<v1::Segment>& records) {
         if (absl::Status begun =
                 BeginAttempt(stored, start.cores, start.memory_bytes, start_step, now, records);
             !begun.ok()) {
           return begun;
         }
+        // Measured here, whatever the wall clock did meanwhile.
+        stored.set_waited_seconds(absl::ToDoubleSeconds(waited));
         if (stored.attempts().rbegin()->number() != number) {
           return absl::FailedPreconditionError("another attempt began in between");
         }
@@ -119,6 +146,63 @@ void ControllerImpl::Begin(const StartAction& start) {
       });
 }
 
+absl::StatusOr<ControllerImpl::StartingPoint> ControllerImpl::FindStartingPoint(
+    const std::string& job_id, const v1::Job& job) {
+  StartingPoint from;
+  const LastCheckpoint last = FindLastCheckpoint(job);
+  if (last.step == 0) {
+    return from;
+  }
+  // A work folder that is not mounted has lost nothing.
+  const std::string jobs = absl::StrCat(options_.work_dir, "/jobs");
+  NORMLAB_ASSIGN_OR_RETURN(const bool is_there, FolderExists(jobs));
+  if (!is_there) {
+    return absl::UnavailableError(
+        absl::StrCat("there is no folder ", jobs, "; is the work folder mounted?"));
+  }
+  // The newest one that there is: those of earlier attempts are removed when a later one has one.
+  for (auto attempt = job.attempts().rbegin(); attempt != job.attempts().rend(); ++attempt) {
+    if (attempt->checkpoint_step() == 0) {
+      continue;
+    }
+    const absl::StatusOr<AttemptSecrets> writer =
+        store_.GetAttemptSecrets({job_id, attempt->number()});
+    if (absl::IsNotFound(writer.status())) {
+      return absl::DataLossError(absl::StrCat("attempt ", attempt->number(), " has no row"));
+    }
+    NORMLAB_RETURN_IF_ERROR(writer.status());
+    if (writer->checkpoint_folder.empty()) {
+      continue;
+    }
+    NORMLAB_ASSIGN_OR_RETURN(
+        const bool exists,
+        FolderExists(absl::StrCat(options_.work_dir, "/", writer->checkpoint_folder)));
+    if (exists) {
+      from.folder = writer->checkpoint_folder;
+      from.step = attempt->checkpoint_step();
+      break;
+    }
+  }
+  if (from.step != last.step) {
+    from.warning = absl::StrCat("the checkpoint at step ", last.step,
+                                " is not in the work folder any more; starting from ",
+                                from.step == 0 ? std::string("the beginning")
+                                               : absl::StrCat("the one at step ", from.step));
+  }
+  return from;
+}
+
+void ControllerImpl::Postpone(WaitingJob waiting) {
+  const int doublings = std::min(waiting.postponed++, kMostDoublings);
+  waiting.not_before =
+      Monotonic() + std::min(kFirstPostponement * (1 << doublings), kLongestPostponement);
+  next_delay_ = std::min(next_delay_, waiting.not_before);
+  // Others may have been passed over by it.
+  must_schedule_ = true;
+  std::string id = waiting.queued.id;
+  waiting_.insert_or_assign(std::move(id), std::move(waiting));
+}
+
 void ControllerImpl::OnBegun(const AttemptKey& key, const WaitingJob& waiting, JobResult result) {
   LiveAttempt* attempt = Find(key);
   if (attempt == nullptr || stopping_) {
@@ -131,6 +215,8 @@ void ControllerImpl::OnBegun(const AttemptKey& key, const WaitingJob& waiting, J
     if (refused) {
       // Cancelled or paused in between, most likely.
       Refresh(key.job_id);
+    } else if (absl::IsDataLoss(result.status())) {
+      FailDamagedJob(key.job_id, result.status());
     } else {
       spdlog::warn("cannot start {}: {}; trying again", JobName(key.job_id),
                    std::string(result.status().message()));
@@ -142,7 +228,7 @@ void ControllerImpl::OnBegun(const AttemptKey& key, const WaitingJob& waiting, J
   spdlog::info("{} STARTING: attempt {} on cores {}", attempt->job.name(), key.number,
                absl::StrJoin(attempt->reservation.cores, ","));
   observer_.OnTransition(v1::Job::STARTING, v1::FailureReason::FAILURE_REASON_UNSPECIFIED);
-  observer_.OnQueueWait(std::max(absl::ToDoubleSeconds(WallClock() - waiting.queued_since), 0.0));
+  observer_.OnQueueWait(absl::ToDoubleSeconds(Monotonic() - waiting.queued.queued_since));
   if (attempt->cancel_requested || attempt->job.has_cancel_request_time()) {
     attempt->cancel_requested = true;
     Lose(*attempt, CancelledBeforeStartFailure());
@@ -155,20 +241,7 @@ void ControllerImpl::OnBegun(const AttemptKey& key, const WaitingJob& waiting, J
     Lose(*attempt, draining_ ? DrainedBeforeStartFailure() : PausedBeforeStartFailure());
     return;
   }
-  RemoveOldCheckpoints(*attempt);
   Prepare(*attempt);
-}
-
-void ControllerImpl::RemoveOldCheckpoints(const LiveAttempt& attempt) const {
-  std::error_code error;
-  for (int32_t number = 1; number < attempt.key.number; ++number) {
-    const std::string folder = AttemptFolder(attempt.key.job_id, number);
-    if (!absl::StartsWith(attempt.resume_folder, absl::StrCat(folder, "/"))) {
-      // Best effort: what stays costs room only.
-      std::filesystem::remove_all(absl::StrCat(options_.work_dir, "/", folder, "/checkpoints"),
-                                  error);
-    }
-  }
 }
 
 void ControllerImpl::Prepare(LiveAttempt& attempt) {

@@ -1,12 +1,12 @@
 #include "server/scheduler/controller.h"
 
 #include <algorithm>
+#include <atomic>
+#include <memory>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/notification.h"
-#include "absl/time/clock.h"
 
 #include "common/status_macros.h"
 #include "server/domain/errors.h"
@@ -60,17 +60,15 @@ void ControllerImpl::Drain() {
 
 bool ControllerImpl::WaitUntilIdle(absl::Duration timeout) {
   // What was posted before, a Drain too, comes first.
-  auto looked = std::make_shared<absl::Notification>();
+  auto looked = std::make_shared<std::atomic<bool>>(false);
   const bool posted = mailbox_->Post([this, looked] {
+    looked->store(true);
     PublishLoad();
-    looked->Notify();
   });
-  const absl::Time deadline = absl::Now() + timeout;
-  if (posted && !looked->WaitForNotificationWithDeadline(deadline)) {
-    return false;
-  }
   absl::MutexLock lock(&load_mu_);
-  return load_mu_.AwaitWithDeadline(absl::Condition(&idle_), deadline);
+  return load_published_.WaitFor(load_mu_, timeout, [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(load_mu_) {
+    return idle_ && (looked->load() || !posted);
+  });
 }
 
 void ControllerImpl::StartDraining() {

@@ -95,6 +95,14 @@ class Controller {
   // session's Disconnected.
   virtual void AttemptFinished(const v1::Job& job) { (void)job; }
 
+  // A report of the attempt was refused for good: it breaks the protocol (INVALID_ARGUMENT), or what
+  // is stored of the job is damaged (DATA_LOSS, which ends the job). Before the session's
+  // Disconnected.
+  virtual void ReportRefused(const AttemptKey& attempt, const absl::Status& why) {
+    (void)attempt;
+    (void)why;
+  }
+
   // Starts no more attempts from now on, and has every worker end with a checkpoint after its current
   // step; attempts that have not begun to train end at once. Their reason is SERVER_DRAINED, and
   // their jobs wait for the next server.

@@ -11,6 +11,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 
+#include "common/steady_wait.h"
 #include "server/scheduler/controller.h"
 #include "server/scheduler/live_attempt.h"
 #include "server/scheduler/mailbox.h"
@@ -20,7 +21,8 @@
 namespace normlab::server {
 
 // The controller's thread and what it knows. Members are implemented by topic: controller.cc
-// (thread), queue.cc (queue, policy), recovery.cc, attempt_start.cc, attempt_end.cc, sessions.cc.
+// (thread), queue.cc (queue, policy), recovery.cc, attempt_start.cc, attempt_end.cc, damage.cc,
+// sessions.cc.
 //
 // The store is the truth; what is held here is a view of it that every answer of the store
 // corrects. All writes go through pure transitions inside the store's transactions, so an action
@@ -41,6 +43,7 @@ class ControllerImpl final : public Controller {
                  absl::AnyInvocable<void(absl::StatusOr<v1::Welcome>) &&> done) override;
   void Disconnected(const AttemptKey& attempt, const WorkerSession* session) override;
   void AttemptFinished(const v1::Job& job) override;
+  void ReportRefused(const AttemptKey& attempt, const absl::Status& why) override;
   void Drain() override;
   bool WaitUntilIdle(absl::Duration timeout) override;
   void Stop() override;
@@ -51,11 +54,15 @@ class ControllerImpl final : public Controller {
   using WelcomeCallback = absl::AnyInvocable<void(absl::StatusOr<v1::Welcome>) &&>;
   using JobResult = absl::StatusOr<v1::Job>;
 
+  // Between tries to use a store that does not work.
+  static constexpr absl::Duration kStoreRetryDelay = absl::Seconds(1);
+
   // A job in the queue.
   struct WaitingJob {
     QueuedJob queued;
-    absl::Time queued_since;                                // wall clock
+    absl::Time queue_time;  // when it came into the queue; wall clock, as stored
     absl::Duration not_before = -absl::InfiniteDuration();  // monotonic; back-off
+    int postponed = 0;  // times in a row that something else than the job kept it from starting
   };
 
   // ---- controller.cc
@@ -95,13 +102,19 @@ class ControllerImpl final : public Controller {
   absl::Status RecoverAttempt(const v1::Job& job);
 
   // ---- attempt_start.cc
+  // Where the next attempt of a job starts.
+  struct StartingPoint {
+    std::string folder;  // of the checkpoint, relative to the work folder; empty: the beginning
+    int64_t step = 0;
+    std::string warning;  // for the job's log; empty: none
+  };
   void Begin(const StartAction& start);
+  // DATA_LOSS; any other error passes: it cannot be told now.
+  absl::StatusOr<StartingPoint> FindStartingPoint(const std::string& job_id, const v1::Job& job);
   void OnBegun(const AttemptKey& key, const WaitingJob& waiting, JobResult result);
   void Prepare(LiveAttempt& attempt);
   void OnPrepared(const AttemptKey& key, absl::StatusOr<v1::HelperResponse> response);
   void Launch(LiveAttempt& attempt, const std::string& data_cache);
-  // Removes checkpoints that no attempt can start from any more.
-  void RemoveOldCheckpoints(const LiveAttempt& attempt) const;
 
   // ---- attempt_end.cc
   void OnExit(const ProcessExit& exit);
@@ -123,6 +136,12 @@ class ControllerImpl final : public Controller {
   // The store has the attempt as ended. Removes it unless its process lives.
   void Ended(LiveAttempt& attempt, const v1::Job& job);
   void Remove(const AttemptKey& key);
+
+  // ---- damage.cc
+  void OnReportRefused(const AttemptKey& key, const absl::Status& why);
+  // Ends a job without a live attempt of which something stored cannot be read.
+  void FailDamagedJob(const std::string& job_id, const absl::Status& why);
+  void OnDamageStored(const std::string& job_id, const JobResult& result);
 
   // ---- sessions.cc
   void OnConnected(const v1::Hello& hello,
@@ -159,6 +178,7 @@ class ControllerImpl final : public Controller {
   bool stopping_ = false;
 
   absl::Mutex load_mu_;
+  common::SteadyWait load_published_;
   Load load_ ABSL_GUARDED_BY(load_mu_);
   bool idle_ ABSL_GUARDED_BY(load_mu_) = true;  // no attempt is live, not even a lingering process
 

@@ -24,21 +24,6 @@ using ::testing::HasSubstr;
 
 class ControllerPauseTest : public ControllerTest {
  protected:
-  using Transition = absl::Status (*)(v1::Job&, absl::Time, std::vector<v1::Segment>&);
-
-  // What a handler does with a wish.
-  v1::Job Ask(const std::string& id, Transition transition) {
-    const absl::StatusOr<v1::Job> job = store_->UpdateJobAndWait(
-        id, [this, transition](v1::Job& stored, std::vector<v1::Segment>& records) {
-          return transition(stored, clock_.Now(), records);
-        });
-    EXPECT_TRUE(job.ok()) << job.status();
-    controller_->JobChanged(*job);
-    return *job;
-  }
-  v1::Job Pause(const std::string& id) { return Ask(id, &RequestPause); }
-  v1::Job Resume(const std::string& id) { return Ask(id, &RequestResume); }
-
   // The worker's answer to a stop with a checkpoint: the checkpoint of `step` and the outcome.
   void ReportPaused(const AttemptKey& attempt,
                     int64_t number,

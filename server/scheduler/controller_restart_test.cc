@@ -188,7 +188,7 @@ TEST_F(ControllerRestartTest, TheTimeLimitCountsFromTheStartOfTheAttempt) {
     return !store_->GetAttemptSecrets({id_, 1})->process_identity.empty();
   });
   Advance(absl::Seconds(80));
-  RestartServer({"fake/" + id_ + "/1"});
+  RestartServer({"fake/" + id_ + "/1"}, absl::Seconds(80));
   ASSERT_TRUE(Connect(HelloOf(launch_), std::make_shared<FakeSession>()).ok());
   Advance(absl::Seconds(19));
   Sync();

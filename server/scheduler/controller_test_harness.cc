@@ -49,7 +49,7 @@ void ControllerTest::TearDown() {
 void ControllerTest::StartController() {
   if (store_ == nullptr) {
     absl::StatusOr<std::unique_ptr<Store>> store =
-        Store::Open({.data_dir = data_dir_, .clock = &clock_});
+        Store::Open({.data_dir = data_dir_, .work_dir = options_.work_dir, .clock = &clock_});
     ASSERT_TRUE(store.ok()) << store.status();
     store_ = *std::move(store);
   }
@@ -58,14 +58,14 @@ void ControllerTest::StartController() {
   ASSERT_TRUE(started.ok()) << started;
 }
 
-void ControllerTest::RestartServer(const std::vector<std::string>& survivors) {
+void ControllerTest::RestartServer(const std::vector<std::string>& survivors, absl::Duration age) {
   controller_->Stop();
   controller_.reset();
   store_->Close();
   store_.reset();
   executor_ = std::make_unique<FakeExecutor>();
   for (const std::string& identity : survivors) {
-    executor_->AddSurvivor(identity);
+    executor_->AddSurvivor(identity, age);
   }
   StartController();
 }
@@ -140,12 +140,28 @@ void ControllerTest::Advance(absl::Duration by) {
 }
 
 void ControllerTest::RequestCancelOf(const std::string& id) {
-  const absl::StatusOr<v1::Job> job =
-      store_->UpdateJobAndWait(id, [this](v1::Job& stored, std::vector<v1::Segment>& records) {
-        return RequestCancel(stored, clock_.Now(), records);
+  Ask(id, &RequestCancel);
+}
+
+v1::Job ControllerTest::Ask(const std::string& id, Transition transition) {
+  const absl::StatusOr<v1::Job> job = store_->UpdateJobAndWait(
+      id, [this, transition](v1::Job& stored, std::vector<v1::Segment>& records) {
+        return transition(stored, clock_.Now(), records);
       });
-  ASSERT_TRUE(job.ok()) << job.status();
+  EXPECT_TRUE(job.ok()) << job.status();
+  if (!job.ok()) {
+    return v1::Job();
+  }
   controller_->JobChanged(*job);
+  return *job;
+}
+
+v1::Job ControllerTest::Pause(const std::string& id) {
+  return Ask(id, &RequestPause);
+}
+
+v1::Job ControllerTest::Resume(const std::string& id) {
+  return Ask(id, &RequestResume);
 }
 
 LaunchRequest ControllerTest::WaitForLaunch(const std::string& id, int32_t attempt) {

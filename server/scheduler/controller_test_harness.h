@@ -65,8 +65,10 @@ class ControllerTest : public ::testing::Test {
   void TearDown() override;
 
   // Ends the controller and the store, and starts both anew, as a new server process would.
-  // `executor_` is a new one too: it knows no processes but those that are made survivors.
-  void RestartServer(const std::vector<std::string>& survivors);
+  // `executor_` is a new one too: it knows no processes but those that are made survivors, which have
+  // run for `age`.
+  void RestartServer(const std::vector<std::string>& survivors,
+                     absl::Duration age = absl::ZeroDuration());
   void StartController();
 
   std::string Submit(const JobWishes& wishes = {});
@@ -81,6 +83,11 @@ class ControllerTest : public ::testing::Test {
   // Moves the clock once the controller has seen what came before.
   void Advance(absl::Duration by);
   void RequestCancelOf(const std::string& id);
+  // What a handler does with a wish; the job after it.
+  using Transition = absl::Status (*)(v1::Job&, absl::Time, std::vector<v1::Segment>&);
+  v1::Job Ask(const std::string& id, Transition transition);
+  v1::Job Pause(const std::string& id);
+  v1::Job Resume(const std::string& id);
 
   // The launch of an attempt, once it was asked for.
   LaunchRequest WaitForLaunch(const std::string& id, int32_t attempt);

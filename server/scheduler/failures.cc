@@ -137,6 +137,18 @@ v1::Failure CancelIgnoredFailure(absl::Duration grace) {
                                   absl::FormatDuration(grace), " and was killed"));
 }
 
+v1::Failure InvalidReportFailure(const absl::Status& status) {
+  return MakeFailure(v1::FailureReason::INTERNAL,
+                     absl::StrCat("the worker was ended: ", status.message()));
+}
+
+v1::Failure DamagedFailure(const absl::Status& status) {
+  return MakeFailure(
+      v1::FailureReason::DATA_LOSS,
+      absl::StrCat("what the server has stored of this job is damaged: ", status.message(),
+                   ". Submit its spec again, and tell the server's operator"));
+}
+
 v1::Failure DataFailure(const absl::Status& status) {
   return MakeFailure(v1::FailureReason::DATA_ERROR,
                      absl::StrCat("the data set could not be looked at: ", status.message()));

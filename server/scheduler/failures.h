@@ -36,6 +36,10 @@ v1::Failure CancelledBeforeStartFailure();
 v1::Failure PausedBeforeStartFailure();
 v1::Failure DrainedBeforeStartFailure();
 v1::Failure CancelIgnoredFailure(absl::Duration grace);
+// INTERNAL: the worker's report was refused because it breaks the protocol.
+v1::Failure InvalidReportFailure(const absl::Status& status);
+// DATA_LOSS: what is stored of the job cannot be read.
+v1::Failure DamagedFailure(const absl::Status& status);
 // The helper could not look at the data, or found something wrong with it.
 v1::Failure DataFailure(const absl::Status& status);
 v1::Failure DataFailure(const v1::DataReport& report);

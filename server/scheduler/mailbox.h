@@ -8,6 +8,8 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 
+#include "common/steady_wait.h"
+
 namespace normlab::server {
 
 // Work for one thread, from any. Senders hold it by shared_ptr, so a late answer finds it closed
@@ -23,14 +25,15 @@ class Mailbox {
       return false;
     }
     tasks_.push_back(std::move(task));
+    posted_.NotifyAll();
     return true;
   }
 
   // Waits until there are tasks, at most `timeout`; takes all of them.
   std::deque<Task> Take(absl::Duration timeout) {
     absl::MutexLock lock(&mu_);
-    const auto has_tasks = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return !tasks_.empty(); };
-    mu_.AwaitWithTimeout(absl::Condition(&has_tasks), timeout);
+    posted_.WaitFor(mu_, timeout,
+                    [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return !tasks_.empty(); });
     return std::exchange(tasks_, {});
   }
 
@@ -44,6 +47,7 @@ class Mailbox {
 
  private:
   absl::Mutex mu_;
+  common::SteadyWait posted_;
   std::deque<Task> tasks_ ABSL_GUARDED_BY(mu_);
   bool closed_ ABSL_GUARDED_BY(mu_) = false;
 };

@@ -15,7 +15,9 @@ struct QueuedJob {
   std::string id;
   std::string owner;
   int32_t priority = 0;
-  absl::Time create_time;  // its age; wall clock
+  absl::Time create_time;       // its age, which only orders; wall clock
+  absl::Duration waited;        // in the queue, before it came into it last
+  absl::Duration queued_since;  // when that was; monotonic
   int cores = 1;
   int64_t memory_bytes = 0;
 };
@@ -32,13 +34,18 @@ struct Capacity {
   int64_t memory_bytes = 0;
 };
 
-// What the policy remembers of jobs that headed the queue without fitting.
+// What the policy remembers of jobs that were first in line without being able to start.
 struct HeadHistory {
   struct Entry {
-    absl::Time since;     // when it first was the head
-    int passed_over = 0;  // jobs that were started past it since then
+    absl::Duration since;  // when it first was the head; monotonic
+    int passed_over = 0;   // jobs that were started past it since then
   };
+  // Those that the machine had no room for, by job id.
   std::map<std::string, Entry> entries;
+  // Those that their owner's quota had no room for: the first of each owner.
+  std::map<std::string, Entry> held;
+  // The job that cores are kept for; empty: none.
+  std::string reserved{};
 };
 
 // How owners share the machine.
@@ -67,9 +74,9 @@ inline constexpr int kMaxPassedOver = 20;
 // A job gains one priority for so much waiting, which is why none starves.
 inline constexpr absl::Duration kAgingPeriod = absl::Minutes(10);
 
-// `priority` + 1 per kAgingPeriod that the job has waited. Whole numbers, so that the criteria
-// after it count.
-int64_t EffectivePriority(const QueuedJob& job, absl::Time now);
+// `priority` + 1 per kAgingPeriod that the job has waited in the queue: not while it ran or was
+// paused. Whole numbers, so that the criteria after it count.
+int64_t EffectivePriority(const QueuedJob& job, absl::Duration now);
 
 // A core that an owner holds counts for its share as if it had been used so much longer: what was
 // just started has used nothing yet, and one owner's jobs would take all that is free at once.
@@ -81,18 +88,25 @@ struct QueueState {
   absl::Span<const Reservation> running;
   const Capacity& capacity;
   const HeadHistory& history;
-  absl::Time now;
+  absl::Duration now;  // monotonic
   const Sharing& sharing;
 };
 
 // Decides what to start now. Pure; deterministic whatever the order of its arguments.
 //
 // Jobs are taken in the order of effective priority, then the owner's share (usage over weight, the
-// least first), then age (then id). The first that does not fit is the head; jobs behind it may
-// start past it (backfill) while the head is patient: nobody knows how long jobs run, so a fixed
-// patience is what bounds the head's wait. After that its turn comes before any other's, as running
-// jobs end. Nothing is ever preempted. A job that is larger than the whole capacity is no head and
-// waits for a larger server; nor is one that its owner's quota holds back: both are passed freely.
+// least first), then age (then id). The first that may run and does not fit is the head; jobs behind
+// it may start past it (backfill) while the head is patient: nobody knows how long jobs run, so a
+// fixed patience is what bounds the head's wait. After that cores are kept for it: nothing starts
+// past it, and its turn comes before any other's, whoever is first in line by then, until it starts
+// or leaves the queue. Only jobs of a higher priority of their own (not by ageing) that are before
+// it in that order go first. Nothing is ever preempted. A job that is larger than the whole capacity
+// is no head and waits for a larger server.
+//
+// A job that its owner's quota holds back is no head either: the others pass it, and it keeps no
+// cores. Among its owner's jobs alone the same rules hold: the first one that the quota has no room
+// for is passed while it is patient; after that room in the quota is kept for it. A job that is
+// larger than the quota waits for a larger quota.
 //
 // Takes time proportional to the queue, with a logarithmic factor: some milliseconds for 10,000.
 Decision Decide(const QueueState& state);
@@ -102,7 +116,7 @@ Decision Decide(const std::vector<QueuedJob>& queued,
                 const std::vector<Reservation>& running,
                 const Capacity& capacity,
                 const HeadHistory& history,
-                absl::Time now,
+                absl::Duration now,
                 const Sharing& sharing = {});
 
 // What keeps each of `ids` waiting, as a sentence for people: "waits for 2 cores: 1 of 2 free, 3

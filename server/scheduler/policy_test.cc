@@ -1,10 +1,6 @@
 #include "server/scheduler/policy.h"
 
 #include <algorithm>
-#include <map>
-#include <numeric>
-#include <random>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -18,7 +14,9 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 
-const absl::Time kStart = absl::FromUnixSeconds(1'700'000'000);
+// Monotonic, and in between for whoever waits: the wall clock only tells who is older.
+const absl::Duration kStart = absl::Hours(100);
+const absl::Time kEpoch = absl::FromUnixSeconds(1'700'000'000);
 
 QueuedJob Job(std::string id,
               int cores,
@@ -28,7 +26,8 @@ QueuedJob Job(std::string id,
   job.id = std::move(id);
   job.cores = cores;
   job.priority = priority;
-  job.create_time = kStart + after;
+  job.create_time = kEpoch + after;
+  job.queued_since = kStart + after;
   job.memory_bytes = 10 * cores;
   return job;
 }
@@ -125,194 +124,154 @@ TEST(PolicyTest, ReservationsBeyondTheCapacityTakeNothingFromIt) {
   EXPECT_THAT(Ids(decision), ElementsAre("a"));
 }
 
-// A random history of submissions, ends and cancellations, with the rules checked at every
-// decision.
-class Simulation {
- public:
-  explicit Simulation(uint32_t seed) : random_(seed) {
-    capacity_.cores = {0, 1, 2, 3, 4, 5, 6};
-    capacity_.memory_bytes = 1000;
+TEST(PolicyTest, OnlyTimeInTheQueueCounts) {
+  const Capacity one = {{0}, 1000};
+  // Older by a day, which it spent paused; it has been back for a moment.
+  QueuedJob rested = Job("rested", 1, -absl::Hours(24));
+  rested.queued_since = kStart;
+  const QueuedJob waiting = Job("waiting", 1, -absl::Minutes(15));
+  EXPECT_EQ(EffectivePriority(rested, kStart), 0);
+  EXPECT_THAT(Ids(Decide({rested, waiting}, {}, one, {}, kStart)), ElementsAre("waiting"));
+  // What it waited before its pause is not forgotten.
+  rested.waited = absl::Minutes(21);
+  EXPECT_EQ(EffectivePriority(rested, kStart), 2);
+  EXPECT_EQ(EffectivePriority(rested, kStart + absl::Minutes(9)), 3);
+  EXPECT_THAT(Ids(Decide({rested, waiting}, {}, one, {}, kStart)), ElementsAre("rested"));
+}
+
+// A head of ann's, who has used much, that has lost its patience.
+class ReservedTest : public ::testing::Test {
+ protected:
+  ReservedTest() {
+    wide_.owner = "ann";
+    sharing_.usage = {{"ann", 10'000}};
+    history_ = Decide({wide_}, running_, FourCores(), {}, kStart, sharing_).history;
   }
-
-  void Step() {
-    now_ += absl::Milliseconds(Draw(0, 4000));
-    EndOverdue();
-    const int kind = Draw(0, 99);
-    // Submissions outpace what can be served for a while, then pause: queues grow and drain.
-    const bool rush = (steps_++ / 500) % 2 == 0;
-    if (kind < (rush ? 60 : 8)) {
-      Submit();
-    } else if (kind < 90) {
-      EndOne();
-    } else if (!queued_.empty()) {
-      queued_.erase(std::next(queued_.begin(), Draw(0, static_cast<int>(queued_.size()) - 1)));
-    }
-    Schedule();
+  QueuedJob New(std::string id, int cores, int priority = 0) {
+    QueuedJob job = Job(std::move(id), cores, now_ - kStart, priority);
+    job.owner = "bob";
+    return job;
   }
-
-  void Drain() {
-    for (int i = 0; i < 200'000 && !(queued_.empty() && running_.empty()); ++i) {
-      now_ += absl::Seconds(1);
-      EndOverdue();
-      Schedule();
-    }
-    EXPECT_TRUE(queued_.empty());
-  }
-
-  int started() const { return started_; }
-  int backfilled() const { return backfilled_; }
-  int held_back() const { return held_back_; }
-  absl::Duration longest_head_wait() const { return longest_head_wait_; }
-  static constexpr absl::Duration kLongestRun = absl::Seconds(90);
-
- private:
-  struct Running {
-    Reservation reservation;
-    absl::Time end;
-  };
-
-  int Draw(int from, int to) { return std::uniform_int_distribution<int>(from, to)(random_); }
-
-  void Submit() {
-    QueuedJob job;
-    job.id = absl::StrCat("job", next_id_++);
-    job.priority = Draw(0, 9) == 0 ? Draw(-2, 2) : 0;
-    job.create_time = now_;
-    job.cores = Draw(0, 4) == 0 ? Draw(1, 7) : Draw(1, 2);
-    job.memory_bytes = Draw(0, 9) == 0 ? Draw(1, 1000) : Draw(1, 200);
-    queued_[job.id] = job;
-  }
-
-  void EndOne() {
-    if (!running_.empty()) {
-      running_.erase(std::next(running_.begin(), Draw(0, static_cast<int>(running_.size()) - 1)));
-    }
-  }
-
-  void EndOverdue() {
-    for (auto it = running_.begin(); it != running_.end();) {
-      it = it->second.end <= now_ ? running_.erase(it) : std::next(it);
-    }
-  }
-
-  bool Before(const QueuedJob& a, const QueuedJob& b) const {
-    const int64_t pa = EffectivePriority(a, now_);
-    const int64_t pb = EffectivePriority(b, now_);
-    return pa != pb
-               ? pa > pb
-               : (a.create_time != b.create_time ? a.create_time < b.create_time : a.id < b.id);
-  }
-
-  void Schedule() {
-    std::vector<QueuedJob> queued;
-    for (const auto& [id, job] : queued_) {
-      queued.push_back(job);
-    }
-    std::vector<Reservation> reservations;
-    for (const auto& [id, running] : running_) {
-      reservations.push_back(running.reservation);
-    }
-    std::shuffle(queued.begin(), queued.end(), random_);
-    const Decision decision = Decide(queued, reservations, capacity_, history_, now_);
-
-    int free_cores = static_cast<int>(capacity_.cores.size());
-    int64_t free_memory = capacity_.memory_bytes;
-    std::set<int> taken;
-    for (const Reservation& reservation : reservations) {
-      free_cores -= static_cast<int>(reservation.cores.size());
-      free_memory -= reservation.memory_bytes;
-      taken.insert(reservation.cores.begin(), reservation.cores.end());
-    }
-    const int free_before = free_cores;
-    for (const StartAction& start : decision.starts) {
-      ASSERT_EQ(queued_.count(start.id), 1u);
-      const QueuedJob job = queued_.at(start.id);
-      // Whoever would have been earlier and is left behind did not fit at this moment.
-      for (const auto& [id, other] : queued_) {
-        if (Before(other, job)) {
-          ASSERT_FALSE(other.cores <= free_cores && other.memory_bytes <= free_memory)
-              << id << " should have started before " << job.id;
-        }
-      }
-      // Passing is allowed only while the first of those is patient.
-      const QueuedJob* head = nullptr;
-      for (const auto& [id, other] : queued_) {
-        if (Before(other, job) && (head == nullptr || Before(other, *head))) {
-          head = &other;
-        }
-      }
-      if (head != nullptr) {
-        ++backfilled_;
-        Head& seen = heads_.try_emplace(head->id, Head{now_, 0}).first->second;
-        ASSERT_LT(now_ - seen.since, kHeadPatience) << head->id;
-        ASSERT_LE(++seen.passed, kMaxPassedOver) << head->id;
-      }
-      ASSERT_EQ(start.cores.size(), static_cast<size_t>(job.cores));
-      for (const int core : start.cores) {
-        ASSERT_TRUE(taken.insert(core).second) << "core " << core << " is given twice";
-        ASSERT_THAT(capacity_.cores, ::testing::Contains(core));
-      }
-      free_cores -= job.cores;
-      free_memory -= job.memory_bytes;
-      ASSERT_GE(free_cores, 0);
-      ASSERT_GE(free_memory, 0);
-      if (const auto found = heads_.find(job.id); found != heads_.end()) {
-        longest_head_wait_ = std::max(longest_head_wait_, now_ - found->second.since);
-      }
-      running_[job.id] = {{start.cores, start.memory_bytes}, now_ + absl::Seconds(Draw(1, 90))};
-      queued_.erase(start.id);
-      ++started_;
-    }
-    const QueuedJob* head = nullptr;
-    for (const auto& [id, job] : queued_) {
-      if (head == nullptr || Before(job, *head)) {
-        head = &job;
-      }
-    }
-    if (head != nullptr) {
-      heads_.try_emplace(head->id, Head{now_, 0});
-      held_back_ += decision.starts.empty() && free_before > 0 ? 1 : 0;
-    }
+  Decision Next(const std::vector<QueuedJob>& jobs) {
+    Decision decision = Decide(jobs, running_, FourCores(), history_, now_, sharing_);
     history_ = decision.history;
-    EXPECT_LE(history_.entries.size(), queued_.size());
+    return decision;
   }
 
-  struct Head {
-    absl::Time since;
-    int passed = 0;
-  };
-
-  std::mt19937 random_;
-  Capacity capacity_;
-  absl::Time now_ = kStart;
-  std::map<std::string, QueuedJob> queued_;
-  std::map<std::string, Running> running_;
-  std::map<std::string, Head> heads_;  // the simulation's own account of who was head
+  const std::vector<Reservation> running_ = {{{2, 3}, 20}};
+  QueuedJob wide_ = Job("wide", 4);
+  Sharing sharing_;
   HeadHistory history_;
-  int next_id_ = 0;
-  int steps_ = 0;
-  int started_ = 0;
-  int backfilled_ = 0;
-  int held_back_ = 0;
-  absl::Duration longest_head_wait_;
+  absl::Duration now_ = kStart + kHeadPatience;
 };
 
-TEST(PolicyTest, RulesHoldThroughARandomHistory) {
-  constexpr uint32_t kSeed = 20240607;
-  Simulation simulation(kSeed);
-  for (int i = 0; i < 100'000; ++i) {
-    simulation.Step();
-    if (::testing::Test::HasFatalFailure()) {
-      FAIL() << "at event " << i << " with seed " << kSeed;
-    }
+TEST_F(ReservedTest, KeepsItsCoresWhoeverIsFirstInLineByThen) {
+  // bob has used nothing, so his job would go first, and fits.
+  EXPECT_THAT(Ids(Next({wide_, New("newer", 1)})), IsEmpty());
+  EXPECT_EQ(history_.reserved, "wide");
+  // Nor may a newer head, which waits for less, take them.
+  EXPECT_THAT(Ids(Next({wide_, New("newer", 3), New("newest", 1)})), IsEmpty());
+  EXPECT_EQ(history_.entries.count("newer"), 0u);
+  // Not even one that has lost its patience longer ago by now, as passes count as well.
+  history_.entries["older"] = {kStart - absl::Hours(1), 0};
+  EXPECT_THAT(Ids(Next({wide_, New("older", 1)})), IsEmpty());
+  EXPECT_EQ(history_.reserved, "wide");
+  const Decision decision =
+      Decide({wide_, New("older", 1)}, {}, FourCores(), history_, now_, sharing_);
+  EXPECT_THAT(Ids(decision), ElementsAre("wide"));
+  EXPECT_EQ(decision.history.reserved, "older");
+}
+
+TEST_F(ReservedTest, LosesThemByLeavingTheQueue) {
+  EXPECT_THAT(Ids(Next({wide_, New("newer", 1)})), IsEmpty());
+  EXPECT_THAT(Ids(Next({New("newer", 1)})), ElementsAre("newer"));
+  EXPECT_EQ(history_.reserved, "");
+  EXPECT_TRUE(history_.entries.empty());
+}
+
+TEST_F(ReservedTest, OnlyAHigherPriorityOfItsOwnGoesFirst) {
+  QueuedJob aged = New("aged", 1);
+  aged.waited = absl::Hours(2);
+  EXPECT_EQ(EffectivePriority(aged, now_), 12);
+  EXPECT_THAT(Ids(Next({wide_, aged})), IsEmpty());
+  EXPECT_THAT(Ids(Next({wide_, aged, New("urgent", 1, 1)})), ElementsAre("urgent"));
+  EXPECT_EQ(history_.reserved, "wide");
+  // And not when the reserved one has waited for as much.
+  now_ = kStart + kAgingPeriod;
+  sharing_.usage.clear();
+  EXPECT_THAT(Ids(Next({wide_, New("urgent", 1, 1)})), IsEmpty());
+}
+
+TEST_F(ReservedTest, AMoreUrgentHeadDoesNotLetTheOthersPass) {
+  const QueuedJob urgent = New("urgent", 3, 1);
+  EXPECT_THAT(Ids(Next({wide_, urgent, New("small", 1)})), IsEmpty());
+  EXPECT_EQ(history_.entries.count("urgent"), 1u);
+  EXPECT_EQ(history_.reserved, "wide");
+  EXPECT_THAT(Ids(Decide({wide_, urgent, New("small", 1)}, {}, FourCores(), history_, now_)),
+              ElementsAre("urgent"));
+}
+
+TEST_F(ReservedTest, OneThatItsQuotaHoldsBackKeepsNothing) {
+  sharing_.owner_max_cores = 4;
+  const std::vector<Reservation> anns = {{{2}, 10, "ann"}};
+  const Decision decision =
+      Decide({wide_, New("newer", 1)}, anns, FourCores(), history_, now_, sharing_);
+  EXPECT_THAT(Ids(decision), ElementsAre("newer"));
+  // Its place is kept for when the quota has room again.
+  EXPECT_EQ(decision.history.entries.at("wide").since, kStart);
+}
+
+// Of one owner's jobs that its quota holds back.
+class HeldBackTest : public ::testing::Test {
+ protected:
+  HeldBackTest() { sharing_.owner_max_cores = 3; }
+  static QueuedJob Of(const char* owner, std::string id, int cores, int priority = 0) {
+    const absl::Duration after = absl::Seconds(id.back());  // in the order of the last characters
+    QueuedJob job = Job(std::move(id), cores, after, priority);
+    job.owner = owner;
+    return job;
   }
-  simulation.Drain();
-  EXPECT_GT(simulation.started(), 10'000);
-  EXPECT_GT(simulation.backfilled(), 100) << "the history never exercised backfill";
-  EXPECT_GT(simulation.held_back(), 100) << "the history never exercised a reserved head";
-  // No starvation: after its patience a head waits for what runs only, or for more urgent jobs,
-  // which wait as long.
-  EXPECT_LT(simulation.longest_head_wait(), kHeadPatience + 10 * Simulation::kLongestRun);
+  std::vector<std::string> Next(const std::vector<QueuedJob>& jobs, absl::Duration after) {
+    const Decision decision =
+        Decide(jobs, running_, FourCores(), history_, kStart + after, sharing_);
+    history_ = decision.history;
+    return Ids(decision);
+  }
+
+  const std::vector<Reservation> running_ = {{{2}, 10, "ann"}};
+  Sharing sharing_;
+  HeadHistory history_;
+};
+
+TEST_F(HeldBackTest, IsPassedByItsOwnersJobsOnlyForAWhile) {
+  const std::vector<QueuedJob> jobs = {Of("ann", "a1", 3), Of("ann", "a2", 1), Of("bob", "b1", 2)};
+  EXPECT_THAT(Next(jobs, absl::Minutes(5)), ElementsAre("b1", "a2"));
+  EXPECT_TRUE(history_.entries.empty()) << "it is no head of the others";
+  EXPECT_EQ(history_.held.size(), 1u);
+  // After a minute the quota is kept for it: against its owner's jobs, not against others'.
+  EXPECT_THAT(Next(jobs, absl::Minutes(6)), ElementsAre("b1"));
+  EXPECT_THAT(Next({jobs[0], jobs[1], Of("ann", "a3", 1, 1)}, absl::Minutes(6)), ElementsAre("a3"));
+  // When the quota has room for both, both go.
+  sharing_.owner_max_cores = 5;
+  EXPECT_THAT(Next({jobs[0], jobs[1]}, absl::Minutes(7)), ElementsAre("a1"));
+  EXPECT_TRUE(history_.held.empty());
+}
+
+TEST_F(HeldBackTest, IsPassedSoOftenAtMost) {
+  int passed = 0;
+  for (int i = 0; i < 2 * kMaxPassedOver; ++i) {
+    passed += static_cast<int>(
+        Next({Of("ann", "older!", 3), Of("ann", absl::StrCat("later", i), 1)}, absl::Minutes(5))
+            .size());
+  }
+  EXPECT_EQ(passed, kMaxPassedOver);
+}
+
+TEST_F(HeldBackTest, WhatIsLargerThanTheQuotaHoldsNobodyUp) {
+  const std::vector<QueuedJob> jobs = {Of("ann", "a1", 4), Of("ann", "a2", 1)};
+  EXPECT_THAT(Next(jobs, absl::Minutes(5)), ElementsAre("a2"));
+  EXPECT_TRUE(history_.held.empty());
+  EXPECT_THAT(Next(jobs, absl::Hours(5)), ElementsAre("a2"));
 }
 
 }  // namespace

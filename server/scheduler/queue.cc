@@ -18,8 +18,6 @@
 namespace normlab::server {
 namespace {
 
-// Between tries to use a store that does not work.
-constexpr absl::Duration kStoreRetryDelay = absl::Seconds(1);
 // What a killed server forgets of the owners' usage at most.
 constexpr absl::Duration kUsageInterval = absl::Seconds(30);
 // While every core is held nothing can start, so thousands of submissions a second do not need a
@@ -27,6 +25,15 @@ constexpr absl::Duration kUsageInterval = absl::Seconds(30);
 constexpr absl::Duration kFullServerInterval = absl::Milliseconds(100);
 // A job is better shown without a reason than late.
 constexpr absl::Duration kReasonPatience = absl::Milliseconds(200);
+
+// When a job that waits came into the queue; those of older versions have not noted it.
+absl::Time QueueTimeOf(const v1::Job& job) {
+  if (job.has_queue_time()) {
+    return FromTimestamp(job.queue_time());
+  }
+  return FromTimestamp(job.attempts().empty() ? job.create_time()
+                                              : job.attempts().rbegin()->end_time());
+}
 
 }  // namespace
 
@@ -59,12 +66,8 @@ void ControllerImpl::Schedule() {
     }
   }
   const Sharing sharing = CurrentSharing();
-  Decision decision = Decide({queued,
-                              Reservations(),
-                              {options_.cores, options_.memory_bytes},
-                              history_,
-                              WallClock(),
-                              sharing});
+  Decision decision = Decide(
+      {queued, Reservations(), {options_.cores, options_.memory_bytes}, history_, now, sharing});
   history_ = std::move(decision.history);
   for (const StartAction& start : decision.starts) {
     Begin(start);
@@ -151,6 +154,7 @@ void ControllerImpl::PublishLoad() {
   absl::MutexLock lock(&load_mu_);
   load_ = load;
   idle_ = live_.empty();
+  load_published_.NotifyAll();
 }
 
 void ControllerImpl::AddWaiting(const v1::Job& job) {
@@ -166,8 +170,14 @@ void ControllerImpl::AddWaiting(const v1::Job& job) {
   waiting.queued.create_time = FromTimestamp(job.create_time());
   waiting.queued.cores = std::max(job.estimate().cores(), 1);
   waiting.queued.memory_bytes = job.estimate().memory_bytes();
-  waiting.queued_since = FromTimestamp(
-      job.attempts().empty() ? job.create_time() : job.attempts().rbegin()->end_time());
+  waiting.queued.waited = absl::Seconds(job.waited_seconds());
+  waiting.queue_time = QueueTimeOf(job);
+  const auto known = waiting_.find(*id);
+  const bool never_left = known != waiting_.end() && known->second.queue_time == waiting.queue_time;
+  // Across a restart only the wall clock tells; it may have been set back since.
+  waiting.queued.queued_since =
+      never_left ? known->second.queued.queued_since
+                 : Monotonic() - std::max(WallClock() - waiting.queue_time, absl::ZeroDuration());
   if (const absl::Duration delay = RemainingRetryDelay(job, WallClock());
       delay > absl::ZeroDuration()) {
     waiting.not_before = Monotonic() + delay;
@@ -185,18 +195,15 @@ void ControllerImpl::Refresh(const std::string& job_id) {
   }
   waiting_.erase(job_id);
   must_schedule_ = true;
+  if (absl::IsDataLoss(job.status())) {
+    FailDamagedJob(job_id, job.status());
+    return;
+  }
   if (!job.ok() && !absl::IsNotFound(job.status())) {
     spdlog::warn("cannot read {}: {}; trying again", JobName(job_id),
                  std::string(job.status().message()));
     rechecks_[job_id] = Monotonic() + kStoreRetryDelay;
   }
-}
-
-void ControllerImpl::Postpone(WaitingJob waiting) {
-  waiting.not_before = Monotonic() + kStoreRetryDelay;
-  next_delay_ = std::min(next_delay_, waiting.not_before);
-  std::string id = waiting.queued.id;
-  waiting_.insert_or_assign(std::move(id), std::move(waiting));
 }
 
 void ControllerImpl::OnJobChanged(const v1::Job& job) {
@@ -207,7 +214,8 @@ void ControllerImpl::OnJobChanged(const v1::Job& job) {
   // `job` may be older than what is known here, as it comes on any thread: only what cannot be taken
   // back is believed, the rest is read anew.
   if (IsTerminal(job.state())) {
-    waiting_.erase(*id);
+    // It may have been the head that all others waited for.
+    must_schedule_ = waiting_.erase(*id) > 0 || must_schedule_;
     return;
   }
   const auto live = live_.find(*id);
@@ -231,6 +239,7 @@ void ControllerImpl::OnJobChanged(const v1::Job& job) {
 std::map<std::string, std::string> ControllerImpl::QueueReasons(std::vector<std::string> job_ids) {
   struct Answer {
     absl::Mutex mu;
+    common::SteadyWait arrival;
     bool there ABSL_GUARDED_BY(mu) = false;
     std::map<std::string, std::string> reasons ABSL_GUARDED_BY(mu);
   };
@@ -240,12 +249,13 @@ std::map<std::string, std::string> ControllerImpl::QueueReasons(std::vector<std:
     absl::MutexLock lock(&answer->mu);
     answer->reasons = std::move(reasons);
     answer->there = true;
+    answer->arrival.NotifyAll();
   });
   if (!posted) {
     return {};
   }
   absl::MutexLock lock(&answer->mu);
-  answer->mu.AwaitWithTimeout(absl::Condition(&answer->there), kReasonPatience);
+  answer->arrival.WaitFor(answer->mu, kReasonPatience, [&answer]() { return answer->there; });
   return std::move(answer->reasons);
 }
 
@@ -261,13 +271,9 @@ std::map<std::string, std::string> ControllerImpl::Explain(
   std::map<std::string, std::string> reasons;
   if (!draining_) {
     const Sharing sharing = CurrentSharing();
-    reasons = ExplainQueue({queued,
-                            Reservations(),
-                            {options_.cores, options_.memory_bytes},
-                            history_,
-                            WallClock(),
-                            sharing},
-                           job_ids);
+    reasons = ExplainQueue(
+        {queued, Reservations(), {options_.cores, options_.memory_bytes}, history_, now, sharing},
+        job_ids);
   }
   for (const std::string& id : job_ids) {
     const auto found = waiting_.find(id);

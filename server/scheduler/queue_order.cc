@@ -1,8 +1,12 @@
 #include "server/scheduler/queue_order.h"
 
 #include <algorithm>
+#include <iterator>
+#include <map>
 #include <tuple>
 #include <utility>
+
+#include "absl/container/flat_hash_set.h"
 
 namespace normlab::server {
 
@@ -29,7 +33,7 @@ StartAction FreeResources::Take(const QueuedJob& job) {
 
 Owners::Owners(const Sharing& sharing, absl::Span<const Reservation> running) : sharing_(sharing) {
   for (const Reservation& reservation : running) {
-    Start(IndexOf(reservation.owner), static_cast<int>(reservation.cores.size()));
+    Hold(IndexOf(reservation.owner), static_cast<int>(reservation.cores.size()));
   }
 }
 
@@ -47,10 +51,16 @@ int Owners::IndexOf(const std::string& owner) {
   return it->second;
 }
 
-bool Owners::HeldBack(int owner, int cores) const {
+bool Owners::Exceeds(int owner, int cores, int jobs) const {
   const Owner& held = owners_[owner];
-  return (sharing_.owner_max_running > 0 && held.running >= sharing_.owner_max_running) ||
+  return (sharing_.owner_max_running > 0 && held.running + jobs > sharing_.owner_max_running) ||
          (sharing_.owner_max_cores > 0 && held.cores + cores > sharing_.owner_max_cores);
+}
+
+bool Owners::HeldBack(int owner, const QueuedJob& job) const {
+  const QueuedJob* kept = owners_[owner].kept;
+  const bool leaves_room = kept != nullptr && kept != &job && job.priority <= kept->priority;
+  return leaves_room ? Exceeds(owner, job.cores + kept->cores, 2) : Exceeds(owner, job.cores, 1);
 }
 
 double Owners::Share(int owner) const {
@@ -58,17 +68,28 @@ double Owners::Share(int owner) const {
   return (held.usage + held.cores * absl::ToDoubleSeconds(kShareAdvance)) / held.weight;
 }
 
-void Owners::Start(int owner, int cores) {
+void Owners::Hold(int owner, int cores) {
   owners_[owner].cores += cores;
   ++owners_[owner].running;
 }
 
-Turns::Turns(const QueueState& state, Owners& owners) : owners_(owners) {
-  waiting_.reserve(state.queued.size());
-  for (const QueuedJob* job : state.queued) {
-    if (CanEverFit(*job, state.capacity)) {
-      waiting_.push_back({EffectivePriority(*job, state.now), job->create_time, job,
-                          owners_.IndexOf(job->owner), -1});
+void Owners::Start(int owner, const QueuedJob& job) {
+  Hold(owner, job.cores);
+  if (owners_[owner].kept == &job) {
+    owners_[owner].kept = nullptr;
+  }
+}
+
+Turns::Turns(absl::Span<const QueuedJob* const> queued,
+             const Capacity& capacity,
+             absl::Duration now,
+             Owners& owners)
+    : owners_(owners) {
+  waiting_.reserve(queued.size());
+  for (const QueuedJob* job : queued) {
+    if (CanEverFit(*job, capacity)) {
+      waiting_.push_back(
+          {EffectivePriority(*job, now), job->create_time, job, owners_.IndexOf(job->owner), -1});
     }
   }
   std::sort(waiting_.begin(), waiting_.end(), [this](const Waiting& a, const Waiting& b) {
@@ -130,12 +151,99 @@ Turns::Turn Turns::Next() {
   return {waiting_[taken_].job, waiting_[taken_].owner};
 }
 
+namespace {
+
+// A job that was a head for too long.
+struct Impatient {
+  const QueuedJob* job;
+  HeadHistory::Entry entry;
+};
+
+std::vector<Impatient> FindImpatient(const QueueState& state,
+                                     const std::map<std::string, HeadHistory::Entry>& entries) {
+  std::vector<Impatient> found;
+  if (entries.empty()) {
+    return found;
+  }
+  for (const QueuedJob* job : state.queued) {
+    const auto entry = entries.find(job->id);
+    if (entry != entries.end() && IsImpatient(entry->second, state.now) &&
+        CanEverFit(*job, state.capacity)) {
+      found.push_back({job, entry->second});
+    }
+  }
+  // The one that has been waiting as a head for the longest time comes first.
+  std::sort(found.begin(), found.end(), [](const Impatient& a, const Impatient& b) {
+    return std::tie(a.entry.since, a.job->id) < std::tie(b.entry.since, b.job->id);
+  });
+  return found;
+}
+
+}  // namespace
+
+void VisitInOrder(const QueueState& state,
+                  Owners& owners,
+                  absl::FunctionRef<bool(const Turns::Turn&)> visit) {
+  std::vector<Impatient> impatient = FindImpatient(state, state.history.entries);
+  // Whoever cores are kept for already goes before those that lost their patience since.
+  std::stable_partition(impatient.begin(), impatient.end(), [&state](const Impatient& one) {
+    return one.job->id == state.history.reserved;
+  });
+  absl::flat_hash_set<const QueuedJob*> visited;
+  for (const Impatient& one : impatient) {
+    const QueuedJob& reserved = *one.job;
+    if (visited.contains(&reserved) || owners.HeldBack(owners.IndexOf(reserved.owner), reserved)) {
+      continue;
+    }
+    std::vector<const QueuedJob*> ahead = {&reserved};
+    const int64_t priority = EffectivePriority(reserved, state.now);
+    for (const QueuedJob* job : state.queued) {
+      if (job->priority > reserved.priority && EffectivePriority(*job, state.now) >= priority &&
+          !visited.contains(job)) {
+        ahead.push_back(job);
+      }
+    }
+    Turns turns(ahead, state.capacity, state.now, owners);
+    for (Turns::Turn turn = turns.Next(); turn.job != nullptr; turn = turns.Next()) {
+      visited.insert(turn.job);
+      if (!visit(turn)) {
+        return;
+      }
+      if (turn.job == &reserved) {
+        break;
+      }
+    }
+  }
+  std::vector<const QueuedJob*> rest;
+  if (!visited.empty()) {
+    rest.reserve(state.queued.size());
+    std::copy_if(state.queued.begin(), state.queued.end(), std::back_inserter(rest),
+                 [&visited](const QueuedJob* job) { return !visited.contains(job); });
+  }
+  Turns turns(visited.empty() ? state.queued : absl::MakeConstSpan(rest), state.capacity, state.now,
+              owners);
+  for (Turns::Turn turn = turns.Next(); turn.job != nullptr; turn = turns.Next()) {
+    if (!visit(turn)) {
+      return;
+    }
+  }
+}
+
+void KeepRoomInQuotas(const QueueState& state, Owners& owners) {
+  for (const Impatient& one : FindImpatient(state, state.history.held)) {
+    const int owner = owners.IndexOf(one.job->owner);
+    if (owners.kept(owner) == nullptr && owners.Allows(*one.job)) {
+      owners.KeepRoom(owner, *one.job);
+    }
+  }
+}
+
 bool CanEverFit(const QueuedJob& job, const Capacity& capacity) {
   return job.cores <= static_cast<int>(capacity.cores.size()) &&
          job.memory_bytes <= capacity.memory_bytes;
 }
 
-bool IsImpatient(const HeadHistory::Entry& head, absl::Time now) {
+bool IsImpatient(const HeadHistory::Entry& head, absl::Duration now) {
   return now - head.since >= kHeadPatience || head.passed_over >= kMaxPassedOver;
 }
 

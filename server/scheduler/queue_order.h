@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/functional/function_ref.h"
 #include "absl/strings/string_view.h"
 
 #include "server/scheduler/policy.h"
@@ -38,11 +39,22 @@ class Owners {
   // The owner's index; made when it is new.
   int IndexOf(const std::string& owner);
   int count() const { return static_cast<int>(owners_.size()); }
-  // Whether a quota keeps the owner from starting a job of so many cores.
-  bool HeldBack(int owner, int cores) const;
+  // Whether a quota keeps the owner from starting this job of its, or the room that is kept in it for
+  // another one.
+  bool HeldBack(int owner, const QueuedJob& job) const;
+  // The quota without what is kept in it.
+  bool Exceeds(int owner, const QueuedJob& job) const { return Exceeds(owner, job.cores, 1); }
+  // Whether the owner may ever start it.
+  bool Allows(const QueuedJob& job) const {
+    return sharing_.owner_max_cores == 0 || job.cores <= sharing_.owner_max_cores;
+  }
+  // From now on the owner's other jobs of no higher priority leave room in the quota for this one,
+  // until it starts.
+  void KeepRoom(int owner, const QueuedJob& job) { owners_[owner].kept = &job; }
+  const QueuedJob* kept(int owner) const { return owners_[owner].kept; }
   // Least goes first.
   double Share(int owner) const;
-  void Start(int owner, int cores);
+  void Start(int owner, const QueuedJob& job);
   int held_cores(int owner) const { return owners_[owner].cores; }
   int running(int owner) const { return owners_[owner].running; }
 
@@ -52,7 +64,12 @@ class Owners {
     double weight = 1;
     int cores = 0;
     int running = 0;
+    const QueuedJob* kept = nullptr;
   };
+  void Hold(int owner, int cores);
+  // Whether `cores` more and `jobs` more would be too much.
+  bool Exceeds(int owner, int cores, int jobs) const;
+
   const Sharing& sharing_;
   std::vector<Owner> owners_;
   absl::flat_hash_map<std::string, int> indexes_;
@@ -68,7 +85,10 @@ class Turns {
     int owner = 0;
   };
 
-  Turns(const QueueState& state, Owners& owners);
+  Turns(absl::Span<const QueuedJob* const> queued,
+        const Capacity& capacity,
+        absl::Duration now,
+        Owners& owners);
   // The share of the owner whose turn was last may have changed since; no other's.
   Turn Next();
 
@@ -97,9 +117,19 @@ class Turns {
   int taken_ = -1;             // whose successor is to be pushed
 };
 
+// Calls `visit` for the waiting jobs that could ever fit, in the order of the policy, until it
+// answers false: jobs that cores are kept for, with those of a higher priority that go before them,
+// then the others by their turns. What `visit` starts, it tells `owners`.
+void VisitInOrder(const QueueState& state,
+                  Owners& owners,
+                  absl::FunctionRef<bool(const Turns::Turn&)> visit);
+
+// Has `owners` keep room for the jobs that their owners' quotas have held back for too long.
+void KeepRoomInQuotas(const QueueState& state, Owners& owners);
+
 // Whether a server of that capacity can ever run it.
 bool CanEverFit(const QueuedJob& job, const Capacity& capacity);
 // Whether nothing passes this head any more.
-bool IsImpatient(const HeadHistory::Entry& head, absl::Time now);
+bool IsImpatient(const HeadHistory::Entry& head, absl::Duration now);
 
 }  // namespace normlab::server

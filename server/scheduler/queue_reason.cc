@@ -43,6 +43,11 @@ std::string QuotaText(const QueuedJob& job,
                         sharing.owner_max_cores,
                         " at most; cancel it, or have the quota (--owner_max_cores) raised");
   }
+  if (!owners.Exceeds(owner, job)) {
+    return absl::StrCat("waits behind ", JobName(owners.kept(owner)->id),
+                        ", for which the quota of ", name,
+                        " is kept because it has waited so long");
+  }
   if (sharing.owner_max_running > 0 && owners.running(owner) >= sharing.owner_max_running) {
     return absl::StrCat("waits for the quota of ", name, ": ", owners.running(owner), " of ",
                         sharing.owner_max_running, " jobs run");
@@ -92,32 +97,31 @@ std::map<std::string, std::string> ExplainQueue(const QueueState& state,
   const FreeResources free(state.capacity, state.running);
   // As if every job started in its turn: so the owners' jobs alternate as they will.
   Owners owners(state.sharing, state.running);
-  Turns turns(state, owners);
   Owners known(state.sharing, state.running);
+  KeepRoomInQuotas(state, known);
   int before = 0;
-  bool has_head = false;
   const QueuedJob* reserved_for = nullptr;
-  for (Turns::Turn turn = turns.Next(); turn.job != nullptr; turn = turns.Next()) {
+  VisitInOrder(state, owners, [&](const Turns::Turn& turn) {
     const QueuedJob& job = *turn.job;
     const int owner = known.IndexOf(job.owner);
-    const bool held_back = known.HeldBack(owner, job.cores);
+    const bool held_back = known.HeldBack(owner, job);
     if (asked.contains(job.id)) {
       reasons[job.id] = held_back ? QuotaText(job, state.sharing, known, owner)
                                   : ResourceText(job, free, state.capacity, before, reserved_for);
     }
     if (held_back) {
-      continue;
+      return true;
     }
-    if (!has_head && !free.Fits(job)) {
-      has_head = true;
+    if (reserved_for == nullptr && !free.Fits(job)) {
       const auto head = state.history.entries.find(job.id);
       if (head != state.history.entries.end() && IsImpatient(head->second, state.now)) {
         reserved_for = &job;
       }
     }
-    owners.Start(turn.owner, job.cores);
+    owners.Start(turn.owner, job);
     ++before;
-  }
+    return true;
+  });
   return reasons;
 }
 

@@ -16,7 +16,9 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
-const absl::Time kStart = absl::FromUnixSeconds(1'700'000'000);
+// Monotonic, and in between for whoever waits: the wall clock only tells who is older.
+const absl::Duration kStart = absl::Hours(100);
+const absl::Time kEpoch = absl::FromUnixSeconds(1'700'000'000);
 constexpr int64_t kGiB = int64_t{1} << 30;
 
 QueuedJob Job(std::string id, std::string owner, int cores, absl::Duration after) {
@@ -24,7 +26,8 @@ QueuedJob Job(std::string id, std::string owner, int cores, absl::Duration after
   job.id = std::move(id);
   job.owner = std::move(owner);
   job.cores = cores;
-  job.create_time = kStart + after;
+  job.create_time = kEpoch + after;
+  job.queued_since = kStart + after;
   job.memory_bytes = kGiB;
   return job;
 }
@@ -58,7 +61,7 @@ TEST(FairShareTest, TheOwnerWhoUsedLeastForItsWeightGoesFirst) {
   sharing.usage = {{"ann", 900}, {"bob", 500}};
   const std::vector<QueuedJob> jobs = {Job("a", "ann", 4, absl::ZeroDuration()),
                                        Job("b", "bob", 4, absl::Seconds(1))};
-  const absl::Time now = kStart + absl::Seconds(2);
+  const absl::Duration now = kStart + absl::Seconds(2);
   EXPECT_THAT(Ids(Decide(jobs, {}, kFour, {}, now, sharing)), ElementsAre("b"));
   sharing.weights = {{"ann", 2}};  // 450 against 500
   EXPECT_THAT(Ids(Decide(jobs, {}, kFour, {}, now, sharing)), ElementsAre("a"));
@@ -91,7 +94,7 @@ TEST(QuotaTest, HoldsBackItsOwnerOnlyAndIsNoHead) {
   const std::vector<QueuedJob> jobs = {
       Job("a1", "ann", 2, absl::ZeroDuration()), Job("a2", "ann", 1, absl::Seconds(1)),
       Job("b1", "bob", 1, absl::Seconds(2)), Job("b2", "bob", 1, absl::Seconds(3))};
-  // ann holds one: her job of two is passed for ever, her job of one is not held back.
+  // ann holds one: her job of two is passed by the others, her job of one is not held back.
   const std::vector<Reservation> running = {{{0}, kGiB, "ann"}};
   const Decision decision = Decide(jobs, running, kFour, {}, kStart + absl::Seconds(500), sharing);
   EXPECT_THAT(Ids(decision), ElementsAre("b1", "a2", "b2"));
@@ -120,7 +123,6 @@ TEST(QueueReasonTest, NamesWhatIsMissing) {
   // Whoever may see this job may not see another owner's.
   std::vector<QueuedJob> others = jobs;
   others[2].owner = "bob";
-  others[2].priority = -1;  // or bob, who has used nothing, would be first
   const std::string foreign = Reason("small", others, running, {}, history);
   EXPECT_THAT(foreign, HasSubstr("waits behind another owner's job"));
   EXPECT_THAT(foreign, ::testing::Not(::testing::AnyOf(HasSubstr("one"), HasSubstr("ann"))));

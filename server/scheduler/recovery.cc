@@ -16,7 +16,12 @@
 namespace normlab::server {
 
 absl::Status ControllerImpl::Recover() {
-  NORMLAB_ASSIGN_OR_RETURN(const std::vector<v1::Job> jobs, store_.UnfinishedJobs());
+  std::vector<std::string> damaged;
+  NORMLAB_ASSIGN_OR_RETURN(const std::vector<v1::Job> jobs, store_.UnfinishedJobs(&damaged));
+  for (const std::string& id : damaged) {
+    // One job is lost; the others are not.
+    FailDamagedJob(id, absl::DataLossError("its row in the database cannot be decoded"));
+  }
   for (const v1::Job& job : jobs) {
     if (IsActive(job.state())) {
       NORMLAB_RETURN_IF_ERROR(RecoverAttempt(job));
@@ -49,19 +54,36 @@ absl::Status ControllerImpl::Recover() {
 absl::Status ControllerImpl::RecoverAttempt(const v1::Job& job) {
   NORMLAB_ASSIGN_OR_RETURN(const std::string id, ParseJobName(job.name()));
   const v1::Attempt* current = CurrentAttempt(job);
-  if (current == nullptr) {
-    return absl::DataLossError(
-        absl::StrCat(job.name(), " is ", StateName(job.state()),
-                     " without an attempt; restore the data folder from a backup"));
+  absl::StatusOr<AttemptSecrets> secrets = absl::DataLossError(
+      absl::StrCat(job.name(), " is ", StateName(job.state()), " without an attempt"));
+  if (current != nullptr) {
+    secrets = store_.GetAttemptSecrets({id, current->number()});
+    if (absl::IsNotFound(secrets.status())) {
+      secrets = absl::DataLossError(secrets.status().message());
+    }
   }
+  if (absl::IsDataLoss(secrets.status())) {
+    // Should its worker live, it is refused when it says hello, and exits.
+    FailDamagedJob(id, secrets.status());
+    return absl::OkStatus();
+  }
+  NORMLAB_RETURN_IF_ERROR(secrets.status());
   auto owned = std::make_unique<LiveAttempt>();
   owned->key = {id, current->number()};
   owned->reservation = {
       {current->cores().begin(), current->cores().end()}, current->memory_bytes(), job.owner()};
+  // Without an identity the server died around the spawn. Should there be a worker, it is refused
+  // when it says hello, because its attempt is over, and exits.
+  const absl::StatusOr<absl::Duration> adopted =
+      secrets->process_identity.empty() ? absl::NotFoundError("it had not been started")
+                                        : executor_.Adopt(owned->key, secrets->process_identity);
+  // The kernel knows for how long a process has run, whatever happened to the wall clock since.
+  const absl::Duration ago =
+      adopted.ok()
+          ? *adopted
+          : std::max(WallClock() - FromTimestamp(current->start_time()), absl::ZeroDuration());
   // What it used before the usage was saved last is known already.
   const auto known = usage_loaded_.find(job.owner());
-  const absl::Duration ago =
-      std::max(WallClock() - FromTimestamp(current->start_time()), absl::ZeroDuration());
   LiveAttempt& attempt =
       AddLive(std::move(owned),
               std::max(Monotonic() - ago,
@@ -71,16 +93,10 @@ absl::Status ControllerImpl::RecoverAttempt(const v1::Job& job) {
   attempt.cancel_requested = job.has_cancel_request_time();
   attempt.pause_requested = job.has_pause_request_time();
 
-  NORMLAB_ASSIGN_OR_RETURN(const AttemptSecrets secrets, store_.GetAttemptSecrets(attempt.key));
-  attempt.secret_sha256 = secrets.secret_sha256;
-  // Without an identity the server died around the spawn. Should there be a worker, it is refused
-  // when it says hello, because its attempt is over, and exits.
-  const absl::Status adopted = secrets.process_identity.empty()
-                                   ? absl::NotFoundError("it had not been started")
-                                   : executor_.Adopt(attempt.key, secrets.process_identity);
+  attempt.secret_sha256 = secrets->secret_sha256;
   if (!adopted.ok()) {
     spdlog::info("{} attempt {} did not outlive the earlier server: {}", job.name(),
-                 attempt.key.number, std::string(adopted.message()));
+                 attempt.key.number, std::string(adopted.status().message()));
     Lose(attempt, ServerLostFailure("the server ended, and the worker with it"));
     return absl::OkStatus();
   }
@@ -91,10 +107,8 @@ absl::Status ControllerImpl::RecoverAttempt(const v1::Job& job) {
   attempt.phase_deadline = Monotonic() + options_.adoption_grace;
   if (job.resolved_spec().has_time_limit()) {
     const google::protobuf::Duration& limit = job.resolved_spec().time_limit();
-    const absl::Duration ran =
-        std::max(WallClock() - FromTimestamp(current->start_time()), absl::ZeroDuration());
     attempt.time_limit_deadline =
-        Monotonic() + absl::Seconds(limit.seconds()) + absl::Nanoseconds(limit.nanos()) - ran;
+        Monotonic() + absl::Seconds(limit.seconds()) + absl::Nanoseconds(limit.nanos()) - *adopted;
   }
   return absl::OkStatus();
 }

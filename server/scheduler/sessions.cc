@@ -8,6 +8,7 @@
 #include "server/domain/names.h"
 #include "server/domain/transitions.h"
 #include "server/scheduler/controller_impl.h"
+#include "server/scheduler/failures.h"
 
 #include "spdlog/spdlog.h"
 #include <openssl/crypto.h>
@@ -128,6 +129,11 @@ void ControllerImpl::OnMarkedRunning(const AttemptKey& key,
     spdlog::warn("{} attempt {} is not taken up: {}", JobName(key.job_id), key.number,
                  std::string(secrets.status().message()));
     attempt->session = nullptr;
+    if (absl::IsDataLoss(secrets.status())) {
+      Kill(*attempt, DamagedFailure(secrets.status()));
+      std::move(done)(secrets.status());
+      return;
+    }
     if (waits_for_hello) {
       attempt->phase_deadline = Monotonic() + options_.hello_timeout;
     }

@@ -25,9 +25,7 @@ class AppendOp : public WriteOp {
 
   absl::Status Apply(WriteContext& context, Effects& effects) override {
     result_ = {};
-    NORMLAB_RETURN_IF_ERROR(CheckReport(report_));
-    NORMLAB_RETURN_IF_ERROR(CheckArtifactFiles(attempt_, report_.checkpoint().files()));
-    NORMLAB_RETURN_IF_ERROR(CheckArtifactFiles(attempt_, report_.outcome().files()));
+    NORMLAB_RETURN_IF_ERROR(CheckReport(attempt_, report_));
     NORMLAB_ASSIGN_OR_RETURN(LiveJob * live,
                              context.live_jobs.Get(context.connection, attempt_.job_id));
     if (const absl::Status loaded = live->LoadAttempt(context.connection, attempt_.number);
@@ -92,6 +90,9 @@ class AppendOp : public WriteOp {
       job.set_artifact_bytes(WriteArtifacts(connection, live.key, attempt_.number,
                                             checkpoint.step(), /*final=*/false, checkpoint.files(),
                                             now));
+      if (attempt_.number > 1) {
+        effects.superseded[attempt_.job_id] = attempt_.number;
+      }
       job_changed = true;
     }
     if (report_.has_outcome()) {

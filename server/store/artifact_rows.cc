@@ -45,6 +45,10 @@ bool IsBelow(const std::string& path, const std::string& folder) {
 
 }  // namespace
 
+bool IsBelowAttempt(const AttemptKey& attempt, const std::string& path) {
+  return IsBelow(path, AttemptFolder(attempt.job_id, attempt.number));
+}
+
 absl::Status CheckArtifactFiles(const AttemptKey& attempt, const ArtifactFiles& files) {
   if (files.size() > kMaxFiles) {
     return InvalidReport(absl::StrCat(files.size(), " files at once"));
@@ -55,7 +59,8 @@ absl::Status CheckArtifactFiles(const AttemptKey& attempt, const ArtifactFiles& 
       return InvalidReport(absl::StrCat("a file ", QuotedForMessage(file.path()),
                                         ", which must lie below ", folder));
     }
-    if (!IsFileName(file.file_name()) || !IsSha256(file.sha256()) || file.bytes() < 0) {
+    if (!IsFileName(file.file_name()) || !IsSha256(file.sha256()) || file.bytes() < 0 ||
+        file.bytes() > kMaxFileBytes) {
       return InvalidReport(absl::StrCat("a file ", QuotedForMessage(file.file_name()), " of ",
                                         file.bytes(), " bytes with the SHA-256 ",
                                         QuotedForMessage(file.sha256())));
@@ -81,6 +86,9 @@ int64_t WriteArtifacts(Connection& connection,
         .Run();
   }
   if (!final) {
+    Query(connection, "DELETE FROM artifacts WHERE job_key = ? AND attempt < ? AND NOT final",
+          job_key, attempt)
+        .Run();
     Query(connection,
           "DELETE FROM artifacts WHERE job_key = ?1 AND attempt = ?2 AND NOT final AND step NOT IN "
           "(SELECT DISTINCT step FROM artifacts WHERE job_key = ?1 AND attempt = ?2 AND NOT final "

@@ -27,6 +27,7 @@ Checkpointer::~Checkpointer() {
   {
     absl::MutexLock lock(&mu_);
     stopping_ = true;
+    stopped_.NotifyAll();
   }
   thread_.join();
 }
@@ -63,7 +64,8 @@ void Checkpointer::Run() {
       // Tried again even when nothing is written any more: nobody else would notice that the disk
       // has recovered.
       pages_ = std::max(pages_, pages);
-      mu_.AwaitWithTimeout(absl::Condition(&stopping_), kRetryAfter);
+      stopped_.WaitFor(mu_, kRetryAfter,
+                       [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return stopping_; });
     }
   }
 }

@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 
+#include "common/steady_wait.h"
 #include "server/store/connection.h"
 
 namespace normlab::server {
@@ -32,6 +33,7 @@ class Checkpointer {
 
   const std::unique_ptr<Connection> connection_;  // used by the thread only
   mutable absl::Mutex mu_;
+  common::SteadyWait stopped_;
   int pages_ ABSL_GUARDED_BY(mu_) = 0;
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
   absl::Status health_ ABSL_GUARDED_BY(mu_);

@@ -1,5 +1,6 @@
 #include "server/store/janitor.h"
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -27,6 +28,7 @@ void Janitor::Stop() {
   {
     absl::MutexLock lock(&mu_);
     stopping_ = true;
+    woken_.NotifyAll();
   }
   if (thread_.joinable()) {
     thread_.join();
@@ -36,6 +38,20 @@ void Janitor::Stop() {
 void Janitor::Wake() {
   absl::MutexLock lock(&mu_);
   wake_ = true;
+  woken_.NotifyAll();
+}
+
+void Janitor::RemoveCheckpoints(const absl::flat_hash_map<std::string, int32_t>& before_attempts) {
+  if (options_.work_dir.empty()) {
+    return;
+  }
+  absl::MutexLock lock(&mu_);
+  for (const auto& [job_id, attempt] : before_attempts) {
+    int32_t& before = superseded_[job_id];
+    before = std::max(before, attempt);
+  }
+  wake_ = true;
+  woken_.NotifyAll();
 }
 
 bool Janitor::stopping() const {
@@ -48,11 +64,8 @@ void Janitor::Run() {
     // What fails is tried again in a minute; the store's health says why it failed.
     RunOnce().IgnoreError();
     absl::MutexLock lock(&mu_);
-    const auto wanted = [this]() {
-      mu_.AssertHeld();
-      return wake_ || stopping_;
-    };
-    mu_.AwaitWithTimeout(absl::Condition(&wanted), kEvery);
+    woken_.WaitFor(mu_, kEvery,
+                   [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return wake_ || stopping_; });
     wake_ = false;
   }
 }
@@ -100,6 +113,8 @@ absl::Status Janitor::RunOnce() {
   if (stopping()) {
     return ShuttingDown(absl::Seconds(1));
   }
+  // Whether it works or not, the rest is done as well.
+  absl::Status checkpoints = RemoveSupersededCheckpoints();
   const absl::Time requests_before = options_.clock->Now() - kRequestLifetime;
   std::optional<absl::Time> ended_before;
   if (options_.retention != absl::InfiniteDuration()) {
@@ -141,7 +156,21 @@ absl::Status Janitor::RunOnce() {
       return ShrinkFile(context.connection);
     }));
   }
-  return absl::OkStatus();
+  return checkpoints;
+}
+
+absl::Status Janitor::RemoveSupersededCheckpoints() {
+  absl::flat_hash_map<std::string, int32_t> superseded;
+  {
+    absl::MutexLock lock(&mu_);
+    superseded.swap(superseded_);
+  }
+  absl::Status first_failure;
+  for (const auto& [job_id, before] : superseded) {
+    // What cannot be removed costs room only, and is tried again with the next checkpoint.
+    first_failure.Update(RemoveCheckpointFolders(options_.work_dir, job_id, before));
+  }
+  return first_failure;
 }
 
 absl::Status Janitor::MarkJobsOfExperiments() {

@@ -22,4 +22,24 @@ absl::Status RemoveJobFiles(const std::string& work_dir, const std::string& job_
                : absl::OkStatus();
 }
 
+absl::Status RemoveCheckpointFolders(const std::string& work_dir,
+                                     const std::string& job_id,
+                                     int32_t before) {
+  if (!common::IsId(job_id)) {
+    return InternalError(absl::StrCat("no job has the id ", QuotedForMessage(job_id)));
+  }
+  absl::Status first_failure;
+  for (int32_t number = 1; number < before; ++number) {
+    const std::string folder =
+        absl::StrCat(work_dir, "/", AttemptFolder(job_id, number), "/checkpoints");
+    std::error_code error;
+    std::filesystem::remove_all(folder, error);
+    if (error) {
+      first_failure.Update(
+          StorageUnavailable(absl::StrCat("cannot remove ", folder, ": ", error.message())));
+    }
+  }
+  return first_failure;
+}
+
 }  // namespace normlab::server

@@ -7,10 +7,7 @@
 #include <string>
 #include <utility>
 
-#include "absl/container/flat_hash_set.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
 
 #include "common/status_macros.h"
 #include "server/domain/errors.h"
@@ -21,39 +18,7 @@
 namespace normlab::server {
 namespace {
 
-constexpr size_t kMaxSeriesNameBytes = 200;
 constexpr size_t kMaxLogBytes = 16 << 10;
-constexpr size_t kMaxSeriesPerJob = 100'000;
-
-absl::Status CheckBlock(const v1::MetricBlock& block) {
-  if (block.steps().empty() || block.series().empty()) {
-    return InvalidReport("a metric block without steps or without series");
-  }
-  if (int64_t{block.steps_size()} * block.series_size() != block.values_size()) {
-    return InvalidReport(absl::StrCat("a metric block of ", block.steps_size(), " steps and ",
-                                      block.series_size(), " series has ", block.values_size(),
-                                      " values"));
-  }
-  if (!block.elapsed_us().empty() && block.elapsed_us_size() != block.steps_size()) {
-    return InvalidReport(absl::StrCat("a metric block of ", block.steps_size(), " steps has ",
-                                      block.elapsed_us_size(), " times"));
-  }
-  int64_t previous = -1;
-  for (const int64_t step : block.steps()) {
-    if (step <= previous) {
-      return InvalidReport(
-          absl::StrCat("step ", step, " follows step ", previous, " in a metric block"));
-    }
-    previous = step;
-  }
-  absl::flat_hash_set<uint32_t> seen;
-  for (const uint32_t id : block.series()) {
-    if (!seen.insert(id).second) {
-      return InvalidReport(absl::StrCat("series ", id, " stands twice in a metric block"));
-    }
-  }
-  return absl::OkStatus();
-}
 
 absl::Status DefineSeries(const v1::Series& series, LiveJob& live) {
   const auto [it, is_new] =
@@ -157,10 +122,16 @@ absl::Status IngestBlock(const v1::MetricBlock& block,
   return absl::OkStatus();
 }
 
+// Whether clients can show it: from 1970 to the end of 9999.
+bool IsShowable(const google::protobuf::Timestamp& time) {
+  return time.seconds() >= 0 && time.seconds() <= 253'402'300'799 && time.nanos() >= 0 &&
+         time.nanos() <= 999'999'999;
+}
+
 v1::LogLine CleanLogLine(const v1::LogLine& line, int32_t attempt, absl::Time now) {
   v1::LogLine clean = line;
   clean.set_attempt(attempt);
-  if (!clean.has_time()) {
+  if (!clean.has_time() || !IsShowable(clean.time())) {
     *clean.mutable_time() = ToTimestamp(now);
   }
   if (clean.severity() == v1::LogLine::SEVERITY_UNSPECIFIED) {
@@ -182,40 +153,6 @@ v1::LogLine CleanLogLine(const v1::LogLine& line, int32_t attempt, absl::Time no
 }
 
 }  // namespace
-
-absl::Status CheckReport(const v1::WorkerReport& report) {
-  if (report.number() < 1) {
-    return InvalidReport(absl::StrCat("report number ", report.number(), " (they start at 1)"));
-  }
-  for (const v1::Series& series : report.new_series()) {
-    if (series.name().empty() || series.name().size() > kMaxSeriesNameBytes) {
-      return InvalidReport(absl::StrCat("a series name of ", series.name().size(), " bytes"));
-    }
-  }
-  for (const v1::Segment& segment : report.segments()) {
-    switch (segment.kind_case()) {
-      case v1::Segment::kMetrics:
-        NORMLAB_RETURN_IF_ERROR(CheckBlock(segment.metrics()));
-        break;
-      case v1::Segment::kLog:
-        break;
-      default:
-        return InvalidReport("a segment that is neither metrics nor a log line");
-    }
-  }
-  if (report.has_checkpoint()) {
-    const std::string& folder = report.checkpoint().folder();
-    const std::vector<std::string> parts = absl::StrSplit(folder, '/');
-    if (folder.empty() || absl::StartsWith(folder, "/") ||
-        std::find(parts.begin(), parts.end(), "..") != parts.end() ||
-        report.checkpoint().step() < 0) {
-      return InvalidReport(absl::StrCat("a checkpoint at step ", report.checkpoint().step(),
-                                        " in folder ", QuotedForMessage(folder),
-                                        ", which must be relative to the work folder"));
-    }
-  }
-  return absl::OkStatus();
-}
 
 absl::Status IngestSegments(const v1::WorkerReport& report,
                             absl::Time now,

@@ -5,6 +5,7 @@
 
 #include "absl/status/status.h"
 
+#include "server/store/artifact_rows.h"
 #include "server/store/connection.h"
 #include "server/store/live_job.h"
 
@@ -35,8 +36,12 @@ struct IngestedReport {
   int64_t points = 0;  // new ones
 };
 
-// Checks a report's form: INVALID_ARGUMENT (INVALID_REPORT) says what breaks the protocol.
-absl::Status CheckReport(const v1::WorkerReport& report);
+inline constexpr size_t kMaxSeriesPerJob = 100'000;
+
+// Checks a report's form, and that what it names on disk is the attempt's own: INVALID_ARGUMENT
+// (INVALID_REPORT) says what breaks the protocol. Numbers that no run can have are refused too: sums
+// over them would fail in the database, and look like trouble with its disk.
+absl::Status CheckReport(const AttemptKey& attempt, const v1::WorkerReport& report);
 
 // Takes a report of live.attempt (loaded) apart: defines its series, moves the series' tails on,
 // and separates points that are new, by step, from repeated ones. A step of which only some series

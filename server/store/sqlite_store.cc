@@ -96,6 +96,10 @@ class SqliteStore : public Store {
         MakeUpdateOp(std::move(job_id), std::move(mutate), std::move(secrets), std::move(done)));
   }
 
+  void FailDamaged(std::string job_id, v1::Failure failure, JobCallback done) override {
+    writer_->Submit(MakeFailDamagedOp(std::move(job_id), std::move(failure), std::move(done)));
+  }
+
   void AppendReport(AttemptKey attempt,
                     v1::WorkerReport report,
                     absl::AnyInvocable<void(absl::StatusOr<AppendResult>) &&> done) override {
@@ -152,24 +156,30 @@ class SqliteStore : public Store {
     });
   }
 
-  absl::StatusOr<std::vector<v1::Job>> UnfinishedJobs() override {
+  absl::StatusOr<std::vector<v1::Job>> UnfinishedJobs(std::vector<std::string>* damaged) override {
     return reads_.Read([&](Connection& connection) -> absl::StatusOr<std::vector<v1::Job>> {
       ReadTransaction transaction(connection);
-      std::vector<int64_t> keys;
+      std::vector<std::pair<int64_t, std::string>> keys;
       {
-        Query query(connection,
-                    "SELECT key FROM jobs WHERE state IN (?, ?, ?) ORDER BY create_time_us, key",
-                    static_cast<int>(v1::Job::QUEUED), static_cast<int>(v1::Job::STARTING),
-                    static_cast<int>(v1::Job::RUNNING));
+        Query query(
+            connection,
+            "SELECT key, id FROM jobs WHERE state IN (?, ?, ?) ORDER BY create_time_us, key",
+            static_cast<int>(v1::Job::QUEUED), static_cast<int>(v1::Job::STARTING),
+            static_cast<int>(v1::Job::RUNNING));
         while (query.Step()) {
-          keys.push_back(query.Int(0));
+          keys.emplace_back(query.Int(0), query.Text(1));
         }
       }
       std::vector<v1::Job> jobs;
       jobs.reserve(keys.size());
-      for (const int64_t key : keys) {
-        NORMLAB_ASSIGN_OR_RETURN(v1::Job job, ReadJobByKey(connection, key, JobParts::kAll));
-        jobs.push_back(std::move(job));
+      for (const auto& [key, id] : keys) {
+        absl::StatusOr<v1::Job> job = ReadJobByKey(connection, key, JobParts::kAll);
+        if (absl::IsDataLoss(job.status()) && damaged != nullptr) {
+          damaged->push_back(id);
+          continue;
+        }
+        NORMLAB_RETURN_IF_ERROR(job.status());
+        jobs.push_back(*std::move(job));
       }
       return jobs;
     });
@@ -335,6 +345,9 @@ class SqliteStore : public Store {
     }
     if (effects.deleted_job) {
       janitor_->Wake();
+    }
+    if (!effects.superseded.empty()) {
+      janitor_->RemoveCheckpoints(effects.superseded);
     }
     if (observer != nullptr && *observer) {
       (*observer)(seconds, operations);

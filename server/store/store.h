@@ -184,6 +184,11 @@ class Store {
                          std::optional<AttemptSecrets> secrets,
                          JobCallback done) = 0;
 
+  // Ends a job of which something stored cannot be read any more (DATA_LOSS): FAILED with `failure`,
+  // without reading or changing more of it than its row. What of the row itself cannot be decoded is
+  // lost. NOT_FOUND; FAILED_PRECONDITION: it has ended already.
+  virtual void FailDamaged(std::string job_id, v1::Failure failure, JobCallback done) = 0;
+
   // Stores one worker report whole: points (dropping repeated ones after comparing them bit for
   // bit), log lines, progress, checkpoint announcement, outcome. A report number that is stored
   // already is answered OK and changes nothing. FAILED_PRECONDITION: the attempt is not the job's
@@ -225,8 +230,10 @@ class Store {
   virtual absl::StatusOr<JobPage> ListJobs(const JobFilter& filter,
                                            int page_size,
                                            const std::string& page_token) = 0;
-  // Every job that is not terminal, oldest first.
-  virtual absl::StatusOr<std::vector<v1::Job>> UnfinishedJobs() = 0;
+  // Jobs that are QUEUED, STARTING or RUNNING, oldest first. Ids of those whose rows cannot be decoded
+  // go to `damaged`; null: they are an error (DATA_LOSS).
+  virtual absl::StatusOr<std::vector<v1::Job>> UnfinishedJobs(
+      std::vector<std::string>* damaged = nullptr) = 0;
   virtual absl::StatusOr<AttemptSecrets> GetAttemptSecrets(const AttemptKey& attempt) = 0;
   // Records after `after_sequence`, about `max_bytes` at most but at least one batch when there is
   // any. Trims batches into which after_sequence falls. OUT_OF_RANGE: after_sequence is beyond the

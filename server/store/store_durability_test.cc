@@ -3,6 +3,8 @@
 #include <csignal>
 #include <filesystem>
 #include <fstream>
+#include <future>
+#include <memory>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
@@ -240,6 +242,82 @@ TEST(StoreDurabilityTest, RecoversByItselfOnceTheDiskDoes) {
   EXPECT_TRUE(store.Health().ok()) << store.Health();
   EXPECT_TRUE(CreateAndWait(store, TestJob(TestId(50))).ok());
   EXPECT_EQ(store.ListJobs({}, 100, "")->jobs.size(), 21u);
+}
+
+// What of a running job is damaged is what is added to next: its end is stored all the same.
+TEST(StoreDurabilityTest, AJobThatCannotBeAddedToIsFailed) {
+  TempFolder folder;
+  auto opened = Store::Open({.data_dir = folder.path()});
+  ASSERT_TRUE(opened.ok()) << opened.status();
+  std::unique_ptr<Store> store = *std::move(opened);
+  for (const int job : {1, 2, 3, 4}) {
+    ASSERT_TRUE(CreateAndWait(*store, TestJob(TestId(job))).ok());
+  }
+  const AttemptKey attempt = StartAttempt(*store, TestId(1));
+  Reporter reporter;
+  reporter.Define(1, "loss").Block({1}, Steps(10, 0), Values(10, 0));
+  ASSERT_TRUE(AppendAndWait(*store, attempt, reporter.Take()).ok());
+  store->Close();
+  {
+    Connection connection(folder.path() + "/normlab.db", Connection::Mode::kReadWrite, 1000);
+    Query(connection,
+          "UPDATE records SET payload = zeroblob(length(payload)) WHERE NOT sealed AND job_key = "
+          "(SELECT key FROM jobs WHERE id = ?)",
+          TestId(1))
+        .Run();
+    // Of others the row itself.
+    Query(connection, "UPDATE jobs SET details = x'ffff' WHERE id = ?", TestId(2)).Run();
+    Query(connection, "UPDATE jobs SET summary = x'ffff', details = x'ffff' WHERE id = ?",
+          TestId(3))
+        .Run();
+  }
+  opened = Store::Open({.data_dir = folder.path()});
+  ASSERT_TRUE(opened.ok()) << opened.status();
+  store = *std::move(opened);
+  EXPECT_EQ(store->UnfinishedJobs().status().code(), absl::StatusCode::kDataLoss);
+  std::vector<std::string> damaged;
+  const auto unfinished = store->UnfinishedJobs(&damaged);
+  ASSERT_TRUE(unfinished.ok()) << unfinished.status();
+  EXPECT_EQ(unfinished->size(), 2u);
+  EXPECT_THAT(damaged, ::testing::ElementsAre(TestId(2), TestId(3)));
+  // The last record is to be merged with those before it, which cannot be read.
+  EXPECT_EQ(AppendAndWait(*store, attempt, reporter.Outcome(v1::Job::SUCCEEDED, 10).Take())
+                .status()
+                .code(),
+            absl::StatusCode::kDataLoss);
+  EXPECT_EQ(store->GetJob(TestId(1))->state(), v1::Job::RUNNING);
+
+  v1::Failure failure;
+  failure.set_reason(v1::FailureReason::DATA_LOSS);
+  failure.set_message("damaged; submit again");
+  const int64_t last = store->GetJob(TestId(1))->last_sequence();
+  for (const int job : {1, 2, 3}) {
+    const auto fail = [&] {
+      std::promise<absl::StatusOr<v1::Job>> answer;
+      store->FailDamaged(TestId(job), failure, [&answer](absl::StatusOr<v1::Job> result) {
+        answer.set_value(std::move(result));
+      });
+      return answer.get_future().get();
+    };
+    ASSERT_TRUE(fail().ok());
+    EXPECT_EQ(fail().status().code(), absl::StatusCode::kFailedPrecondition);
+    const auto stored = store->GetJob(TestId(job));
+    ASSERT_TRUE(stored.ok()) << stored.status();
+    EXPECT_EQ(stored->state(), v1::Job::FAILED);
+    EXPECT_EQ(stored->failure().message(), "damaged; submit again");
+    EXPECT_EQ(stored->name(), absl::StrCat("jobs/", TestId(job)));
+    EXPECT_EQ(stored->owner(), "local");
+  }
+  // Watchers of the first get its end, which is the last record, from where they are.
+  EXPECT_EQ(store->GetJob(TestId(1))->last_sequence(), last + 1);
+  const auto page = store->ReadRecords(TestId(1), last, 1 << 20);
+  ASSERT_TRUE(page.ok()) << page.status();
+  EXPECT_TRUE(page->terminal);
+  ASSERT_EQ(page->batches.size(), 1u);
+  EXPECT_EQ(page->batches[0].segments(0).state().failure_reason(), v1::FailureReason::DATA_LOSS);
+  EXPECT_EQ(store->CountJobs("local", v1::Job::FAILED), 3);
+  EXPECT_EQ(store->CountJobs("local", v1::Job::QUEUED), 1);
+  EXPECT_EQ(store->ListJobs({.state = v1::Job::FAILED}, 10, "")->jobs.size(), 3u);
 }
 
 // One page of one job's points is overwritten behind our back: that job says DATA_LOSS, health says

@@ -1,5 +1,6 @@
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <limits>
 #include <map>
 #include <numeric>
@@ -191,12 +192,14 @@ TEST_F(StoreRecordsTest, ReplayIsComparedAndDroppedAndMixedStepsSplit) {
   ASSERT_TRUE(AppendAndWait(*store_, first, reporter.Take()).ok());
   v1::WorkerReport checkpoint = reporter.Take();
   checkpoint.mutable_checkpoint()->set_step(2);
-  checkpoint.mutable_checkpoint()->set_folder("jobs/x/attempt-1/checkpoint-2");
+  checkpoint.mutable_checkpoint()->set_folder(
+      absl::StrCat("jobs/", id_, "/attempt-1/checkpoint-2"));
   const auto announced = AppendAndWait(*store_, first, checkpoint);
   ASSERT_TRUE(announced.ok());
   EXPECT_TRUE(announced->job_changed);
   EXPECT_EQ(announced->job.attempts(0).checkpoint_step(), 2);
-  EXPECT_EQ(store_->GetAttemptSecrets(first)->checkpoint_folder, "jobs/x/attempt-1/checkpoint-2");
+  EXPECT_EQ(store_->GetAttemptSecrets(first)->checkpoint_folder,
+            absl::StrCat("jobs/", id_, "/attempt-1/checkpoint-2"));
   Lose(first);
   Open();
   const AttemptKey second = StartAttempt(*store_, id_, 2);
@@ -385,8 +388,18 @@ TEST_F(StoreRecordsTest, ReportsThatBreakTheProtocolAreRefusedWhole) {
   refused(Reporter().Define(1, "a").Block({1}, {3}, {1}).Block({1}, {2}, {1}).Take());
   refused(Reporter().Log("ok").Outcome(v1::Job::RUNNING).Take());
   v1::WorkerReport escape = Reporter().Take();
-  escape.mutable_checkpoint()->set_folder("jobs/../../etc");
-  refused(escape);
+  const std::string own = absl::StrCat("jobs/", id_, "/attempt-1");
+  // Later attempts read checkpoints where they are said to be: only the attempt's own folder is its
+  // to name.
+  for (const std::string& folder :
+       {std::string("jobs/../../etc"), std::string("/etc"), std::string(""), own,
+        absl::StrCat("jobs/", id_, "/attempt-2/checkpoints/step-1"),
+        absl::StrCat("jobs/", id_, "/attempt-11/checkpoints/step-1"),
+        std::string("jobs/other/attempt-1/checkpoints/step-1"), own + "/../attempt-2/step-1",
+        own + "/./step-1", own + "//step-1"}) {
+    escape.mutable_checkpoint()->set_folder(folder);
+    refused(escape);
+  }
   v1::WorkerReport state = Reporter().Take();
   state.add_segments()->mutable_state()->set_state(v1::Job::SUCCEEDED);
   refused(state);
@@ -398,6 +411,82 @@ TEST_F(StoreRecordsTest, ReportsThatBreakTheProtocolAreRefusedWhole) {
       AppendAndWait(*store_, attempt, Reporter().Define(1, "b").Block({1}, {0}, {1}).Take()).ok());
   ASSERT_EQ(store_->ReadSeries(id_)->size(), 1u);
   EXPECT_EQ(store_->ReadSeries(id_)->front().name(), "b");
+}
+
+TEST_F(StoreRecordsTest, AbsurdNumbersAreRefusedAndAreNoTroubleOfTheDisk) {
+  const AttemptKey attempt = StartAttempt(*store_, id_);
+  constexpr int64_t kHuge = std::numeric_limits<int64_t>::max();
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  const std::string folder = absl::StrCat("jobs/", id_, "/attempt-1/checkpoints/step-1");
+  int refused = 0;
+  const auto refuse = [&](const std::function<void(v1::WorkerReport&)>& spoil) {
+    v1::WorkerReport report = Reporter().Define(1, "a").Block({1}, {0}, {1}).Take();
+    v1::CheckpointAnnouncement& checkpoint = *report.mutable_checkpoint();
+    checkpoint.set_step(1);
+    checkpoint.set_folder(folder);
+    for (const char* name : {"a", "b"}) {
+      v1::ArtifactFile& file = *checkpoint.add_files();
+      file.set_path(absl::StrCat(folder, "/", name));
+      file.set_file_name(name);
+      file.set_bytes(5);
+      file.set_sha256(std::string(64, 'a'));
+    }
+    spoil(report);
+    const absl::Status status = AppendAndWait(*store_, attempt, report).status();
+    EXPECT_EQ(ReasonOf(status), reason::kInvalidReport) << ++refused << ": " << status;
+    EXPECT_TRUE(store_->Health().ok()) << store_->Health();
+  };
+  // Two of them have no sum.
+  refuse([](v1::WorkerReport& report) {
+    for (v1::ArtifactFile& file : *report.mutable_checkpoint()->mutable_files()) {
+      file.set_bytes(kHuge);
+    }
+  });
+  refuse([](v1::WorkerReport& r) { r.mutable_checkpoint()->mutable_files(0)->set_bytes(-1); });
+  refuse([](v1::WorkerReport& r) { r.mutable_checkpoint()->set_bytes(kHuge); });
+  refuse([](v1::WorkerReport& r) { r.mutable_checkpoint()->set_bytes(-1); });
+  refuse([](v1::WorkerReport& r) { r.mutable_checkpoint()->set_step(kHuge); });
+  refuse([](v1::WorkerReport& r) { r.mutable_checkpoint()->set_step(-1); });
+  refuse([](v1::WorkerReport& r) { r.mutable_checkpoint()->set_seconds(kNan); });
+  refuse(
+      [](v1::WorkerReport& r) { r.mutable_segments(0)->mutable_metrics()->set_steps(0, kHuge); });
+  refuse(
+      [](v1::WorkerReport& r) { r.mutable_segments(0)->mutable_metrics()->set_elapsed_us(0, -1); });
+  refuse([](v1::WorkerReport& r) { r.set_examples(-1); });
+  refuse([](v1::WorkerReport& r) { r.set_examples(kHuge); });
+  refuse([](v1::WorkerReport& r) { r.add_step_seconds(-1); });
+  refuse([](v1::WorkerReport& r) { r.add_step_seconds(std::numeric_limits<float>::infinity()); });
+  refuse([](v1::WorkerReport& r) { r.mutable_progress()->set_step(-5); });
+  refuse([](v1::WorkerReport& r) { r.mutable_progress()->set_total_steps(kHuge); });
+  refuse([](v1::WorkerReport& r) { r.mutable_progress()->set_epoch(-1); });
+  refuse([](v1::WorkerReport& r) { r.mutable_progress()->set_examples_per_second(kInfinity); });
+  refuse([](v1::WorkerReport& r) {
+    (*r.mutable_progress()->mutable_latest_metrics())[std::string(5000, 'x')] = 1;
+  });
+  refuse([](v1::WorkerReport& r) {
+    r.mutable_outcome()->set_state(v1::Job::SUCCEEDED);
+    r.mutable_outcome()->mutable_result()->set_steps(kHuge);
+  });
+  refuse([](v1::WorkerReport& r) {
+    r.mutable_outcome()->set_state(v1::Job::SUCCEEDED);
+    r.mutable_outcome()->mutable_result()->set_training_seconds(-1);
+  });
+  EXPECT_EQ(store_->GetJob(id_)->artifact_bytes(), 0);
+  // As it was meant it is taken.
+  EXPECT_TRUE(
+      AppendAndWait(*store_, attempt, Reporter().Define(1, "a").Block({1}, {0}, {1}).Take()).ok());
+}
+
+TEST_F(StoreRecordsTest, ATimeThatNoClientCanShowIsReplaced) {
+  const AttemptKey attempt = StartAttempt(*store_, id_);
+  v1::WorkerReport report = Reporter().Log("when?").Take();
+  report.mutable_segments(0)->mutable_log()->mutable_time()->set_seconds(
+      std::numeric_limits<int64_t>::max());
+  ASSERT_TRUE(AppendAndWait(*store_, attempt, report).ok());
+  const auto logs = store_->ReadLogs(id_, 0, 1 << 20);
+  ASSERT_TRUE(logs.ok());
+  ASSERT_FALSE(logs->entries.empty());
+  EXPECT_EQ(logs->entries.back().line.time().seconds(), absl::ToUnixSeconds(clock_.Now()));
 }
 
 TEST_F(StoreRecordsTest, SmallCommitsAreMergedAndSequencesStay) {

@@ -31,6 +31,9 @@ void Effects::Merge(const Effects& other) {
     state_deltas[owner_and_state] += delta;
   }
   deleted_job = deleted_job || other.deleted_job;
+  for (const auto& [job_id, attempt] : other.superseded) {
+    superseded[job_id] = attempt;
+  }
 }
 
 absl::Status CommitJob(WriteContext& context,

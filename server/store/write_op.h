@@ -30,6 +30,8 @@ struct Effects {
   absl::flat_hash_map<std::string, Publication> published;  // by job id, or experiment name
   JobCounts state_deltas;                                   // jobs more or fewer
   bool deleted_job = false;                                 // there are remains to be removed
+  // Jobs of which checkpoints of attempts before this one are not needed any more.
+  absl::flat_hash_map<std::string, int32_t> superseded;
 
   void Merge(const Effects& other);
 };
@@ -70,6 +72,11 @@ std::unique_ptr<WriteOp> MakeAppendOp(
     AttemptKey attempt,
     v1::WorkerReport report,
     absl::AnyInvocable<void(absl::StatusOr<Store::AppendResult>) &&> done);
+
+// Ends a job of which something cannot be read; touches as little of what is stored as possible.
+std::unique_ptr<WriteOp> MakeFailDamagedOp(std::string job_id,
+                                           v1::Failure failure,
+                                           Store::JobCallback done);
 
 std::unique_ptr<WriteOp> MakeDeleteOp(std::string job_id,
                                       absl::AnyInvocable<void(absl::Status) &&> done);

@@ -51,6 +51,7 @@ void Writer::Submit(std::unique_ptr<WriteOp> op) {
       refusal = Overloaded(kRetryAfter);
     } else {
       queue_.push_back(std::move(op));
+      woken_.NotifyAll();
       return;
     }
   }
@@ -81,6 +82,7 @@ void Writer::Close() {
   {
     absl::MutexLock lock(&mu_);
     closing_ = true;
+    woken_.NotifyAll();
   }
   if (thread_.joinable()) {
     thread_.join();
@@ -93,15 +95,9 @@ void Writer::Run() {
     bool probe = false;
     {
       absl::MutexLock lock(&mu_);
-      const auto wake = [this]() {
-        mu_.AssertHeld();
-        return closing_ || !queue_.empty();
-      };
-      if (health_.ok()) {
-        mu_.Await(absl::Condition(&wake));
-      } else {
-        probe = !mu_.AwaitWithTimeout(absl::Condition(&wake), kProbeEvery);
-      }
+      probe = !woken_.WaitFor(
+          mu_, health_.ok() ? absl::InfiniteDuration() : kProbeEvery,
+          [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return closing_ || !queue_.empty(); });
       if (queue_.empty() && closing_) {
         return;
       }
@@ -165,9 +161,10 @@ absl::Status Writer::CommitAndAnswer(Ops& ops, size_t begin, size_t end) {
     live_jobs_.Clear();
     if (absl::IsDataLoss(committed)) {
       NoteDamage(committed);
-    } else {
+    } else if (absl::IsResourceExhausted(committed) || absl::IsUnavailable(committed)) {
       SetHealth(committed);
     }
+    // Anything else is about what was to be written, not about the disk.
     return committed;
   }
   SetHealth(absl::OkStatus());

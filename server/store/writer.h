@@ -10,6 +10,7 @@
 #include "absl/synchronization/mutex.h"
 
 #include "common/clock.h"
+#include "common/steady_wait.h"
 #include "server/store/connection.h"
 #include "server/store/live_job.h"
 #include "server/store/write_op.h"
@@ -64,6 +65,7 @@ class Writer {
   const AfterCommit after_commit_;
 
   mutable absl::Mutex mu_;
+  common::SteadyWait woken_;
   Ops queue_ ABSL_GUARDED_BY(mu_);
   bool closing_ ABSL_GUARDED_BY(mu_) = false;
   absl::Status health_ ABSL_GUARDED_BY(mu_);

@@ -18,6 +18,7 @@ class ForwardingStore : public Store {
  public:
   explicit ForwardingStore(std::unique_ptr<Store> inner) : inner_(std::move(inner)) {}
 
+  ExperimentStore& experiments() override { return inner_->experiments(); }
   void CreateJob(v1::Job job,
                  std::string request_id,
                  std::string request_sha256,
@@ -35,6 +36,9 @@ class ForwardingStore : public Store {
                     v1::WorkerReport report,
                     absl::AnyInvocable<void(absl::StatusOr<AppendResult>) &&> done) override {
     inner_->AppendReport(std::move(attempt), std::move(report), std::move(done));
+  }
+  void FailDamaged(std::string job_id, v1::Failure failure, JobCallback done) override {
+    inner_->FailDamaged(std::move(job_id), std::move(failure), std::move(done));
   }
   void DeleteJob(std::string job_id, absl::AnyInvocable<void(absl::Status) &&> done) override {
     inner_->DeleteJob(std::move(job_id), std::move(done));
@@ -62,8 +66,8 @@ class ForwardingStore : public Store {
                                    const std::string& page_token) override {
     return inner_->ListJobs(filter, page_size, page_token);
   }
-  absl::StatusOr<std::vector<v1::Job>> UnfinishedJobs() override {
-    return inner_->UnfinishedJobs();
+  absl::StatusOr<std::vector<v1::Job>> UnfinishedJobs(std::vector<std::string>* damaged) override {
+    return inner_->UnfinishedJobs(damaged);
   }
   absl::StatusOr<AttemptSecrets> GetAttemptSecrets(const AttemptKey& attempt) override {
     return inner_->GetAttemptSecrets(attempt);
