@@ -55,10 +55,13 @@ TEST_F(ControllerOrderTest, WhatWasWaitedBeforeAPauseCountsAfterIt) {
   Resume(patient);
   EXPECT_NEAR(Get(patient).waited_seconds(), 1500, 1);
   // Also in the eyes of the next server.
-  RestartServer({});
-  WaitForLaunch(running, 2);
-  Run(running, 2);
-  Finish(running, 2);
+  const v1::Hello hello = HelloOf(WaitForLaunch(running, 1));
+  WaitUntil("the identity is stored", [&] {
+    return !store_->GetAttemptSecrets({running, 1})->process_identity.empty();
+  });
+  RestartServer({"fake/" + running + "/1"});
+  ASSERT_TRUE(Connect(hello, std::make_shared<FakeSession>()).ok());
+  Finish(running, 1);
   WaitForLaunch(patient, 1);
   EXPECT_EQ(Get(waiting).state(), v1::Job::QUEUED);
 }
