@@ -31,8 +31,9 @@ class SteadyWait {
     Lock lock(mu);
     // Longer than any process lives, and short enough that no sum overflows.
     constexpr absl::Duration kForever = absl::Hours(24 * 365 * 100);
-    const Steady::time_point deadline = Steady::now() + absl::ToChronoNanoseconds(std::clamp(
-                                                          timeout, absl::ZeroDuration(), kForever));
+    const Steady::time_point deadline =
+        Steady::now() +
+        absl::ToChronoNanoseconds(std::clamp(timeout, absl::ZeroDuration(), kForever));
     while (!ready()) {
       if (Steady::now() >= deadline) {
         return false;

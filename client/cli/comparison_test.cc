@@ -63,7 +63,7 @@ TEST(RenderCurvesTest, DrawsEachWithItsLetter) {
   ASSERT_EQ(lines.size(), 10u);
   EXPECT_EQ(lines[0], "loss");
   EXPECT_EQ(lines[1].substr(0, 3), "1+a");
-  EXPECT_EQ(lines[5], "0+                 aa");
+  EXPECT_EQ(lines[5], "0+                aaa");
   // Half way up, from its first to its last point but for the gap; over the other curve.
   EXPECT_EQ(lines[3][2], 'b');
   EXPECT_EQ(lines[3].back(), 'b');

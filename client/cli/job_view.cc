@@ -99,9 +99,8 @@ std::string AttemptText(const Attempt& attempt, const Job& job) {
     // The failure that ended the job has a line of its own.
     const bool is_the_jobs = attempt.failure().message() == job.failure().message();
     absl::StrAppend(&text, ", ",
-                    is_the_jobs
-                        ? normlab::v1::FailureReason::Kind_Name(attempt.failure().reason())
-                        : FailureText(attempt.failure()));
+                    is_the_jobs ? normlab::v1::FailureReason::Kind_Name(attempt.failure().reason())
+                                : FailureText(attempt.failure()));
   }
   return text;
 }

@@ -81,8 +81,8 @@ TEST(ValidateTest, ReportsEveryViolationAtOnceWithItsPath) {
                   "optimizer.sgd.learning_rate", "optimizer.sgd.momentum",
                   "optimizer.sgd.weight_decay", "batch_size", "steps", "evaluation.every_steps",
                   "evaluation.every_epochs", "evaluation.batch_size",
-                  "evaluation.reestimate_batches", "checkpoint.every_steps",
-                  "threads", "priority", "max_retries", "time_limit"));
+                  "evaluation.reestimate_batches", "checkpoint.every_steps", "threads", "priority",
+                  "max_retries", "time_limit"));
 }
 
 TEST(ValidateTest, DescriptionsNameTheValueTheBoundsAndWhatToDo) {

@@ -48,9 +48,8 @@ Trainer::Trainer(v1::JobSpec resolved,
       graph_(std::move(graph)),
       source_(resolved_, data, PlanLoading(resolved_, data.shape()).prefetch_thread),
       // In the order of the enum Series.
-      series_(
-          {"train/loss", "train/accuracy", "train/learning_rate", "test/loss", "test/accuracy",
-           "test/loss_reestimated", "test/accuracy_reestimated"}) {}
+      series_({"train/loss", "train/accuracy", "train/learning_rate", "test/loss", "test/accuracy",
+               "test/loss_reestimated", "test/accuracy_reestimated"}) {}
 
 absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Plan(v1::JobSpec resolved,
                                                        const MappedDataset& data,

@@ -137,7 +137,7 @@ absl::Status CancelAll(Backend& backend, const std::string& id) {
 // Told by the hub that states changed.
 struct News {
   absl::Mutex mu;
-  common::SteadyWait arrival;
+  common::SteadyWait changed;
   bool came ABSL_GUARDED_BY(mu) = true;
 };
 
@@ -148,15 +148,15 @@ absl::Status WaitForEnd(Backend& backend, const std::string& id) {
       backend.hub.Subscribe(ExperimentName(id), [news] {
         absl::MutexLock lock(&news->mu);
         news->came = true;
-        news->arrival.NotifyAll();
+        news->changed.NotifyAll();
       });
   const common::Clock& clock = common::Clock::Real();
   const absl::Duration deadline = clock.Monotonic() + kEndTimeout;
   while (true) {
     {
       absl::MutexLock lock(&news->mu);
-      if (!news->arrival.WaitFor(news->mu, deadline - clock.Monotonic(),
-                                 [&news]() { return news->came; })) {
+      const auto came = [&news]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(news->mu) { return news->came; };
+      if (!news->changed.WaitFor(news->mu, deadline - clock.Monotonic(), came)) {
         return absl::DeadlineExceededError(
             absl::StrCat("the jobs of ", ExperimentName(id),
                          " were cancelled, but some have not ended yet; delete it again in a "

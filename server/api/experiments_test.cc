@@ -153,7 +153,7 @@ TEST_F(ExperimentsTest, MakesAJobOfEveryCellAndSeed) {
   v1::ListJobsResponse listed;
   ASSERT_TRUE(jobs_->ListJobs(&context, list, &listed).ok());
   EXPECT_EQ(listed.jobs_size(), 6);
-  EXPECT_EQ(Get(experiment.name()).SerializeAsString(), experiment.SerializeAsString());
+  EXPECT_EQ(Get(experiment.name()).DebugString(), experiment.DebugString());
 }
 
 TEST_F(ExperimentsTest, SameRequestIdMakesOne) {

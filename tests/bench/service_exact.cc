@@ -98,7 +98,7 @@ absl::Status RunExact(const RowOptions& options, std::vector<Measured>& table) {
   v1::JobSpec& spec = *request.mutable_job()->mutable_spec();
   spec = SmallSpec();
   (*spec.mutable_labels())["bench-steps"] = absl::StrCat(steps);
-  (*spec.mutable_labels())["bench-interval-us"] = "0";
+  (*spec.mutable_labels())["bench-interval-us"] = absl::StrCat(0);
   (*spec.mutable_labels())["bench-series"] = absl::StrCat(kSeries);
   grpc::ClientContext context;
   v1::Job job;

@@ -18,6 +18,7 @@ class ForwardingStore : public Store {
  public:
   explicit ForwardingStore(std::unique_ptr<Store> inner) : inner_(std::move(inner)) {}
 
+  ExperimentStore& experiments() override { return inner_->experiments(); }
   void CreateJob(v1::Job job,
                  std::string request_id,
                  std::string request_sha256,
