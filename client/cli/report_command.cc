@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <charconv>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -14,12 +15,16 @@
 #include "client/cli/commands.h"
 #include "client/cli/exit_code.h"
 #include "client/cli/interrupt.h"
+#include "client/cli/study_run.h"
 #include "client/cli/watch_session.h"
 #include "client/lib/number_format.h"
 #include "client/report/collect_runs.h"
 #include "client/report/escape.h"
 #include "client/report/runs.h"
 #include "client/report/writers.h"
+#include "client/studies/analysis.h"
+#include "client/studies/requests.h"
+#include "client/studies/study.h"
 #include "common/name_hint.h"
 #include "common/status_macros.h"
 
@@ -119,11 +124,59 @@ absl::StatusOr<report::RunSet> CollectJobs(const ReportOptions& options, Client&
   return set;
 }
 
+// The experiment that the names stand for: experiments/ID, or an ID that no job has. Nothing: they are jobs.
+absl::StatusOr<std::optional<normlab::v1::Experiment>> FindExperiment(const ReportOptions& options,
+                                                                      Client& client,
+                                                                      std::string& usage) {
+  const std::string& name = options.names.front();
+  const bool named =
+      std::any_of(options.names.begin(), options.names.end(),
+                  [](const std::string& one) { return absl::StartsWith(one, "experiments/"); });
+  if (named && options.names.size() > 1) {
+    usage = "a report is of jobs, or of one experiment: give its name alone";
+    return absl::InvalidArgumentError(usage);
+  }
+  if (!named) {
+    const bool bare = options.names.size() == 1 && !absl::StrContains(name, '/');
+    if (!bare || client.GetJob(name).ok()) {
+      return std::nullopt;
+    }
+  }
+  absl::StatusOr<normlab::v1::Experiment> experiment = client.GetExperiment(name);
+  if (!experiment.ok() && !named) {
+    return std::nullopt;  // the error will speak of a job, as most names are of jobs
+  }
+  NORMLAB_RETURN_IF_ERROR(experiment.status());
+  return *std::move(experiment);
+}
+
+// Whether an experiment is part of a study and nothing asks for another look at it.
+bool IsStudy(const normlab::v1::Experiment& experiment, const ReportOptions& options) {
+  return experiment.labels().contains(studies::kStudyLabel) && options.series.empty() &&
+         options.baseline.empty();
+}
+
+absl::StatusOr<report::Report> MakeStudyReport(Client& client, const std::string& what) {
+  NORMLAB_ASSIGN_OR_RETURN(const studies::Run run, LoadStudyRun(client, what, ""));
+  return studies::MakeReport(run);
+}
+
 // `usage`: set to what is wrong with the command line, if that is it.
 absl::StatusOr<report::Report> MakeReport(const ReportOptions& options,
                                           Client& client,
                                           std::string& usage) {
-  NORMLAB_ASSIGN_OR_RETURN(report::RunSet set, CollectJobs(options, client));
+  const std::string& name = options.names.front();
+  if (options.names.size() == 1 && studies::DescribeStudy(name).ok()) {
+    return MakeStudyReport(client, name);
+  }
+  NORMLAB_ASSIGN_OR_RETURN(const std::optional<normlab::v1::Experiment> experiment,
+                           FindExperiment(options, client, usage));
+  if (experiment.has_value() && IsStudy(*experiment, options)) {
+    return MakeStudyReport(client, experiment->name());
+  }
+  NORMLAB_ASSIGN_OR_RETURN(report::RunSet set, experiment.has_value()
+                                                   ? report::CollectExperiment(client, *experiment)
+                                                   : CollectJobs(options, client));
   NORMLAB_ASSIGN_OR_RETURN(set.server, report::DescribeServer(client));
   report::RunReportOptions how;
   how.series = options.series;
@@ -211,9 +264,12 @@ int MakeAndWrite(const ReportOptions& options, CommandContext& context) {
 
 void AddReportCommand(CLI::App& app, Command& selected) {
   const auto options = std::make_shared<ReportOptions>();
-  CLI::App& command = *app.add_subcommand(
-      "report", "Make a page of what jobs measured: curves, final values, differences");
-  command.add_option("JOB", options->names, "jobs/ID or ID, one or more")
+  CLI::App& command =
+      *app.add_subcommand("report", "Make a page of what jobs, an experiment or a study measured");
+  command
+      .add_option(
+          "NAME", options->names,
+          "jobs/ID, one or more; experiments/ID; or a study, of which the newest run is taken")
       ->required()
       ->type_name("");
   command
@@ -248,6 +304,8 @@ Examples:
   normlab report jobs/A jobs/B -o report.html
   normlab report jobs/A jobs/B --baseline 1 --series 'train/*,landscape/*'
   normlab report jobs/A --format csv -o numbers
+  normlab report experiments/ID --baseline none -o experiment.html
+  normlab report landscape -o landscape.html
   normlab report jobs/A jobs/B --format md -o -)");
   command.callback([options, &selected] {
     selected = [options](CommandContext& context) { return MakeAndWrite(*options, context); };

@@ -1,0 +1,37 @@
+"""The smoke preset of every study on a real server: its report in a real browser, in light and dark, on desk and phone."""
+import os
+
+import browser_test_case
+from browser_test_case import DRAWN
+from normlab_testing import ServerTest, main
+
+
+class StudyReportTest(ServerTest, browser_test_case.BrowserTest):
+
+    def check_study(self, name):
+        path = os.path.join(self.folder, name + '.html')
+        self.server.cli('study', 'run', name, '--preset', 'smoke', '-o', path, check=0, seconds=300)
+        page = self.browser.open(path, wait=DRAWN)
+        claims = page.evaluate('document.querySelectorAll(".claims tbody tr").length')
+        self.assertGreater(claims, 0)
+        self.assertEqual(page.evaluate('document.querySelectorAll("td .verdict").length'), claims)
+        charts = page.evaluate('document.querySelectorAll("figure.chart").length')
+        self.assertGreater(charts, 0)
+        page.close()
+        self.check_everywhere(path, 'study-' + name, charts)
+        # The same from the run that is there.
+        again = os.path.join(self.folder, name + '-again.html')
+        self.server.cli('report', name, '-o', again, check=0)
+        page = self.browser.open(again, wait=DRAWN)
+        self.assertEqual(page.evaluate('document.querySelectorAll(".claims tbody tr").length'), claims)
+
+
+def add(name):
+    setattr(StudyReportTest, 'test_' + name.replace('-', '_'), lambda self: self.check_study(name))
+
+
+for study in ('affine', 'three-modes', 'covariate-shift', 'landscape', 'explosion', 'learning-rate', 'three-factors', 'normalizers'):
+    add(study)
+
+if __name__ == '__main__':
+    main()
