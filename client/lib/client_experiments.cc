@@ -5,6 +5,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "google/protobuf/util/message_differencer.h"
 
 #include "client/lib/client.h"
 #include "client/lib/client_call.h"
@@ -89,7 +90,6 @@ absl::StatusOr<Experiment> Client::WatchExperiment(absl::string_view name,
   normlab::v1::WatchExperimentRequest request;
   request.set_name(ExperimentName(name));
   Experiment last;
-  std::string last_bytes;
   while (true) {
     bool was_open = false;
     const absl::Time opened = absl::Now();
@@ -103,9 +103,7 @@ absl::StatusOr<Experiment> Client::WatchExperiment(absl::string_view name,
     while (stream.Read(&next, options_.idle_timeout, [&handler] { handler.OnTick(); })) {
       was_open = true;
       // A stream that was opened anew begins with what may be known already.
-      std::string bytes = next.SerializeAsString();
-      const bool is_news = bytes != last_bytes;
-      last_bytes = std::move(bytes);
+      const bool is_news = !google::protobuf::util::MessageDifferencer::Equals(next, last);
       last = std::move(next);
       next = Experiment();
       if (is_news) {
