@@ -162,13 +162,18 @@ absl::StatusOr<Subprocess> Subprocess::Start(const SubprocessOptions& options) {
   }
   NORMLAB_RETURN_IF_ERROR(pid->status());
   UniqueFd pidfd = OpenPidfd(**pid);
+  absl::Status problem =
+      pidfd.valid() ? absl::OkStatus()
+                    : absl::ErrnoToStatus(errno,
+                                          "cannot get a handle on the new process (which "
+                                          "takes Linux 5.4 or later, and a free descriptor)");
   absl::StatusOr<ProcessIdentity> identity = ProcessIdentity::Of(**pid);
-  if (!pidfd.valid() || !identity.ok()) {
-    // It cannot have been reaped by anybody else, so only a kernel without pidfd_open comes here.
+  problem.Update(identity.status());
+  if (!problem.ok()) {
+    // It cannot have been reaped by anybody else.
     kill(**pid, SIGKILL);
     waitpid(**pid, nullptr, 0);
-    return absl::InternalError(
-        "cannot get a handle on the new process (Linux 5.4 or later is needed)");
+    return absl::InternalError(problem.message());
   }
   return Subprocess(*std::move(identity), std::move(pidfd), true);
 }

@@ -301,7 +301,9 @@ void Server::Shutdown() {
     store_->Close();
   }
   http_.reset();
-  spdlog::info("stopped");
+  if (started_.load()) {
+    spdlog::info("stopped");
+  }
 }
 
 }  // namespace normlab::server
