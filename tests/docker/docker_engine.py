@@ -39,7 +39,8 @@ class Engine:
         return {table: run('iptables-save', '-t', table, check=False).stdout for table in ('filter', 'nat')}
 
     def environment(self, **more):
-        return {**os.environ, 'DOCKER_HOST': f'unix://{self.socket}', 'DOCKER_BUILDKIT': '1', 'COMPOSE_DOCKER_CLI_BUILD': '1',
+        # Debian's own client: others may lack what builds images.
+        return {**os.environ, 'PATH': '/usr/sbin:/usr/bin:/sbin:/bin', 'DOCKER_HOST': f'unix://{self.socket}', 'DOCKER_BUILDKIT': '1', 'COMPOSE_DOCKER_CLI_BUILD': '1',
                 'DOCKER_CONFIG': f'{self.run_folder}/config', **more}
 
     def start(self):
@@ -70,7 +71,7 @@ class Engine:
             return file.read()
 
     def docker(self, *arguments, **options):
-        return run('docker', *arguments, env=self.environment(), **options)
+        return run('/usr/bin/docker', *arguments, env=self.environment(), **options)
 
     def inspect(self, what):
         return json.loads(self.docker('inspect', what).stdout)[0]

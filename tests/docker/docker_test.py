@@ -1,6 +1,7 @@
 """The image in a real Docker engine: built from the Debian package, small, without root, rights or a writable root; health,
 limits, signals; compose with Prometheus; jobs from outside; a restart in the middle of training that costs nothing.
 """
+import glob
 import json
 import os
 import re
@@ -138,14 +139,14 @@ class ComposeTest(unittest.TestCase):
         self.environment = engine.environment(
             COMPOSE_PROJECT_NAME=project, NORMLAB_SECRETS=self.secrets, NORMLAB_PORT='0', PROMETHEUS_PORT='0', NORMLAB_TLS_PORT='0',
             PROMETHEUS_IMAGE='normlab-test-prometheus', **environment)
-        self.addCleanup(lambda: run('docker-compose', '-f', f'{ROOT}/deploy/compose/docker-compose.yml', 'down', '-v', '-t', '5',
+        self.addCleanup(lambda: run('/usr/bin/docker-compose', '-f', f'{ROOT}/deploy/compose/docker-compose.yml', 'down', '-v', '-t', '5',
                                     env=self.environment, check=False))
         done = run(f'{ROOT}/deploy/compose/up', *arguments, env=self.environment)
         self.container = self.compose('ps', '-q', 'normlab').strip()
         return done.stdout
 
     def compose(self, *arguments):
-        return run('docker-compose', '-f', f'{ROOT}/deploy/compose/docker-compose.yml', *arguments, env=self.environment).stdout
+        return run('/usr/bin/docker-compose', '-f', f'{ROOT}/deploy/compose/docker-compose.yml', *arguments, env=self.environment).stdout
 
     def port(self, container, port):
         return engine.docker('port', container, port).stdout.split()[0].rsplit(':', 1)[1]
@@ -212,7 +213,7 @@ class ComposeTest(unittest.TestCase):
         with urllib.request.urlopen(f'{base}/api/v1/rules', timeout=10) as answer:
             groups = json.load(answer)['data']['groups']
         rules = [rule for group in groups for rule in group['rules']]
-        if os.path.isdir(f'{ROOT}/deploy/prometheus/rules'):
+        if glob.glob(f'{ROOT}/deploy/prometheus/rules/*.yml'):
             self.assertGreaterEqual(sum(rule['type'] == 'alerting' for rule in rules), 12, 'the rules are loaded')
         print(f'Prometheus scrapes the server and has {len(rules)} rules')
 
@@ -234,13 +235,11 @@ class ComposeTest(unittest.TestCase):
         self.assertNotEqual(plain.returncode, 0, 'no plaintext')
 
     def test_what_compose_mounts_for_grafana_is_there(self):
-        text = run('docker-compose', '-f', f'{ROOT}/deploy/compose/docker-compose.yml', 'config',
+        text = run('/usr/bin/docker-compose', '-f', f'{ROOT}/deploy/compose/docker-compose.yml', 'config',
                    env=engine.environment(NORMLAB_SECRETS=self.secrets)).stdout
         self.assertIn('grafana', text)
         for mounted in re.findall(r'(/\S*deploy/(?:grafana|prometheus|compose)/?\S*?):', text):
             with self.subTest(mounted):
-                if '/grafana' in mounted and not os.path.isdir(f'{ROOT}/deploy/grafana'):
-                    self.skipTest('no dashboards in this checkout')
                 self.assertTrue(os.path.exists(mounted), mounted)
 
 
