@@ -24,8 +24,8 @@ class ReportStream final : public grpc::ServerBidiReactor<v1::WorkerMessage, v1:
                            public WorkerSession,
                            public std::enable_shared_from_this<ReportStream> {
  public:
-  static ReportStream* Start(Store& store, Controller& controller, Observer& observer) {
-    std::shared_ptr<ReportStream> stream(new ReportStream(store, controller, observer));
+  static ReportStream* Start(Store& store, Controller& controller, Hub& hub, Observer& observer) {
+    std::shared_ptr<ReportStream> stream(new ReportStream(store, controller, hub, observer));
     stream->self_ = stream;
     absl::MutexLock lock(&stream->mu_);
     stream->Pump();
@@ -86,17 +86,21 @@ class ReportStream final : public grpc::ServerBidiReactor<v1::WorkerMessage, v1:
   }
 
   void OnDone() override {
+    // Its end waits for a call of TellAudience, which takes the lock.
+    std::unique_ptr<Hub::Subscription> audience;
     {
       absl::MutexLock lock(&mu_);
       done_ = true;
+      audience = std::move(audience_);
     }
+    audience.reset();
     MaybeDisconnect();
     const std::shared_ptr<ReportStream> self = std::move(self_);  // last: may delete this
   }
 
  private:
-  ReportStream(Store& store, Controller& controller, Observer& observer)
-      : store_(store), controller_(controller), observer_(observer) {}
+  ReportStream(Store& store, Controller& controller, Hub& hub, Observer& observer)
+      : store_(store), controller_(controller), hub_(hub), observer_(observer) {}
 
   void OnHello() {
     greeted_ = true;
@@ -114,18 +118,40 @@ class ReportStream final : public grpc::ServerBidiReactor<v1::WorkerMessage, v1:
   }
 
   void OnWelcome(absl::StatusOr<v1::Welcome> welcome) {
-    absl::MutexLock lock(&mu_);
-    if (!welcome.ok()) {
-      if (absl::IsFailedPrecondition(welcome.status())) {
-        observer_.OnFenced();
+    {
+      absl::MutexLock lock(&mu_);
+      if (!welcome.ok()) {
+        if (absl::IsFailedPrecondition(welcome.status())) {
+          observer_.OnFenced();
+        }
+        End(welcome.status());
+        return;
       }
-      End(welcome.status());
+      welcomed_ = true;
+      // Before a stop request that came early.
+      outgoing_.emplace_front();
+      *outgoing_.front().mutable_welcome() = *std::move(welcome);
+      Pump();
+    }
+    std::unique_ptr<Hub::Subscription> audience =
+        hub_.ObserveAudience(key_.job_id, [this] { TellAudience(); });
+    {
+      absl::MutexLock lock(&mu_);
+      if (!done_) {
+        audience_ = std::move(audience);
+      }
+    }
+    TellAudience();
+  }
+
+  void TellAudience() {
+    absl::MutexLock lock(&mu_);
+    const bool watching = hub_.HasSubscribers(key_.job_id);
+    if (watching == told_watching_) {
       return;
     }
-    welcomed_ = true;
-    // Before a stop request that came early.
-    outgoing_.emplace_front();
-    *outgoing_.front().mutable_welcome() = *std::move(welcome);
+    told_watching_ = watching;
+    outgoing_.emplace_back().mutable_audience()->set_watching(watching);
     Pump();
   }
 
@@ -274,6 +300,7 @@ class ReportStream final : public grpc::ServerBidiReactor<v1::WorkerMessage, v1:
 
   Store& store_;
   Controller& controller_;
+  Hub& hub_;
   Observer& observer_;
   std::shared_ptr<ReportStream> self_;  // until OnDone
 
@@ -294,7 +321,9 @@ class ReportStream final : public grpc::ServerBidiReactor<v1::WorkerMessage, v1:
   bool done_ ABSL_GUARDED_BY(mu_) = false;
   bool disconnected_ ABSL_GUARDED_BY(mu_) = false;
   int reports_in_flight_ ABSL_GUARDED_BY(mu_) = 0;
+  bool told_watching_ ABSL_GUARDED_BY(mu_) = false;
   std::optional<absl::Status> end_ ABSL_GUARDED_BY(mu_);
+  std::unique_ptr<Hub::Subscription> audience_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace
@@ -302,7 +331,7 @@ class ReportStream final : public grpc::ServerBidiReactor<v1::WorkerMessage, v1:
 grpc::ServerBidiReactor<v1::WorkerMessage, v1::ServerMessage>* WorkerService::Report(
     grpc::CallbackServerContext* context) {
   (void)context;
-  return ReportStream::Start(store_, controller_, observer_);
+  return ReportStream::Start(store_, controller_, hub_, observer_);
 }
 
 }  // namespace normlab::server

@@ -24,6 +24,7 @@ namespace normlab::server {
 namespace {
 
 using ::testing::ElementsAre;
+using ::testing::Optional;
 
 class CountingObserver final : public Observer {
  public:
@@ -54,7 +55,7 @@ class WorkerServiceTest : public ControllerTest {
   void SetUp() override {
     ControllerTest::SetUp();
     gated_store_ = std::make_unique<GatedStore>(*store_);
-    service_ = std::make_unique<WorkerService>(*gated_store_, *controller_, observer_);
+    service_ = std::make_unique<WorkerService>(*gated_store_, *controller_, hub_, observer_);
     const std::string target = "unix:" + data_dir_ + "/worker.sock";
     grpc::ServerBuilder builder;
     builder.AddListeningPort(target, grpc::InsecureServerCredentials());
@@ -120,6 +121,7 @@ class WorkerServiceTest : public ControllerTest {
     }
   }
 
+  Hub hub_;
   CountingObserver observer_;
   std::unique_ptr<GatedStore> gated_store_;
   std::unique_ptr<WorkerService> service_;
@@ -146,6 +148,33 @@ TEST_F(WorkerServiceTest, CarriesAnAttemptFromHelloToOutcome) {
   EXPECT_THAT(observer_.counts(), ElementsAre(300, 30 * 640, 300));
   ASSERT_TRUE(executor_->ExitWithCode({id_, 1}, 0));
   WaitUntil("the cores are free", [&] { return controller_->GetLoad().free_cores == 4; });
+}
+
+TEST_F(WorkerServiceTest, TheWorkerLearnsWhetherSomebodyFollowsItsJob) {
+  Connection connection(*stub_);
+  ASSERT_TRUE(connection.Greet(hello_).has_value());
+  const auto next_audience = [&]() -> std::optional<bool> {
+    const auto message = connection.Read();
+    return message.has_value() && message->has_audience()
+               ? std::optional(message->audience().watching())
+               : std::nullopt;
+  };
+  auto other_job = hub_.Subscribe("another", [] {});
+  auto first = hub_.Subscribe(id_, [] {});
+  EXPECT_THAT(next_audience(), Optional(true));
+  auto second = hub_.Subscribe(id_, [] {});
+  first.reset();
+  second.reset();
+  EXPECT_THAT(next_audience(), Optional(false)) << "said once, when the last one left";
+
+  auto third = hub_.Subscribe(id_, [] {});
+  EXPECT_THAT(next_audience(), Optional(true));
+  connection.Break();
+  Connection again(*stub_);
+  ASSERT_TRUE(again.Greet(hello_).has_value());
+  const auto message = again.Read();
+  ASSERT_TRUE(message.has_value() && message->has_audience());
+  EXPECT_TRUE(message->audience().watching()) << "a new connection is told anew";
 }
 
 TEST_F(WorkerServiceTest, TheFirstMessageAndOnlyThatIsAHello) {

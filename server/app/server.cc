@@ -172,7 +172,7 @@ absl::Status Server::StartAuthorizer() {
 }
 
 absl::Status Server::StartListeners() {
-  worker_service_ = std::make_unique<WorkerService>(*store_, *controller_, *metrics_);
+  worker_service_ = std::make_unique<WorkerService>(*store_, *controller_, *hub_, *metrics_);
   jobs_service_ = std::make_unique<JobsService>(*backend_);
   experiments_service_ = std::make_unique<ExperimentsService>(*backend_);
   normalization_service_ = std::make_unique<NormalizationService>(*backend_);

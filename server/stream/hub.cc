@@ -53,27 +53,42 @@ Hub::Subscription::~Subscription() {
 std::unique_ptr<Hub::Subscription> Hub::Subscribe(const std::string& job_id,
                                                   std::function<void()> on_news) {
   auto entry = std::make_shared<Entry>(std::move(on_news));
+  Entries observers;
   {
     absl::MutexLock lock(&mu_);
-    entries_[job_id].push_back(entry);
+    Entries& subscribers = subscribers_[job_id];
+    subscribers.push_back(entry);
     ++subscriber_count_;
+    if (subscribers.size() == 1) {
+      observers = Find(audience_observers_, job_id);
+    }
+  }
+  CallAll(observers);
+  return std::make_unique<Subscription>(*this, job_id, std::move(entry));
+}
+
+bool Hub::HasSubscribers(const std::string& job_id) const {
+  absl::MutexLock lock(&mu_);
+  return subscribers_.contains(job_id);
+}
+
+std::unique_ptr<Hub::Subscription> Hub::ObserveAudience(const std::string& job_id,
+                                                        std::function<void()> on_change) {
+  auto entry = std::make_shared<Entry>(std::move(on_change));
+  {
+    absl::MutexLock lock(&mu_);
+    audience_observers_[job_id].push_back(entry);
   }
   return std::make_unique<Subscription>(*this, job_id, std::move(entry));
 }
 
 void Hub::Published(const std::string& job_id, int64_t /*last_sequence*/, bool /*terminal*/) {
-  std::vector<std::shared_ptr<Entry>> to_call;
+  Entries to_call;
   {
     absl::MutexLock lock(&mu_);
-    const auto it = entries_.find(job_id);
-    if (it == entries_.end()) {
-      return;
-    }
-    to_call = it->second;
+    to_call = Find(subscribers_, job_id);
   }
-  for (const std::shared_ptr<Entry>& entry : to_call) {
-    entry->Call();
-  }
+  CallAll(to_call);
 }
 
 int64_t Hub::subscriber_count() const {
@@ -82,18 +97,42 @@ int64_t Hub::subscriber_count() const {
 }
 
 void Hub::Remove(const std::string& job_id, const Entry* entry) {
-  absl::MutexLock lock(&mu_);
-  const auto it = entries_.find(job_id);
-  if (it == entries_.end()) {
-    return;
+  Entries observers;
+  {
+    absl::MutexLock lock(&mu_);
+    if (Erase(subscribers_, job_id, entry)) {
+      --subscriber_count_;
+      if (!subscribers_.contains(job_id)) {
+        observers = Find(audience_observers_, job_id);
+      }
+    } else {
+      Erase(audience_observers_, job_id, entry);
+    }
   }
-  it->second.erase(std::remove_if(it->second.begin(), it->second.end(),
-                                  [&](const auto& other) { return other.get() == entry; }),
-                   it->second.end());
+  CallAll(observers);
+}
+
+bool Hub::Erase(EntriesByJob& from, const std::string& job_id, const Entry* entry) {
+  const auto it = from.find(job_id);
+  if (it == from.end() ||
+      std::erase_if(it->second, [entry](const auto& other) { return other.get() == entry; }) == 0) {
+    return false;
+  }
   if (it->second.empty()) {
-    entries_.erase(it);
+    from.erase(it);
   }
-  --subscriber_count_;
+  return true;
+}
+
+Hub::Entries Hub::Find(const EntriesByJob& in, const std::string& job_id) {
+  const auto it = in.find(job_id);
+  return it == in.end() ? Entries() : it->second;
+}
+
+void Hub::CallAll(const Entries& entries) {
+  for (const std::shared_ptr<Entry>& entry : entries) {
+    entry->Call();
+  }
 }
 
 }  // namespace normlab::server

@@ -74,6 +74,25 @@ TEST(HubTest, ACallbackMayEndItsOwnSubscriptionAndUseTheHub) {
   EXPECT_EQ(calls, 1);
 }
 
+TEST(HubTest, TellsWhenTheAudienceOfAJobComesAndGoes) {
+  Hub hub;
+  std::vector<bool> seen;
+  auto observer = hub.ObserveAudience("a", [&] { seen.push_back(hub.HasSubscribers("a")); });
+  EXPECT_FALSE(hub.HasSubscribers("a"));
+  auto other = hub.Subscribe("b", [] {});
+  auto first = hub.Subscribe("a", [] {});
+  auto second = hub.Subscribe("a", [] {});
+  first.reset();
+  EXPECT_EQ(seen, std::vector<bool>({true})) << "the first that came, and no other";
+  second.reset();
+  EXPECT_EQ(seen, std::vector<bool>({true, false}));
+  EXPECT_EQ(hub.subscriber_count(), 1) << "an observer is no subscriber";
+  hub.Published("a", 1, false);
+  observer.reset();
+  auto third = hub.Subscribe("a", [] {});
+  EXPECT_EQ(seen.size(), 2u) << "not told after its end, nor of news";
+}
+
 TEST(HubTest, ManyThreadsComeAndGo) {
   Hub hub;
   std::atomic<bool> done = false;
