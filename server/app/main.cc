@@ -9,11 +9,14 @@
 #include "absl/synchronization/notification.h"
 #include <grpc/support/log.h>
 
+#include "server/app/administration.h"
 #include "server/app/flags.h"
 #include "server/app/options.h"
 #include "server/app/server.h"
+#include "server/app/service_manager.h"
 #include "server/app/signals.h"
 #include "server/app/version.h"
+#include "server/app/watchdog.h"
 
 #include <spdlog/pattern_formatter.h>
 #include <spdlog/sinks/stdout_sinks.h>
@@ -23,6 +26,8 @@ namespace {
 
 constexpr int kExitFailure = 1;
 constexpr int kExitUsage = 2;
+// An answer that is late by a round or two does not look like a hang.
+constexpr int kPingsPerTimeout = 4;
 
 // gRPC's own complaints become lines of ours; what it calls an error is one connection's trouble.
 void LogGrpc(gpr_log_func_args* arguments) {
@@ -60,6 +65,7 @@ int Fail(int exit_code, const absl::Status& status) {
 int main(int argc, char** argv) {
   using normlab::server::CommandLineAction;
   using normlab::server::Server;
+  using normlab::server::Watchdog;
   normlab::server::BlockSignals();
   // Jobs, checkpoints and logs are nobody else's; workers inherit it.
   umask(0077);
@@ -74,6 +80,23 @@ int main(int argc, char** argv) {
   }
   if (line->action == CommandLineAction::kVersion) {
     std::printf("normlabd %s\n", normlab::server::Version());
+    return 0;
+  }
+  if (line->action == CommandLineAction::kHealthCheck) {
+    const absl::Status healthy = normlab::server::CheckHealth(line->options);
+    if (!healthy.ok()) {
+      return Fail(kExitFailure, healthy);
+    }
+    std::puts("ok");
+    return 0;
+  }
+  if (line->action == CommandLineAction::kBackUp) {
+    const absl::StatusOr<std::string> report =
+        normlab::server::BackUpDataFolder(line->options, line->backup);
+    if (!report.ok()) {
+      return Fail(kExitFailure, report.status());
+    }
+    std::puts(report->c_str());
     return 0;
   }
   LogToStderr(line->log_level);
@@ -99,7 +122,16 @@ int main(int argc, char** argv) {
         (*server)->HurryUp();
       }
     });
+    const normlab::server::ServiceManager manager;
+    std::unique_ptr<Watchdog> watchdog;
+    if (const absl::Duration timeout = manager.WatchdogTimeout(); timeout > absl::ZeroDuration()) {
+      watchdog = std::make_unique<Watchdog>((*server)->Loops(), timeout / kPingsPerTimeout,
+                                            [&manager] { manager.Alive(); });
+    }
+    manager.Ready("Taking jobs on " + (*server)->grpc_address());
     asked_to_end.WaitForNotification();
+    watchdog = nullptr;
+    manager.Stopping();
     (*server)->Shutdown();
   }
   return 0;

@@ -13,6 +13,7 @@
 #include "common/status_macros.h"
 #include "server/api/format.h"
 #include "server/app/grpc_listeners.h"
+#include "server/app/health_probe.h"
 #include "server/app/version.h"
 #include "server/app/worker_socket.h"
 #include "server/domain/errors.h"
@@ -209,6 +210,21 @@ absl::Status Server::Ready() {
     return absl::UnavailableError("the server is starting; ask again soon");
   }
   return store_->Health();
+}
+
+std::vector<Watchdog::Loop> Server::Loops() {
+  using Answer = std::function<void()>;
+  return {{"scheduling", [this](Answer answer) { controller_->Ping(std::move(answer)); }},
+          // Commits nothing; that a commit fails is the store's health, not the loop's.
+          {"the database's writer",
+           [this](Answer answer) {
+             store_->SaveUsage({}, [answer = std::move(answer)](const absl::Status&) { answer(); });
+           }},
+          {"handlers", [this](Answer answer) { pool_->Post(std::move(answer)); }},
+          {"streams", [this](Answer answer) { stream_pool_->Post(std::move(answer)); }},
+          {"gRPC", [health = std::make_shared<HealthProbe>(*public_listener_)](Answer answer) {
+             health->Ask(std::move(answer));
+           }}};
 }
 
 ServiceSample Server::Sample() {

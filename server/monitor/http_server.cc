@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/synchronization/notification.h"
@@ -167,6 +168,23 @@ absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(HttpServerOptions 
     std::this_thread::yield();
   }
   return std::unique_ptr<HttpServer>(new HttpServer(std::move(impl)));
+}
+
+absl::Status AskWhetherReady(const std::string& host, int port) {
+  httplib::Client client(host, port);
+  client.set_connection_timeout(kTimeoutSeconds, 0);
+  client.set_read_timeout(kTimeoutSeconds, 0);
+  const httplib::Result answer = client.Get("/readyz");
+  if (!answer) {
+    return absl::UnavailableError(absl::StrCat("nothing answers HTTP on ", host, ":", port, " (",
+                                               httplib::to_string(answer.error()),
+                                               "); is normlabd running, with this --http_listen?"));
+  }
+  if (answer->status != 200) {
+    return absl::UnavailableError(
+        absl::StrCat("not ready: ", absl::StripTrailingAsciiWhitespace(answer->body)));
+  }
+  return absl::OkStatus();
 }
 
 HttpServer::HttpServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}

@@ -18,6 +18,10 @@ struct HttpServerOptions {
   std::function<absl::Status()> ready;
 };
 
+// Asks the server at a numeric address for /readyz. OK: it takes jobs; UNAVAILABLE: why not, or that
+// there is none.
+absl::Status AskWhetherReady(const std::string& host, int port);
+
 // GET and HEAD of /metrics, /healthz (200 while the process lives) and /readyz (200, or 503 with
 // the reason). No job data. Eight threads; a connection is dropped after 1 s without a request and after
 // 3 s whatever comes on it, and further ones wait in the kernel's backlog.

@@ -105,6 +105,9 @@ class Controller {
     (void)why;
   }
 
+  // Has the thread call `done` when it comes to it: the sign that it lives. After Stop, dropped.
+  virtual void Ping(absl::AnyInvocable<void() &&> done) { std::move(done)(); }
+
   // Starts no more attempts from now on, and has every worker end with a checkpoint after its current
   // step; attempts that have not begun to train end at once. Their reason is SERVER_DRAINED, and
   // their jobs wait for the next server.

@@ -44,6 +44,7 @@ class ControllerImpl final : public Controller {
   void Disconnected(const AttemptKey& attempt, const WorkerSession* session) override;
   void AttemptFinished(const v1::Job& job) override;
   void ReportRefused(const AttemptKey& attempt, const absl::Status& why) override;
+  void Ping(absl::AnyInvocable<void() &&> done) override { mailbox_->Post(std::move(done)); }
   void Drain() override;
   bool WaitUntilIdle(absl::Duration timeout) override;
   void Stop() override;
