@@ -67,10 +67,11 @@ void SetCommonOptions(grpc::ServerBuilder& builder, GrpcMetrics& metrics) {
 
 }  // namespace
 
-absl::StatusOr<PublicListener> StartPublicListener(const ListenAddress& address,
-                                                   const TlsFiles& tls,
-                                                   const std::vector<grpc::Service*>& services,
-                                                   GrpcMetrics& metrics) {
+absl::StatusOr<PublicListener> StartPublicListener(
+    const ListenAddress& address,
+    std::shared_ptr<grpc::ServerCredentials> credentials,
+    const std::vector<grpc::Service*>& services,
+    GrpcMetrics& metrics) {
   const auto cannot_listen = [&address](absl::string_view why) {
     return absl::UnavailableError(absl::StrCat("cannot listen for gRPC on ", address.ToString(),
                                                ": ", why,
@@ -93,7 +94,7 @@ absl::StatusOr<PublicListener> StartPublicListener(const ListenAddress& address,
   // Reflection is the one synchronous service.
   builder.SetSyncServerOption(grpc::ServerBuilder::SyncServerOption::NUM_CQS, 1);
   builder.SetSyncServerOption(grpc::ServerBuilder::SyncServerOption::MAX_POLLERS, 1);
-  builder.AddListeningPort(address.ToString(), MakeServerCredentials(tls), &listener.port);
+  builder.AddListeningPort(address.ToString(), std::move(credentials), &listener.port);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxStreamsPerConnection);
   builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, kMaxMetadataBytes);
   builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, kHandshakeTimeoutMs);

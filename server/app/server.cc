@@ -178,12 +178,17 @@ absl::Status Server::StartListeners() {
   experiments_service_ = std::make_unique<ExperimentsService>(*backend_);
   normalization_service_ = std::make_unique<NormalizationService>(*backend_);
   server_service_ = std::make_unique<ServerService>(*backend_);
+  if (options_.tls.enabled()) {
+    NORMLAB_ASSIGN_OR_RETURN(tls_, TlsKeeper::Start(options_.tls));
+  }
   NORMLAB_ASSIGN_OR_RETURN(
       PublicListener listener,
-      StartPublicListener(options_.listen, options_.tls,
-                          {jobs_service_.get(), experiments_service_.get(),
-                           normalization_service_.get(), server_service_.get()},
-                          metrics_->grpc()));
+      StartPublicListener(
+          options_.listen,
+          tls_ != nullptr ? tls_->MakeCredentials() : grpc::InsecureServerCredentials(),
+          {jobs_service_.get(), experiments_service_.get(), normalization_service_.get(),
+           server_service_.get()},
+          metrics_->grpc()));
   unknown_methods_ = std::move(listener.unknown_methods);
   public_listener_ = std::move(listener.server);
   ListenAddress address = options_.listen;
@@ -248,10 +253,8 @@ ServiceSample Server::Sample() {
       .memory_bytes_reserved = options_.memory_bytes - load.free_memory_bytes,
       .store_healthy = store_->Health().ok(),
       .disk = SampleDisk(options_.data_dir)};
-  if (options_.tls.enabled()) {
-    const absl::StatusOr<absl::Time> end = CertificateEnd(options_.tls);
-    // One that cannot be read is as bad as one that has ended.
-    sample.certificate_end = end.ok() ? absl::ToUnixSeconds(*end) : 0;
+  if (tls_ != nullptr) {
+    sample.certificate = {{absl::ToUnixSeconds(tls_->certificate_end()), tls_->healthy()}};
   }
   return sample;
 }

@@ -21,6 +21,7 @@
 #include "server/app/data_dir_lock.h"
 #include "server/app/helper_gate.h"
 #include "server/app/options.h"
+#include "server/app/tls_keeper.h"
 #include "server/app/watchdog.h"
 #include "server/executor/executor.h"
 #include "server/monitor/http_server.h"
@@ -110,6 +111,7 @@ class Server {
   std::unique_ptr<Executor> executor_;
   std::unique_ptr<Controller> controller_;
   std::unique_ptr<Backend> backend_;
+  std::unique_ptr<TlsKeeper> tls_;  // none: plaintext
   std::unique_ptr<WorkerService> worker_service_;
   std::unique_ptr<JobsService> jobs_service_;
   std::unique_ptr<ExperimentsService> experiments_service_;

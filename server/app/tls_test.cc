@@ -100,16 +100,40 @@ TEST_F(TlsTest, MonitoringSaysWhenTheCertificateEndsAlsoOfARenewedOne) {
   const std::string certificates = MakeCertificates("here");
   options_.tls = FilesOf(certificates);
   StartServer();
-  const absl::StatusOr<absl::Time> end = CertificateEnd(options_.tls);
-  ASSERT_TRUE(end.ok()) << end.status();
-  EXPECT_GT(*end, absl::Now() + absl::Hours(24));
-  const auto shown = [this] {
-    return std::stod(Sample(Http("/metrics"), "normlab_tls_certificate_not_after_seconds"));
+  const absl::StatusOr<TlsTexts> texts = ReadTlsFiles(options_.tls);
+  ASSERT_TRUE(texts.ok()) << texts.status();
+  EXPECT_GT(texts->end, absl::Now() + absl::Hours(24));
+  const auto shown = [this](const char* name) { return std::stod(Sample(Http("/metrics"), name)); };
+  EXPECT_EQ(shown("normlab_tls_certificate_not_after_seconds"),
+            static_cast<double>(absl::ToUnixSeconds(texts->end)));
+  EXPECT_EQ(shown("normlab_tls_files_healthy"), 1);
+}
+
+TEST_F(TlsTest, FilesThatAreWrongInTheMiddleOfARenewalChangeNothing) {
+  const std::string old_certificates = MakeCertificates("old");
+  const std::string new_certificates = MakeCertificates("new");
+  const std::string here = folder_ + "/here";
+  std::filesystem::copy(old_certificates, here);
+  options_.tls = FilesOf(here);
+  StartServer();
+  const auto healthy = [this] { return Sample(Http("/metrics"), "normlab_tls_files_healthy"); };
+  const auto replace = [&](const char* name) {
+    const auto text = common::ReadFile(new_certificates + "/" + name);
+    ASSERT_TRUE(common::WriteFileAtomically(here + "/" + name, *text, 0600).ok());
   };
-  EXPECT_EQ(shown(), static_cast<double>(absl::ToUnixSeconds(*end)));
-  std::filesystem::remove(options_.tls.certificate);
-  EXPECT_EQ(CertificateEnd(options_.tls).status().code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_EQ(shown(), 0) << "a file that cannot be read is as bad as an old one";
+  // The certificate has come, its key has not.
+  replace("server.pem");
+  EXPECT_TRUE(Eventually([&] { return healthy() == "0"; }));
+  // Longer than gRPC's own look at what it is given takes.
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_TRUE(CallWith(Trusting(old_certificates)).ok()) << i;
+    absl::SleepFor(absl::Milliseconds(700));
+  }
+  ASSERT_TRUE(common::WriteFileAtomically(here + "/server.key", "no key at all", 0600).ok());
+  EXPECT_TRUE(CallWith(Trusting(old_certificates)).ok());
+  replace("server.key");
+  EXPECT_TRUE(Eventually([&] { return healthy() == "1"; }));
+  EXPECT_TRUE(Eventually([&] { return CallWith(Trusting(new_certificates)).ok(); }));
 }
 
 TEST_F(TlsTest, WithAClientAuthorityOnlyItsClientsGetThrough) {

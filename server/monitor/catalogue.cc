@@ -224,10 +224,13 @@ std::vector<prometheus::MetricFamily> SampleFamilies(const ServiceSample& sample
       GaugeValue(static_cast<double>(sample.disk.database_bytes), {{"file", "main"}}));
   families.back().metric.push_back(
       GaugeValue(static_cast<double>(sample.disk.log_bytes), {{"file", "wal"}}));
-  if (sample.certificate_end.has_value()) {
+  if (sample.certificate.has_value()) {
     plain("normlab_tls_certificate_not_after_seconds",
-          "When the server's certificate ends, since unix epoch; 0: it cannot be read.",
-          static_cast<double>(*sample.certificate_end));
+          "When the certificate that is served ends, since unix epoch.",
+          static_cast<double>(sample.certificate->end));
+    plain("normlab_tls_files_healthy",
+          "1 while the files of certificate and key are what is served, else 0.",
+          sample.certificate->files_healthy ? 1 : 0);
   }
   plain("normlab_store_healthy", "1 while the database takes writes, else 0.",
         sample.store_healthy ? 1 : 0);

@@ -94,7 +94,7 @@ Catalog InScrape(const std::string& text) {
 TEST(CatalogueTest, TheDocumentedMetricsAreThoseOfAScrape) {
   Metrics metrics("1.2.3");
   // With everything that is there under a condition only.
-  metrics.SetSampler([] { return ServiceSample{.certificate_end = 1'900'000'000}; });
+  metrics.SetSampler([] { return ServiceSample{.certificate = {{.end = 1'900'000'000}}}; });
   const Catalog documented = InDocs();
   const Catalog exposed = InScrape(metrics.Scrape());
   ASSERT_GT(exposed.size(), 40U);

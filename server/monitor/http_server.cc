@@ -30,6 +30,8 @@ constexpr size_t kMaxWaiting = 32;
 constexpr absl::Duration kRequestLimit = absl::Seconds(3);
 // For a new connection to begin its request.
 constexpr absl::Duration kFirstByteLimit = absl::Seconds(1);
+// For AskWhetherReady to connect, and to get its answer.
+constexpr int kTimeoutSeconds = 5;
 constexpr size_t kMaxBodyBytes = 4096;
 constexpr char kPlainText[] = "text/plain; charset=utf-8";
 

@@ -42,7 +42,11 @@ struct ServiceSample {
   int64_t memory_bytes_reserved = 0;
   bool store_healthy = true;
   DiskSample disk;
-  std::optional<int64_t> certificate_end;  // seconds since 1970; none: no TLS
+  struct Certificate {
+    int64_t end = 0;            // of the one that is served, in seconds since 1970
+    bool files_healthy = true;  // the files are those that are served
+  };
+  std::optional<Certificate> certificate;  // none: no TLS
 };
 
 // Everything that the server tells Prometheus; the names, labels and buckets are in catalogue.h. No

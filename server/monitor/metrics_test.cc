@@ -150,7 +150,7 @@ TEST(MetricsTest, GaugesAreSampledUntilTold) {
                          .memory_bytes_reserved = 12345678901,
                          .store_healthy = false,
                          .disk = {100, 40, 7, 3},
-                         .certificate_end = 1900000000};
+                         .certificate = {{.end = 1900000000, .files_healthy = false}}};
   });
   const std::string text = metrics.Scrape();
   EXPECT_EQ(Sample(text, "normlab_jobs{state=\"QUEUED\"}"), "3");
@@ -171,6 +171,7 @@ TEST(MetricsTest, GaugesAreSampledUntilTold) {
   EXPECT_EQ(Sample(text, "normlab_database_bytes{file=\"main\"}"), "7");
   EXPECT_EQ(Sample(text, "normlab_database_bytes{file=\"wal\"}"), "3");
   EXPECT_EQ(std::stod(Sample(text, "normlab_tls_certificate_not_after_seconds")), 1.9e9);
+  EXPECT_EQ(Sample(text, "normlab_tls_files_healthy"), "0");
   metrics.StopSampling();
   EXPECT_EQ(Sample(metrics.Scrape(), "normlab_jobs{state=\"QUEUED\"}"), "3");
   EXPECT_EQ(calls, 1);
