@@ -241,7 +241,3 @@ class ComposeTest(unittest.TestCase):
         for mounted in re.findall(r'(/\S*deploy/(?:grafana|prometheus|compose)/?\S*?):', text):
             with self.subTest(mounted):
                 self.assertTrue(os.path.exists(mounted), mounted)
-
-
-if __name__ == '__main__':
-    unittest.main(verbosity=2)
