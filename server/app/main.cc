@@ -1,4 +1,5 @@
 // normlabd: flags, signals, and a server between them.
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include <atomic>
@@ -43,6 +44,15 @@ void LogToStderr(const std::string& level) {
   logger->flush_on(spdlog::level::info);
   spdlog::set_default_logger(std::move(logger));
   gpr_set_log_function(LogGrpc);
+}
+
+// Every connection and worker takes descriptors; what a shell allows at first is soon used up.
+void AllowManyDescriptors() {
+  rlimit limit = {};
+  if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+  }
 }
 
 int Fail(int exit_code, const absl::Status& status) {
@@ -90,6 +100,7 @@ int main(int argc, char** argv) {
     return 0;
   }
   LogToStderr(line->log_level);
+  AllowManyDescriptors();
   const auto options = normlab::server::ResolveOptions(line->options);
   if (!options.ok()) {
     return Fail(kExitUsage, options.status());

@@ -19,6 +19,7 @@
 #include "server/domain/errors.h"
 #include "server/executor/helper_process.h"
 #include "server/executor/local_process.h"
+#include "server/monitor/disk.h"
 
 #include <spdlog/spdlog.h>
 
@@ -152,7 +153,6 @@ absl::Status Server::StartParts(ServerParts parts) {
                              .stream_pool = *stream_pool_,
                              .streams = *streams_,
                              .authorizer = *authorizer_});
-  metrics_->SetSampler([this] { return Sample(); });
   return absl::OkStatus();
 }
 
@@ -173,6 +173,7 @@ absl::Status Server::StartAuthorizer() {
 
 absl::Status Server::StartListeners() {
   worker_service_ = std::make_unique<WorkerService>(*store_, *controller_, *hub_, *metrics_);
+  metrics_->SetSampler([this] { return Sample(); });
   jobs_service_ = std::make_unique<JobsService>(*backend_);
   experiments_service_ = std::make_unique<ExperimentsService>(*backend_);
   normalization_service_ = std::make_unique<NormalizationService>(*backend_);
@@ -228,15 +229,31 @@ std::vector<Watchdog::Loop> Server::Loops() {
 
 ServiceSample Server::Sample() {
   const Controller::Load load = controller_->GetLoad();
+  const WorkerUsage workers = executor_->GetUsage();
+  const absl::Duration waits = common::Clock::Real().Monotonic() - load.oldest_wait_since;
   const auto cores = static_cast<int64_t>(options_.cores.size());
-  return {.jobs = store_->CountByState(),
-          .queue_depth = load.queued,
-          .stream_subscribers = hub_->subscriber_count(),
-          .cores_capacity = cores,
-          .cores_reserved = cores - load.free_cores,
-          .memory_bytes_capacity = options_.memory_bytes,
-          .memory_bytes_reserved = options_.memory_bytes - load.free_memory_bytes,
-          .store_healthy = store_->Health().ok()};
+  ServiceSample sample = {
+      .jobs = store_->CountByState(),
+      .queue_depth = load.queued,
+      .oldest_wait_seconds = std::max(absl::ToDoubleSeconds(waits), 0.0),
+      .stream_subscribers = hub_->subscriber_count(),
+      .stream_lag_records = hub_->MaxLag(),
+      .workers = workers.processes,
+      .worker_cpu_seconds = workers.cpu_seconds,
+      .worker_resident_bytes = workers.resident_bytes,
+      .report_age_seconds = absl::ToDoubleSeconds(worker_service_->OldestReportAge()),
+      .cores_capacity = cores,
+      .cores_reserved = cores - load.free_cores,
+      .memory_bytes_capacity = options_.memory_bytes,
+      .memory_bytes_reserved = options_.memory_bytes - load.free_memory_bytes,
+      .store_healthy = store_->Health().ok(),
+      .disk = SampleDisk(options_.data_dir)};
+  if (options_.tls.enabled()) {
+    const absl::StatusOr<absl::Time> end = CertificateEnd(options_.tls);
+    // One that cannot be read is as bad as one that has ended.
+    sample.certificate_end = end.ok() ? absl::ToUnixSeconds(*end) : 0;
+  }
+  return sample;
 }
 
 void Server::WaitForWorkers(absl::Duration deadline) {
@@ -317,7 +334,9 @@ void Server::Shutdown() {
     store_->Close();
   }
   http_.reset();
-  spdlog::info("stopped");
+  if (started_.load()) {
+    spdlog::info("stopped");
+  }
 }
 
 }  // namespace normlab::server

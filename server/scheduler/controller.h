@@ -28,6 +28,8 @@ class WorkerSession {
   virtual ~WorkerSession() = default;
   // Asks the worker to end after its current step. Does not block.
   virtual void Stop(const v1::StopRequest& request) = 0;
+  // What the attempt trains, for monitoring. Before the answer to the hello.
+  virtual void Trains(v1::Model::KindCase model) { (void)model; }
   // Cuts the connection: the worker is not the job's current attempt any more, or the server is
   // going down.
   virtual void Close(absl::Status reason) = 0;
@@ -125,6 +127,8 @@ class Controller {
     int running = 0;  // starting or running
     int free_cores = 0;
     int64_t free_memory_bytes = 0;
+    // Since when the job waits that has waited longest; monotonic. Infinite: none waits.
+    absl::Duration oldest_wait_since = absl::InfiniteDuration();
   };
   virtual Load GetLoad() = 0;
 

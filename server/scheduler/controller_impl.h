@@ -174,6 +174,7 @@ class ControllerImpl final : public Controller {
   // The earliest end of a back-off; monotonic.
   absl::Duration next_delay_ = absl::InfiniteDuration();
   absl::Duration last_decision_ = -absl::InfiniteDuration();
+  absl::Duration oldest_wait_since_ = absl::InfiniteDuration();  // as of last_decision_
   bool must_schedule_ = false;
   bool draining_ = false;
   bool stopping_ = false;
