@@ -1,7 +1,7 @@
 """Runs every test of this folder in one Docker engine."""
 import unittest
 
-from docker_test import ComposeTest, ImageTest, setUpModule  # noqa: F401
+from docker_test import ComposeTest, ImageTest  # noqa: F401
 from systemd_test import SystemdTest  # noqa: F401
 
 if __name__ == '__main__':

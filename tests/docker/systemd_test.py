@@ -6,8 +6,8 @@ import os
 import time
 import unittest
 
-import docker_test
-from docker_test import SPEC
+import product
+from product import SPEC
 from normlab_testing import wait_for
 
 IMAGE = 'normlab-test-systemd'
@@ -19,13 +19,18 @@ RUN systemctl mask systemd-resolved systemd-udevd systemd-logind getty.target co
 STOPSIGNAL SIGRTMIN+3
 ENTRYPOINT ["/lib/systemd/systemd"]
 '''
+# What systemd needs to be process 1, and to take rights and folders away from services. (Not --privileged: that wants every
+# right there is, which a machine of CI may lack itself.)
+RIGHTS = ('--cap-add=SYS_ADMIN', '--cap-add=NET_ADMIN', '--cap-add=SYS_NICE', '--cap-add=SYS_PTRACE',
+          '--security-opt=seccomp=unconfined', '--security-opt=apparmor=unconfined', '--cgroupns=host',
+          '-v', '/sys/fs/cgroup:/sys/fs/cgroup:rw', '-e', 'container=docker')
 
 
 class SystemdTest(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls):
-        cls.engine = docker_test.engine
+        cls.engine = product.engine()
         folder = os.path.dirname(os.environ['NORMLAB_DEB'])
         with open(f'{folder}/Dockerfile.systemd', 'w', encoding='ascii') as file:
             file.write(DOCKERFILE)
@@ -33,7 +38,7 @@ class SystemdTest(unittest.TestCase):
             file.write('*\n!*.deb\n')
         cls.engine.docker('build', '--network=host', '-q', '-f', f'{folder}/Dockerfile.systemd', '-t', IMAGE, folder, seconds=600)
         cls.container = cls.engine.docker(
-            'run', '-d', '--privileged', '--cgroupns=private', '--network=none', '--tmpfs=/run', '--tmpfs=/run/lock', '--tmpfs=/tmp:exec', IMAGE).stdout.strip()
+            'run', '-d', *RIGHTS, '--network=none', '--tmpfs=/run', '--tmpfs=/run/lock', '--tmpfs=/tmp:exec', IMAGE).stdout.strip()
         cls.addClassCleanup(lambda: cls.engine.docker('rm', '-f', '-v', cls.container, check=False))
         wait_for(lambda: cls.inside('systemctl', 'is-system-running', check=False).strip() in ('running', 'degraded'),
                  'systemd to have started: ' + cls.engine.docker('logs', cls.container, check=False).stdout[-500:], 60)
