@@ -7,28 +7,20 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 import unittest
 import urllib.parse
 import urllib.request
 
-from docker_engine import Engine, EngineMissing, run
+import product
+from docker_engine import run
+from product import IMAGE, ROOT, SPEC
 from normlab_testing import BIN, PATIENCE, wait_for
 
-ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), '..', '..'))
 MOST_MEGABYTES = 250
 GRACE_SECONDS = 60
-IMAGE = 'normlab:latest'
 HARDENED = ('--read-only', '--cap-drop=ALL', '--security-opt=no-new-privileges', '--tmpfs=/tmp')
-# Some seconds of training, with everything that a checkpoint has to hold.
-SPEC = {
-    'model': {'mlp': {'hidden': [200, 200, 200]}}, 'normalization': {'batch': {}},
-    'data': {'fashion_mnist': {}, 'train_limit': 6000, 'test_limit': 1000},
-    'optimizer': {'sgd': {'learning_rate': 0.05, 'momentum': 0.9}}, 'batch_size': 60, 'steps': 9000, 'seed': 3, 'threads': 1,
-    'checkpoint': {'every_steps': 500}, 'evaluation': {'every_steps': 3000},
-}
 PROMETHEUS = '''FROM debian:bookworm-slim
 RUN apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends prometheus && rm -rf /var/lib/apt/lists/*
 RUN install -d -o nobody /prometheus
@@ -40,25 +32,7 @@ engine = None
 
 def setUpModule():
     global engine
-    folder = os.path.join(ROOT, 'build', 'docker')
-    os.makedirs(folder, exist_ok=True)
-    engine = Engine(folder)
-    unittest.addModuleCleanup(engine.stop)
-    try:
-        engine.start()
-    except EngineMissing as why:
-        print(f'did not run: no Docker engine can be started here: {why}', file=sys.stderr)
-        engine.stop()
-        os._exit(77)
-    started = time.monotonic()
-    engine.import_root(os.environ['NORMLAB_DEBIAN_ROOT'], 'debian:bookworm-slim')
-    deb = os.path.relpath(os.environ['NORMLAB_DEB'], ROOT)
-    # The network of the host: proxies and names are those of this machine.
-    built = engine.docker('build', '--network=host', '-q', '-f', f'{ROOT}/deploy/docker/Dockerfile', '-t', IMAGE,
-                          '--build-arg', 'PACKAGE=given', '--build-arg', f'DEB={deb}', ROOT, check=False, seconds=600)
-    if built.returncode != 0:
-        raise AssertionError(f'docker build: {built.stderr[-4000:]}')
-    print(f'the image is built in {time.monotonic() - started:.0f} s')
+    engine = product.engine()
 
 
 class ImageTest(unittest.TestCase):
@@ -241,7 +215,3 @@ class ComposeTest(unittest.TestCase):
         for mounted in re.findall(r'(/\S*deploy/(?:grafana|prometheus|compose)/?\S*?):', text):
             with self.subTest(mounted):
                 self.assertTrue(os.path.exists(mounted), mounted)
-
-
-if __name__ == '__main__':
-    unittest.main(verbosity=2)
