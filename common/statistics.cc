@@ -112,13 +112,16 @@ Interval MeanInterval(const SampleStatistics& sample, double confidence) {
                                  sample.standard_deviation / std::sqrt(n));
 }
 
-TTest OneSampleTTest(absl::Span<const double> values, double expected, double confidence) {
+TTest OneSampleTTest(absl::Span<const double> values,
+                     double expected,
+                     double confidence,
+                     double least_deviation) {
   const SampleStatistics sample = DescribeSample(values);
   const auto n = static_cast<double>(sample.n);
   TTest test;
   test.n = sample.n;
   test.mean = sample.mean;
-  test.standard_error = sample.standard_deviation / std::sqrt(n);
+  test.standard_error = std::max(sample.standard_deviation, least_deviation) / std::sqrt(n);
   test.degrees_of_freedom = std::max(0.0, n - 1);
   Conclude(expected, confidence, test);
   return test;

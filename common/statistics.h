@@ -43,8 +43,13 @@ struct TTest {
   Interval interval;              // two-sided, of the mean
 };
 
-// One sample. With no variance at all the p values are 0 and 1 by the sign of the difference.
-TTest OneSampleTTest(absl::Span<const double> values, double expected, double confidence);
+// One sample. With no variance at all the p values are 0 and 1 by the sign of the difference, unless
+// the standard deviation is known to be at least `least_deviation` (the rounding of values that lie on
+// a grid), which then stands in for a smaller one.
+TTest OneSampleTTest(absl::Span<const double> values,
+                     double expected,
+                     double confidence,
+                     double least_deviation = 0);
 
 // a[i] - b[i] over the pairs that have both, against `expected`: runs of the same seed. The spans are
 // of one length.

@@ -117,7 +117,10 @@ absl::Status Client::Explain(const absl::Status& status) const {
   } else if (absl::IsUnavailable(status) && explained.details().empty()) {
     explained.set_message(absl::StrCat(
         "no answer from a server at ", options_.server, " (", std::string(status.message()),
-        "); start normlabd, or give its address with --server HOST:PORT or NORMLAB_SERVER"));
+        "); start normlabd, or give its address with --server HOST:PORT or NORMLAB_SERVER",
+        absl::StrContains(status.message(), "Socket closed")
+            ? ". Something listens there and hung up: a server with TLS wants --tls-ca FILE"
+            : ""));
   } else if (absl::IsDeadlineExceeded(status) && explained.details().empty()) {
     explained.set_message(absl::StrCat("the server at ", options_.server, " did not answer within ",
                                        absl::FormatDuration(options_.timeout),

@@ -115,7 +115,7 @@ std::string ClaimsFile(const std::vector<Claim>& claims) {
     text += Row({CsvField(claim.id), VerdictText(claim.verdict), Number(claim.value),
                  Low(claim.interval), High(claim.interval), Number(claim.confidence),
                  absl::StrCat(claim.seeds), absl::StrCat(claim.diverged), CsvField(claim.quantity),
-                 CsvField(claim.paper), CsvField(claim.statement), CsvField(claim.source),
+                 CsvField(claim.paper), CsvField(StatementWithGroup(claim)), CsvField(claim.source),
                  CsvField(claim.rule), CsvField(claim.reason)});
   }
   return text;

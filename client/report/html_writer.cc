@@ -127,7 +127,13 @@ std::string Claims(const std::vector<Claim>& claims) {
       "<col class=\"c-paper\"></colgroup>\n<thead><tr><th scope=\"col\">Verdict</th><th "
       "scope=\"col\">Claim</th><th scope=\"col\">Measured here</th><th scope=\"col\">In the "
       "paper</th></tr></thead>\n<tbody>\n");
+  std::string group;
   for (const Claim& claim : claims) {
+    if (claim.group != group) {
+      group = claim.group;
+      absl::StrAppend(&html, "<tr class=\"group\"><th scope=\"rowgroup\" colspan=\"4\">",
+                      EscapeHtml(group), "</th></tr>\n");
+    }
     html += ClaimRow(claim);
   }
   return absl::StrCat(html, "</tbody>\n</table>\n</section>\n");
@@ -241,8 +247,9 @@ std::string TableOf(const Table& table) {
 }
 
 std::string SectionOf(const Section& section, size_t index) {
-  std::string html = absl::StrCat("<section id=\"section-", index, "\">\n",
-                                  Element("h2", "", section.title), Paragraphs(section.text));
+  std::string html =
+      absl::StrCat("<section id=\"section-", index, "\">\n",
+                   Element("h2", "", TitleWithGroup(section)), Paragraphs(section.text));
   for (const Chart& chart : section.charts) {
     html += Figure(chart);
   }
@@ -256,10 +263,14 @@ std::string Contents(const Report& report) {
   if (report.sections.size() < kManySections) {
     return "";
   }
-  std::string html = "<nav aria-label=\"Contents\"><ol>\n";
+  std::string html = "<nav aria-label=\"Contents\">";
   for (size_t i = 0; i < report.sections.size(); ++i) {
-    absl::StrAppend(&html, "<li><a href=\"#section-", i, "\">",
-                    EscapeHtml(report.sections[i].title), "</a></li>\n");
+    const Section& section = report.sections[i];
+    if (i == 0 || section.group != report.sections[i - 1].group) {
+      absl::StrAppend(&html, i == 0 ? "" : "</ol>\n", Element("h2", "", section.group), "<ol>\n");
+    }
+    absl::StrAppend(&html, "<li><a href=\"#section-", i, "\">", EscapeHtml(section.title),
+                    "</a></li>\n");
   }
   return absl::StrCat(html, "</ol></nav>\n");
 }

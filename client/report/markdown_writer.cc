@@ -74,10 +74,11 @@ std::string Claims(const std::vector<Claim>& claims) {
     if (!claim.rule.empty()) {
       absl::StrAppend(&why, why.empty() ? "" : " ", "Rule: ", claim.rule);
     }
-    text += Row({absl::StrCat(VerdictIcon(claim.verdict), " **", VerdictText(claim.verdict), "**"),
-                 absl::StrCat(EscapeMarkdown(claim.statement), claim.source.empty() ? "" : " (",
-                              EscapeMarkdown(claim.source), claim.source.empty() ? "" : ")"),
-                 EscapeMarkdown(measured), EscapeMarkdown(claim.paper), EscapeMarkdown(why)});
+    text += Row(
+        {absl::StrCat(VerdictIcon(claim.verdict), " **", VerdictText(claim.verdict), "**"),
+         absl::StrCat(EscapeMarkdown(StatementWithGroup(claim)), claim.source.empty() ? "" : " (",
+                      EscapeMarkdown(claim.source), claim.source.empty() ? "" : ")"),
+         EscapeMarkdown(measured), EscapeMarkdown(claim.paper), EscapeMarkdown(why)});
   }
   return absl::StrCat(text, "\n");
 }
@@ -114,7 +115,7 @@ std::string RenderMarkdown(const Report& report, absl::string_view image_prefix)
   }
   absl::StrAppend(&text, report.warnings.empty() ? "" : "\n", Claims(report.claims));
   for (const Section& section : report.sections) {
-    absl::StrAppend(&text, "## ", EscapeMarkdown(section.title), "\n\n");
+    absl::StrAppend(&text, "## ", EscapeMarkdown(TitleWithGroup(section)), "\n\n");
     for (const absl::string_view part :
          absl::StrSplit(section.text, "\n\n", absl::SkipWhitespace())) {
       text += Paragraph(part);

@@ -134,4 +134,12 @@ std::string SeedsText(const Claim& claim) {
   return text;
 }
 
+std::string TitleWithGroup(const Section& section) {
+  return section.group.empty() ? section.title : absl::StrCat(section.group, ": ", section.title);
+}
+
+std::string StatementWithGroup(const Claim& claim) {
+  return claim.group.empty() ? claim.statement : absl::StrCat(claim.group, ": ", claim.statement);
+}
+
 }  // namespace normlab::client::report

@@ -37,4 +37,8 @@ std::string VerdictText(Verdict verdict);
 // "5 seeds", "5 seeds, 2 of them diverged"; empty when the claim names none.
 std::string SeedsText(const Claim& claim);
 
+// What stands over a section, and a claim's sentence, where their group has no heading of its own. Thread-safe.
+std::string TitleWithGroup(const Section& section);
+std::string StatementWithGroup(const Claim& claim);
+
 }  // namespace normlab::client::report

@@ -20,7 +20,9 @@ struct Interval {
 
 // One statement of the literature, what was measured, and what follows by a stated rule.
 struct Claim {
-  std::string id;         // stable, for links and tests: "loss-range"
+  std::string id;  // stable, for links and tests: "loss-range"
+  std::string
+      group;  // the study, in a report of several; consecutive claims of a group stand together
   std::string statement;  // "The loss varies less along the gradient with batch norm."
   std::string source;     // "Santurkar et al. 2018, Fig. 4(a)"
   std::string quantity;  // what `value` is: "log10 ratio of the loss ranges, standard / batch norm"
@@ -102,6 +104,7 @@ struct Table {
 };
 
 struct Section {
+  std::string group;  // the study, in a report of several
   std::string title;
   std::string text;  // plain paragraphs, separated by an empty line
   std::vector<Chart> charts;

@@ -212,14 +212,14 @@ report::Report MakeOverview(const std::vector<Run>& runs) {
     report::Report one = MakeReport(run);
     for (report::Claim& claim : one.claims) {
       claim.id = absl::StrCat(study, "-", claim.id);
-      claim.statement = absl::StrCat(study, ": ", claim.statement);
+      claim.group = one.title;
       overview.claims.push_back(std::move(claim));
     }
     for (std::string& warning : one.warnings) {
       overview.warnings.push_back(absl::StrCat(study, ": ", warning));
     }
     for (report::Section& section : one.sections) {
-      section.title = absl::StrCat(one.title, ": ", section.title);
+      section.group = one.title;
       for (report::Chart& chart : section.charts) {
         chart.id = absl::StrCat(study, "-", chart.id);
       }

@@ -127,16 +127,13 @@ void JudgeTraining(const PartRun& training, double rate, Verdicts& verdicts) {
     if (depth <= limit / 2) {
       shallow.push_back(std::move(sample));
     } else if (depth > 50) {
-      for (double& value : sample.values) {
-        value = -value;
-      }
       deep.push_back(std::move(sample));
     }
   }
   verdicts.AllAbove(
       {.id = "shallow",
        .statement = absl::StrFormat(
-           "Nets well above the limit depth train: up to half of 16/ln(rate) = %.0f layers.",
+           "Nets well below the limit depth train: up to half of 16/ln(rate) = %.0f layers.",
            limit),
        .source = "Yang et al. 2019",
        .quantity = "training accuracy of the last 20 steps, of the depth where it is least certain",
@@ -146,14 +143,14 @@ void JudgeTraining(const PartRun& training, double rate, Verdicts& verdicts) {
                                  .statement = "Nets deeper than about 50 layers do not train.",
                                  .source = "Yang et al. 2019",
                                  .quantity =
-                                     "minus the training accuracy of the last 20 steps, of the "
+                                     "training accuracy of the last 20 steps, of the "
                                      "depth where it is least certain",
                                  .paper = "none trains"};
   if (deep.empty()) {
     verdicts.Untested(untrainable, "Judged with depths above 50.",
                       "this preset has no depth above 50");
   } else {
-    verdicts.AllAbove(untrainable, std::move(deep), -kTrains, -0.4);
+    verdicts.AllBelow(untrainable, std::move(deep), kTrains, 0.4);
   }
 }
 

@@ -71,7 +71,21 @@ Sample LargestRate(const PartRun& part, absl::string_view normalizer) {
                    });
 }
 
-// Decades of initial scales that train at the rate that trains at the most scales.
+// The widest step between neighbouring rates. [decades]
+double RateStep(const PartRun& part) {
+  std::vector<double> rates;
+  for (const std::string& rate : part.LevelsOf("rate")) {
+    rates.push_back(std::log10(Number(rate)));
+  }
+  std::sort(rates.begin(), rates.end());
+  double widest = 0;
+  for (size_t i = 1; i < rates.size(); ++i) {
+    widest = std::max(widest, rates[i] - rates[i - 1]);
+  }
+  return widest;
+}
+
+// Number of initial scales that train at the rate that trains at the most scales.
 Sample Scales(const PartRun& part, absl::string_view normalizer) {
   Sample best;
   for (const std::string& rate : part.LevelsOf("rate")) {
@@ -90,11 +104,13 @@ Sample Scales(const PartRun& part, absl::string_view normalizer) {
   return best;
 }
 
-Sample Minus(Sample a, const Sample& b) {
+// Both on a grid of this step.
+Sample Minus(Sample a, const Sample& b, double grid_step) {
   for (size_t i = 0; i < a.values.size(); ++i) {
     a.values[i] -= b.values[i];
   }
   a.diverged += b.diverged;
+  a.grid_step = grid_step;
   return a;
 }
 
@@ -136,7 +152,7 @@ void AnalyzeLearningRate(const Run& run, report::Report& report) {
        .statement = "With batch norm more combinations of learning rate and initial scale train.",
        .source = "Ioffe & Szegedy 2015, sections 3.3 and 4.2",
        .quantity = "number of cells that train, batch norm minus none"},
-      Minus(Count(grid, kBatchNorm), Count(grid, kNone)), 0, 3);
+      Minus(Count(grid, kBatchNorm), Count(grid, kNone), 1), 0, 3);
   verdicts.Above(
       {.id = "rate",
        .statement = "With batch norm larger learning rates train.",
@@ -144,14 +160,14 @@ void AnalyzeLearningRate(const Run& run, report::Report& report) {
        .quantity =
            "log10 of the largest learning rate that trains at scale 1, batch norm over none",
        .paper = "30 times on Inception; 5 times overflows without"},
-      Minus(LargestRate(grid, kBatchNorm), LargestRate(grid, kNone)), 0, 0.9);
+      Minus(LargestRate(grid, kBatchNorm), LargestRate(grid, kNone), RateStep(grid)), 0, 0.9);
   verdicts.Above(
       {.id = "scale",
        .statement = "With batch norm training tolerates more initial scales.",
        .source = "Ioffe & Szegedy 2015, section 3.3",
        .quantity =
            "number of scales that train at the most tolerant learning rate, batch norm minus none"},
-      Minus(Scales(grid, kBatchNorm), Scales(grid, kNone)), 0, 1);
+      Minus(Scales(grid, kBatchNorm), Scales(grid, kNone), 1), 0, 1);
   report.claims = verdicts.Judge();
   report::Table table{.id = "rates-counts",
                       .title = "Per normalizer",

@@ -28,6 +28,12 @@ std::string Number(double value) {
   return absl::StrFormat("%.4g", value);
 }
 
+// An adjusted p value; nobody needs the digits of a very small one.
+std::string PValue(double p) {
+  constexpr double kSmallest = 1e-6;
+  return p < kSmallest ? "p < 1e-06" : absl::StrFormat("p = %.2g", p);
+}
+
 std::string Seeds(int n) {
   return absl::StrCat(n, n == 1 ? " seed" : " seeds");
 }
@@ -126,7 +132,8 @@ void Verdicts::OneSided(ClaimText text,
   TTest shown_test;
   double shown_p = 0;
   for (const Sample& sample : samples) {
-    const TTest test = common::OneSampleTTest(sample.values, threshold, kConfidence);
+    const TTest test = common::OneSampleTTest(sample.values, threshold, kConfidence,
+                                              sample.grid_step / std::sqrt(6.0));
     // Two-sided, so that either verdict is as hard to get as in a plain t test.
     const double p_side = std::min(1.0, 2 * (above ? test.p_greater : test.p_less));
     const double p_other = std::min(1.0, 2 * (above ? test.p_less : test.p_greater));
@@ -191,6 +198,13 @@ void Verdicts::AllAbove(ClaimText text,
                         double threshold,
                         LargeEffect large) {
   OneSided(std::move(text), std::move(samples), threshold, large, true, true);
+}
+
+void Verdicts::AllBelow(ClaimText text,
+                        std::vector<Sample> samples,
+                        double threshold,
+                        LargeEffect large) {
+  OneSided(std::move(text), std::move(samples), threshold, large, false, true);
 }
 
 void Verdicts::SomeAbove(ClaimText text,
@@ -311,10 +325,9 @@ std::vector<Claim> Verdicts::Judge() const {
     if (p < kLevel) {
       claim.verdict = supports ? Verdict::kSupported : Verdict::kNotSupported;
       claim.reason = absl::StrCat(numbers, ": ", supports ? entry.supported : entry.refuted,
-                                  " (adjusted p = ", absl::StrFormat("%.2g", p), ").");
+                                  " (adjusted ", PValue(p), ").");
     } else {
-      claim.reason = absl::StrCat(
-          numbers, ": too uncertain to say (adjusted p = ", absl::StrFormat("%.2g", p), ").");
+      claim.reason = absl::StrCat(numbers, ": too uncertain to say (adjusted ", PValue(p), ").");
     }
     claims.push_back(std::move(claim));
   }

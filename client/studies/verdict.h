@@ -22,6 +22,10 @@ struct Sample {
   std::string name;  // of the condition, where a claim is about several
   std::vector<double> values;
   int diverged = 0;  // jobs behind the values that diverged; their values are the stated worst
+  // Step of the grid that the values lie on (a difference of two counts: 1); 0: they vary freely. Seeds
+  // that agree on such a grid say no more than that: the rounding of both terms, step / sqrt(6), is the
+  // least spread assumed.
+  double grid_step = 0;
 };
 
 // What a claim says, without what was found.
@@ -53,6 +57,11 @@ class Verdicts {
   void Below(ClaimText text, Sample sample, double threshold, LargeEffect large = std::nullopt);
   // The mean of every sample lies above `threshold`: the least certain one decides (an intersection-union test).
   void AllAbove(ClaimText text,
+                std::vector<Sample> samples,
+                double threshold,
+                LargeEffect large = std::nullopt);
+  // The mean of every sample lies below it.
+  void AllBelow(ClaimText text,
                 std::vector<Sample> samples,
                 double threshold,
                 LargeEffect large = std::nullopt);

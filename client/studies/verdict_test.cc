@@ -249,5 +249,39 @@ TEST(VerdictTest, EqualSeedsAreCertain) {
             Verdict::kInconclusive);
 }
 
+TEST(VerdictTest, SeedsThatAgreeOnAGridAreAsSureAsItsStep) {
+  const auto judge = [](double value, double grid_step) {
+    Verdicts verdicts;
+    verdicts.Above(Text("cells"), {.values = std::vector<double>(5, value), .grid_step = grid_step},
+                   0);
+    return verdicts.Judge()[0];
+  };
+  // t = 1 / (1 / sqrt(6) / sqrt(5)) = 5.477 with 4 degrees of freedom.
+  const Claim one_step = judge(1, 1);
+  EXPECT_EQ(one_step.verdict, Verdict::kSupported);
+  EXPECT_THAT(one_step.reason, HasSubstr("adjusted p = 0.0054"));
+  EXPECT_NEAR(one_step.interval->low, 1 - 2.7764 / std::sqrt(30.0), 1e-4);
+  EXPECT_EQ(judge(0.3, 1).verdict, Verdict::kInconclusive) << "less than a step";
+  EXPECT_THAT(judge(1, 0).reason, HasSubstr("adjusted p < 1e-06"));
+}
+
+TEST(VerdictTest, AllBelowIsDecidedByTheHighest) {
+  Verdicts verdicts;
+  verdicts.AllBelow(Text("deep"),
+                    {{.name = "depth 60", .values = {0.1, 0.11, 0.1, 0.12, 0.1}},
+                     {.name = "depth 80", .values = {0.2, 0.3, 0.25, 0.2, 0.3}}},
+                    0.5);
+  verdicts.AllBelow(Text("not-deep"),
+                    {{.name = "depth 60", .values = {0.1, 0.11, 0.1, 0.12, 0.1}},
+                     {.name = "depth 80", .values = {0.8, 0.81, 0.82, 0.8, 0.79}}},
+                    0.5);
+  const std::vector<Claim> claims = verdicts.Judge();
+  EXPECT_EQ(claims[0].verdict, Verdict::kSupported);
+  EXPECT_THAT(claims[0].reason, HasSubstr("depth 80: 0.25"));
+  EXPECT_THAT(claims[0].reason, HasSubstr("lies below 0.5"));
+  EXPECT_EQ(claims[1].verdict, Verdict::kNotSupported);
+  EXPECT_THAT(claims[1].reason, HasSubstr("lies above 0.5"));
+}
+
 }  // namespace
 }  // namespace normlab::client::studies

@@ -14,6 +14,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
 
+#include "common/open_beneath.h"
 #include "common/read_at.h"
 #include "common/sha256.h"
 #include "common/status_macros.h"
@@ -51,7 +52,7 @@ absl::StatusOr<DataFile> OpenBelow(const std::string& root, const std::string& r
     return absl::NotFoundError(absl::StrCat("data root ", root, " cannot be opened"));
   }
   // O_NONBLOCK: opening a pipe must not wait for a writer.
-  auto opened = OpenBeneath(folder.get(), relative, O_RDONLY | O_NONBLOCK);
+  auto opened = common::OpenBeneath(folder.get(), relative, O_RDONLY | O_NONBLOCK);
   if (!opened.ok()) {
     return absl::NotFoundError(
         absl::StrCat(file.path, absl::IsNotFound(opened.status()) ? " does not exist"

@@ -1,9 +1,7 @@
 #include "engine/data/data_files.h"
 
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -14,24 +12,18 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 
+#include "common/open_beneath.h"
 #include "common/status_macros.h"
 
 namespace normlab::engine {
 namespace {
 
+using common::OpenBeneath;
 using common::UniqueFd;
 
 constexpr int kOpenAttempts = 10;
-
-absl::Status OpenError(int error, const std::string& relative) {
-  if (error == EXDEV || error == ELOOP) {
-    return absl::PermissionDeniedError(absl::StrCat(relative, " leads outside of its root"));
-  }
-  return absl::ErrnoToStatus(error, absl::StrCat("cannot open ", relative));
-}
 
 // The part of an absolute path below an absolute root; nullopt when it does not lie below it.
 std::optional<std::string> Below(absl::string_view root, absl::string_view path) {
@@ -135,40 +127,6 @@ absl::StatusOr<FileIdentity> IdentityOf(int fd) {
       .inode = info.st_ino,
       .bytes = info.st_size,
       .modified_ns = int64_t{info.st_mtim.tv_sec} * 1000000000 + info.st_mtim.tv_nsec};
-}
-
-// One component after the other, no links, no way up.
-absl::StatusOr<UniqueFd> WalkBeneath(int root, const std::string& relative, int flags) {
-  const std::vector<std::string> parts = absl::StrSplit(
-      relative, '/', [](absl::string_view part) { return !part.empty() && part != "."; });
-  UniqueFd folder(openat(root, ".", O_PATH | O_DIRECTORY | O_CLOEXEC));
-  for (size_t i = 0; folder.valid() && i < parts.size(); ++i) {
-    if (parts[i] == "..") {
-      return OpenError(EXDEV, relative);
-    }
-    const bool last = i + 1 == parts.size();
-    const int part_flags = last ? flags : O_PATH | O_DIRECTORY;
-    folder = UniqueFd(openat(folder.get(), parts[i].c_str(), part_flags | O_NOFOLLOW | O_CLOEXEC));
-  }
-  if (!folder.valid()) {
-    return OpenError(errno, relative);
-  }
-  return folder;
-}
-
-absl::StatusOr<UniqueFd> OpenBeneath(int root, const std::string& relative, int flags) {
-  open_how how{};
-  how.flags = static_cast<uint64_t>(flags | O_CLOEXEC);
-  how.resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS;
-  const auto fd = static_cast<int>(syscall(SYS_openat2, root, relative.c_str(), &how, sizeof(how)));
-  if (fd >= 0) {
-    return UniqueFd(fd);
-  }
-  // Older container runtimes answer EPERM for calls that their filter does not know.
-  if (errno == ENOSYS || errno == EPERM) {
-    return WalkBeneath(root, relative, flags);
-  }
-  return OpenError(errno, relative);
 }
 
 absl::StatusOr<std::vector<DataFile>> OpenDataFiles(const std::string& path,

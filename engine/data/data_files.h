@@ -33,15 +33,6 @@ struct DataFile {
   FileIdentity identity;
 };
 
-// Opens `relative` below the open folder `root`, following links only while they stay below it
-// (openat2 with RESOLVE_BENEATH; where the kernel or a container's filter has no openat2, a walk
-// that follows no links at all). Errors as errno has them; EXDEV (a path that leads outside) and
-// ELOOP are PERMISSION_DENIED. Thread-safe.
-absl::StatusOr<common::UniqueFd> OpenBeneath(int root, const std::string& relative, int flags);
-
-// What OpenBeneath does where there is no openat2; apart for its test.
-absl::StatusOr<common::UniqueFd> WalkBeneath(int root, const std::string& relative, int flags);
-
 // Opens the files `names` (each as it is, or with ".gz") of the folder `path`, which is relative to
 // one of `roots`, tried in order, or absolute and below one of them. Nothing outside the roots is
 // ever opened, and only regular files are. In the order of `names`, then those of `optional_names`

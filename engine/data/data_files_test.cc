@@ -136,18 +136,5 @@ TEST_F(DataFilesTest, ALinkThatIsExchangedMeanwhileNeverLeadsOutside) {
   EXPECT_GE(refused, kWanted) << swaps.load() << " exchanges";
 }
 
-TEST_F(DataFilesTest, WithoutOpenat2NoLinkIsFollowedAtAll) {
-  fs::create_symlink("inside", root_ + "/link");
-  fs::create_symlink("data", root_ + "/inside/alias");
-  const int root = open(root_.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC);
-  ASSERT_GE(root, 0);
-  EXPECT_TRUE(WalkBeneath(root, "inside/data", O_RDONLY).ok());
-  for (const char* path :
-       {"link/data", "inside/alias", "../outside/data", "inside/../inside/data"}) {
-    EXPECT_FALSE(WalkBeneath(root, path, O_RDONLY).ok()) << path;
-  }
-  close(root);
-}
-
 }  // namespace
 }  // namespace normlab::engine

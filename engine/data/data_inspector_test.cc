@@ -129,17 +129,6 @@ TEST_F(DataInspectorTest, NothingOutsideTheRootsIsReached) {
   EXPECT_THAT(Violations("inner-link"), IsEmpty());
 }
 
-TEST_F(DataInspectorTest, WithoutOpenat2NoLinkIsFollowed) {
-  fs::create_directory_symlink("mnist", root_ / "inner-link");
-  const common::UniqueFd root(open(root_.c_str(), O_PATH | O_DIRECTORY));
-  const std::string file = "/train-labels-idx1-ubyte.gz";
-  EXPECT_TRUE(WalkBeneath(root.get(), "./mnist/" + file, O_RDONLY).ok());
-  EXPECT_FALSE(WalkBeneath(root.get(), "inner-link" + file, O_RDONLY).ok());
-  EXPECT_TRUE(absl::IsPermissionDenied(
-      WalkBeneath(root.get(), "mnist/../mnist" + file, O_RDONLY).status()));
-  EXPECT_TRUE(absl::IsNotFound(WalkBeneath(root.get(), "mnist/none", O_RDONLY).status()));
-}
-
 TEST_F(DataInspectorTest, MissingFilesAreListedWithThePlacesLookedAt) {
   fs::remove(root_ / "mnist/t10k-labels-idx1-ubyte.gz");
   EXPECT_THAT(Violations("mnist"),

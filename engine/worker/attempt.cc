@@ -113,7 +113,7 @@ int AttemptRunner::Run() {
     // Threads inherit the affinity of the one that starts them, and this one may by now be bound to
     // a single core. What only sends reports goes wherever there is room.
     const AffinityScope all_cores(cores_);
-    channel.emplace(ChannelOptions());
+    channel.emplace(ChannelOptions(outbox));
     reporter.emplace(
         outbox,
         ReportBuilder(trainer_ != nullptr ? trainer_->series() : std::vector<std::string>(),
@@ -198,7 +198,7 @@ RunSizes AttemptRunner::Sizes() const {
           .latest_metrics = trainer_->resumed_metrics()};
 }
 
-ReportChannelOptions AttemptRunner::ChannelOptions() {
+ReportChannelOptions AttemptRunner::ChannelOptions(Outbox& outbox) {
   ReportChannelOptions options;
   options.target = assignment_.server();
   options.hello.set_protocol_version(kProtocolVersion);
@@ -228,6 +228,7 @@ ReportChannelOptions AttemptRunner::ChannelOptions() {
         return;  // of a later protocol version
     }
   };
+  options.on_audience = [&outbox](bool watching) { outbox.SetWatched(watching); };
   options.on_disconnect = [](const absl::Status& status) {
     spdlog::warn("no connection to the server, trying again: {}", status.ToString());
   };

@@ -44,7 +44,7 @@ class AttemptRunner {
   std::optional<v1::Failure> Prepare();
   std::optional<v1::Failure> TryPrepare();
   RunSizes Sizes() const;
-  ReportChannelOptions ChannelOptions();
+  ReportChannelOptions ChannelOptions(Outbox& outbox);
   ReporterOptions MakeReporterOptions(Outbox& outbox);
   void Announce(Outbox& outbox) const;
   v1::Outcome Train(MetricSink& sink);

@@ -85,4 +85,10 @@ void Outbox::Wake() {
   wakes_.NotifyAll();
 }
 
+void Outbox::SetWatched(bool watched) {
+  if (watched_.exchange(watched) != watched && watched) {
+    Wake();
+  }
+}
+
 }  // namespace normlab::engine

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -48,12 +49,15 @@ class Outbox {
   bool DrainInto(ReportBuilder& builder) ABSL_LOCKS_EXCLUDED(mu_);
   // There is something that should not wait for company: an event, or a ring that fills up.
   bool urgent() const ABSL_LOCKS_EXCLUDED(mu_);
+  bool watched() const { return watched_.load(std::memory_order_relaxed); }
   // Waits until an event is added, Wake is called or `timeout` passed.
   void Wait(absl::Duration timeout) ABSL_LOCKS_EXCLUDED(mu_);
 
   // ---- Any thread.
 
   void Wake() ABSL_LOCKS_EXCLUDED(mu_);
+  // Whether somebody follows the job, which wakes the consumer; at first nobody does.
+  void SetWatched(bool watched) ABSL_LOCKS_EXCLUDED(mu_);
   // Takes no more steps and lets a waiting producer go.
   void Close() { ring_.Close(); }
 
@@ -76,6 +80,7 @@ class Outbox {
   common::SteadyWait wakes_;
   std::deque<Event> events_ ABSL_GUARDED_BY(mu_);
   bool woken_ ABSL_GUARDED_BY(mu_) = false;
+  std::atomic<bool> watched_ = false;
 
   // The consumer's own.
   int64_t popped_ = 0;

@@ -284,7 +284,7 @@ void ReportChannel::Handle(const v1::ServerMessage& message) {
       next_number_ = message.welcome().last_report() + 1;
       welcomed_ = true;
       changed_.NotifyAll();
-      return;
+      break;  // on_audience below, without the lock
     }
     case v1::ServerMessage::kAck: {
       absl::MutexLock lock(&mu_);
@@ -298,8 +298,17 @@ void ReportChannel::Handle(const v1::ServerMessage& message) {
         options_.on_stop(message.stop());
       }
       return;
+    case v1::ServerMessage::kAudience:
+      if (options_.on_audience != nullptr) {
+        options_.on_audience(message.audience().watching());
+      }
+      return;
     case v1::ServerMessage::KIND_NOT_SET:
       return;  // of a later protocol version
+  }
+  // A welcome: what was said on the connection before does not hold any more.
+  if (options_.on_audience != nullptr) {
+    options_.on_audience(false);
   }
 }
 

@@ -38,6 +38,9 @@ struct ReportChannelOptions {
   absl::Duration welcome_timeout = absl::Seconds(30);
   // The server asks to stop. On a thread of the channel; must not block. May come more than once.
   std::function<void(const v1::StopRequest&)> on_stop;
+  // Whether somebody follows the job now (nobody until it is said). On a thread of the channel; must not block; may be
+  // null.
+  std::function<void(bool)> on_audience;
   // The channel became kFenced or kOrphaned, and why. At most once, on a thread of the channel.
   std::function<void(ChannelState, const absl::Status&)> on_end;
   // For the log: why a connection ended and will be tried again. On a thread of the channel; may be

@@ -38,10 +38,19 @@ void Reporter::Run() {
     if (options_.on_tick != nullptr) {
       options_.on_tick();
     }
-    if (channel_.backlog().reports < options_.max_small_reports || outbox_.urgent()) {
+    if (IsTimeToSend()) {
       SendWhatIsThere();
     }
   }
+}
+
+bool Reporter::IsTimeToSend() const {
+  if (outbox_.urgent()) {
+    return true;
+  }
+  const bool steps_waited = outbox_.watched() || common::Clock::Real().Monotonic() - last_sent_ >=
+                                                     options_.unwatched_interval;
+  return steps_waited && channel_.backlog().reports < options_.max_small_reports;
 }
 
 void Reporter::SendWhatIsThere() {
@@ -51,6 +60,7 @@ void Reporter::SendWhatIsThere() {
       return;
     }
     v1::WorkerReport report = builder_.Take();
+    last_sent_ = common::Clock::Real().Monotonic();
     const bool is_last = report.has_outcome();
     channel_.Send(std::move(report));
     if (is_last) {

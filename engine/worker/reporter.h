@@ -16,11 +16,13 @@
 namespace normlab::engine {
 
 struct ReporterOptions {
-  // How long steps wait for company in a report. A report costs worker and server together about
-  // half a millisecond of CPU and the server a flush of its disk, however few steps it has: so
-  // often is enough for somebody who watches (a step is with them within 100 ms), and costs a
-  // percent of one core.
+  // How long steps wait for company in a report while somebody follows the job. A report costs
+  // worker and server together more than a millisecond of CPU and the server a flush of its disk,
+  // however few steps it has: so often, a step is with whoever watches within 100 ms.
   absl::Duration interval = absl::Milliseconds(80);
+  // The same while nobody does: a few thousandths of a core, and progress is as fresh as lists of
+  // jobs need it.
+  absl::Duration unwatched_interval = absl::Milliseconds(400);
   // With so many reports unacknowledged, further steps wait until there are enough for a large
   // report: a slow or absent server gets few large reports instead of many small ones.
   int64_t max_small_reports = 4;
@@ -47,12 +49,14 @@ class Reporter {
 
  private:
   void Run() ABSL_LOCKS_EXCLUDED(mu_);
+  bool IsTimeToSend() const;
   void SendWhatIsThere() ABSL_LOCKS_EXCLUDED(mu_);
 
   Outbox& outbox_;
   ReportChannel& channel_;
   const ReporterOptions options_;
-  ReportBuilder builder_;  // the thread's own
+  ReportBuilder builder_;                                 // the thread's own
+  absl::Duration last_sent_ = -absl::InfiniteDuration();  // the thread's own; monotonic
 
   absl::Mutex mu_;
   common::SteadyWait sent_;

@@ -176,6 +176,45 @@ TEST_F(ReporterTest, DeliversARunOverBrokenConnections) {
   EXPECT_EQ(examples, 60 * kSteps);
 }
 
+TEST_F(ReporterTest, StepsThatNobodyWaitsForTravelTogether) {
+  server_.Start();
+  Outbox outbox(4096);
+  ReportChannel channel(ChannelOptions());
+  std::atomic<int> ticks = 0;
+  Reporter reporter(outbox, MakeBuilder(100), channel,
+                    {.interval = absl::Milliseconds(1),
+                     .unwatched_interval = absl::Hours(1),
+                     .on_tick = [&ticks] { ++ticks; }});
+  const auto wait_for_ticks = [&ticks](int more) {
+    for (const int until = ticks + more; ticks < until;) {
+      std::this_thread::yield();
+    }
+  };
+  const auto wait_for_reports = [this](size_t count) {
+    return server_.WaitFor([count](const auto& seen) { return seen.reports.size() == count; });
+  };
+  SayStep(outbox, 0);
+  ASSERT_TRUE(wait_for_reports(1)) << "the first goes at once: the run has begun";
+  SayStep(outbox, 1);
+  wait_for_ticks(20);
+  SayStep(outbox, 2);
+  wait_for_ticks(20);
+  EXPECT_EQ(server_.seen().reports.size(), 1u);
+
+  outbox.SetWatched(true);
+  ASSERT_TRUE(wait_for_reports(2)) << "somebody came";
+  SayStep(outbox, 3);
+  ASSERT_TRUE(wait_for_reports(3));
+
+  outbox.SetWatched(false);
+  SayStep(outbox, 4);
+  wait_for_ticks(20);
+  EXPECT_EQ(server_.seen().reports.size(), 3u);
+  outbox.Log(v1::LogLine::WARNING, "what happens goes at once");
+  ASSERT_TRUE(wait_for_reports(4));
+  ExpectSteps(5);
+}
+
 TEST_F(ReporterTest, TheTrainingWaitsWhenTheBacklogIsFullAndNothingIsLost) {
   constexpr int64_t kSteps = 100'000;
   ReporterOptions options;

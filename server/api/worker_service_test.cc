@@ -24,10 +24,12 @@ namespace normlab::server {
 namespace {
 
 using ::testing::ElementsAre;
+using ::testing::Optional;
 
 class CountingObserver final : public Observer {
  public:
-  void OnReport(int64_t steps,
+  void OnReport(v1::Model::KindCase model,
+                int64_t steps,
                 int64_t examples,
                 absl::Span<const float> step_seconds,
                 int64_t points) override {
@@ -35,7 +37,20 @@ class CountingObserver final : public Observer {
     steps_ += steps;
     examples_ += examples;
     points_ += points;
+    model_ = model;
     EXPECT_EQ(step_seconds.size(), static_cast<size_t>(steps));
+  }
+  void OnCheckpoint(double seconds, int64_t bytes) override {
+    absl::MutexLock lock(&mu_);
+    checkpoints_.emplace_back(seconds, bytes);
+  }
+  v1::Model::KindCase model() const {
+    absl::MutexLock lock(&mu_);
+    return model_;
+  }
+  std::vector<std::pair<double, int64_t>> checkpoints() const {
+    absl::MutexLock lock(&mu_);
+    return checkpoints_;
   }
   std::vector<int64_t> counts() const {
     absl::MutexLock lock(&mu_);
@@ -47,6 +62,8 @@ class CountingObserver final : public Observer {
   int64_t steps_ ABSL_GUARDED_BY(mu_) = 0;
   int64_t examples_ ABSL_GUARDED_BY(mu_) = 0;
   int64_t points_ ABSL_GUARDED_BY(mu_) = 0;
+  v1::Model::KindCase model_ ABSL_GUARDED_BY(mu_) = v1::Model::KIND_NOT_SET;
+  std::vector<std::pair<double, int64_t>> checkpoints_ ABSL_GUARDED_BY(mu_);
 };
 
 class WorkerServiceTest : public ControllerTest {
@@ -54,7 +71,7 @@ class WorkerServiceTest : public ControllerTest {
   void SetUp() override {
     ControllerTest::SetUp();
     gated_store_ = std::make_unique<GatedStore>(*store_);
-    service_ = std::make_unique<WorkerService>(*gated_store_, *controller_, observer_);
+    service_ = std::make_unique<WorkerService>(*gated_store_, *controller_, hub_, observer_);
     const std::string target = "unix:" + data_dir_ + "/worker.sock";
     grpc::ServerBuilder builder;
     builder.AddListeningPort(target, grpc::InsecureServerCredentials());
@@ -120,6 +137,7 @@ class WorkerServiceTest : public ControllerTest {
     }
   }
 
+  Hub hub_;
   CountingObserver observer_;
   std::unique_ptr<GatedStore> gated_store_;
   std::unique_ptr<WorkerService> service_;
@@ -146,6 +164,57 @@ TEST_F(WorkerServiceTest, CarriesAnAttemptFromHelloToOutcome) {
   EXPECT_THAT(observer_.counts(), ElementsAre(300, 30 * 640, 300));
   ASSERT_TRUE(executor_->ExitWithCode({id_, 1}, 0));
   WaitUntil("the cores are free", [&] { return controller_->GetLoad().free_cores == 4; });
+}
+
+TEST_F(WorkerServiceTest, TheWorkerLearnsWhetherSomebodyFollowsItsJob) {
+  Connection connection(*stub_);
+  ASSERT_TRUE(connection.Greet(hello_).has_value());
+  const auto next_audience = [&]() -> std::optional<bool> {
+    const auto message = connection.Read();
+    return message.has_value() && message->has_audience()
+               ? std::optional(message->audience().watching())
+               : std::nullopt;
+  };
+  auto other_job = hub_.Subscribe("another", [] {});
+  auto first = hub_.Subscribe(id_, [] {});
+  EXPECT_THAT(next_audience(), Optional(true));
+  auto second = hub_.Subscribe(id_, [] {});
+  first.reset();
+  second.reset();
+  EXPECT_THAT(next_audience(), Optional(false)) << "said once, when the last one left";
+
+  auto third = hub_.Subscribe(id_, [] {});
+  EXPECT_THAT(next_audience(), Optional(true));
+  connection.Break();
+  Connection again(*stub_);
+  ASSERT_TRUE(again.Greet(hello_).has_value());
+  const auto message = again.Read();
+  ASSERT_TRUE(message.has_value() && message->has_audience());
+  EXPECT_TRUE(message->audience().watching()) << "a new connection is told anew";
+}
+
+TEST_F(WorkerServiceTest, TellsWhatItTrainsWhatItSavedAndForHowLongItWasSilent) {
+  EXPECT_EQ(service_->OldestReportAge(), absl::ZeroDuration()) << "no worker is connected";
+  Connection connection(*stub_);
+  ASSERT_TRUE(connection.Greet(hello_).has_value());
+  WaitUntil("it has been silent for a while",
+            [&] { return service_->OldestReportAge() > absl::Milliseconds(50); });
+  v1::WorkerReport report = TenSteps(1);
+  report.mutable_checkpoint()->set_step(10);
+  report.mutable_checkpoint()->set_folder("jobs/" + id_ + "/attempt-1/checkpoint-10");
+  report.mutable_checkpoint()->set_bytes(1234);
+  report.mutable_checkpoint()->set_seconds(0.5);
+  const absl::Time sent = absl::Now();
+  ASSERT_TRUE(connection.Send(report));
+  ASSERT_TRUE(connection.ReadAcksUpTo(1));
+  EXPECT_LE(service_->OldestReportAge(), absl::Now() - sent);
+  EXPECT_EQ(observer_.model(), v1::Model::kMlp);
+  EXPECT_THAT(observer_.checkpoints(), ElementsAre(std::make_pair(0.5, int64_t{1234})));
+  ASSERT_TRUE(connection.Send(LastReport(2)));
+  EXPECT_TRUE(connection.ReadAcksUpTo(2));
+  EXPECT_TRUE(connection.Finish().ok());
+  WaitUntil("nobody is heard of any more",
+            [&] { return service_->OldestReportAge() == absl::ZeroDuration(); });
 }
 
 TEST_F(WorkerServiceTest, TheFirstMessageAndOnlyThatIsAHello) {

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
@@ -20,6 +21,7 @@
 #include "server/app/data_dir_lock.h"
 #include "server/app/helper_gate.h"
 #include "server/app/options.h"
+#include "server/app/watchdog.h"
 #include "server/executor/executor.h"
 #include "server/monitor/http_server.h"
 #include "server/monitor/metrics.h"
@@ -58,6 +60,10 @@ class Server {
 
   // OK while jobs are taken; else why not.
   absl::Status Ready();
+
+  // What does the server's work, for a Watchdog that goes before Shutdown: scheduling, the database's
+  // writer, handlers, streams, and gRPC, which is asked for its health.
+  std::vector<Watchdog::Loop> Loops();
 
   // Drains and stops: health says NOT_SERVING, new jobs are refused, streams end with the position
   // to resume from, workers write a checkpoint and end; calls in progress and workers get until the

@@ -3,6 +3,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <ctime>
+
 #include "absl/strings/str_cat.h"
 #include <grpcpp/security/tls_certificate_provider.h>
 #include <grpcpp/security/tls_credentials_options.h>
@@ -102,6 +104,17 @@ absl::Status CheckTlsFiles(const TlsFiles& files) {
     NORMLAB_RETURN_IF_ERROR(ReadCertificate("tls_client_ca", files.client_ca).status());
   }
   return absl::OkStatus();
+}
+
+absl::StatusOr<absl::Time> CertificateEnd(const TlsFiles& files) {
+  NORMLAB_ASSIGN_OR_RETURN(const auto certificate, ReadCertificate("tls_cert", files.certificate));
+  std::tm end = {};
+  if (ASN1_TIME_to_tm(X509_get0_notAfter(certificate.get()), &end) != 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the certificate of --tls_cert=", files.certificate,
+                     " does not say until when it is valid; make a new one"));
+  }
+  return absl::FromTM(end, absl::UTCTimeZone());
 }
 
 std::shared_ptr<grpc::ServerCredentials> MakeServerCredentials(const TlsFiles& files) {

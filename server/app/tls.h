@@ -4,6 +4,8 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include <grpcpp/security/server_credentials.h>
 
 namespace normlab::server {
@@ -22,6 +24,9 @@ struct TlsFiles {
 // the certificate is valid now, nobody but the owner and root can read the key, the authorities can
 // be read. INVALID_ARGUMENT or FAILED_PRECONDITION, naming the flag and what to do. Thread-safe.
 absl::Status CheckTlsFiles(const TlsFiles& files);
+
+// When the server's certificate ends, of the file as it is now. Errors as above. Thread-safe.
+absl::StatusOr<absl::Time> CertificateEnd(const TlsFiles& files);
 
 // Credentials for a listener: TLS 1.2 or later from these files, which are looked at every second,
 // so that a new certificate serves the next connection without a restart; with a client authority,

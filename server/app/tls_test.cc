@@ -15,6 +15,7 @@
 #include "common/atomic_file.h"
 #include "common/subprocess.h"
 #include "server/app/testing/server_test_fixture.h"
+#include "server/monitor/testing.h"
 
 namespace normlab::server {
 namespace {
@@ -93,6 +94,22 @@ TEST_F(TlsTest, ARenewedCertificateIsServedWithoutARestart) {
   EXPECT_TRUE(Eventually([&] { return CallWith(Trusting(new_certificates)).ok(); }));
   EXPECT_EQ(CallWith(Trusting(old_certificates)).error_code(), grpc::StatusCode::UNAVAILABLE);
   EXPECT_TRUE(call(*stay).ok()) << "a connection that is open does not care";
+}
+
+TEST_F(TlsTest, MonitoringSaysWhenTheCertificateEndsAlsoOfARenewedOne) {
+  const std::string certificates = MakeCertificates("here");
+  options_.tls = FilesOf(certificates);
+  StartServer();
+  const absl::StatusOr<absl::Time> end = CertificateEnd(options_.tls);
+  ASSERT_TRUE(end.ok()) << end.status();
+  EXPECT_GT(*end, absl::Now() + absl::Hours(24));
+  const auto shown = [this] {
+    return std::stod(Sample(Http("/metrics"), "normlab_tls_certificate_not_after_seconds"));
+  };
+  EXPECT_EQ(shown(), static_cast<double>(absl::ToUnixSeconds(*end)));
+  std::filesystem::remove(options_.tls.certificate);
+  EXPECT_EQ(CertificateEnd(options_.tls).status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(shown(), 0) << "a file that cannot be read is as bad as an old one";
 }
 
 TEST_F(TlsTest, WithAClientAuthorityOnlyItsClientsGetThrough) {

@@ -6,32 +6,13 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "server/domain/error_details.h"
 #include "server/domain/names.h"
 
 namespace normlab::server {
 namespace {
 
 constexpr absl::string_view kExperimentType = "normlab.v1.Experiment";
-
-absl::Status Make(absl::StatusCode code,
-                  absl::string_view error_reason,
-                  absl::string_view message,
-                  const std::vector<std::pair<std::string, std::string>>& metadata = {}) {
-  absl::Status status(code, message);
-  google::rpc::ErrorInfo info;
-  info.set_reason(std::string(error_reason));
-  info.set_domain(std::string(kErrorDomain));
-  info.mutable_metadata()->insert(metadata.begin(), metadata.end());
-  AddDetail(status, info);
-  return status;
-}
-
-void AddResource(absl::Status& status, absl::string_view name) {
-  google::rpc::ResourceInfo resource;
-  resource.set_resource_type(std::string(kExperimentType));
-  resource.set_resource_name(std::string(name));
-  AddDetail(status, resource);
-}
 
 }  // namespace
 
@@ -54,49 +35,50 @@ absl::Status InvalidExperiment(const std::vector<FieldViolation>& violations) {
   }
   absl::StrAppend(&message, ". Correct the named fields and submit again.");
   absl::Status status =
-      Make(absl::StatusCode::kInvalidArgument, reason::kInvalidExperiment, message);
+      MakeError(absl::StatusCode::kInvalidArgument, reason::kInvalidExperiment, message);
   AddDetail(status, bad_request);
   return status;
 }
 
 absl::Status ExperimentNotFound(absl::string_view name) {
   absl::Status status =
-      Make(absl::StatusCode::kNotFound, reason::kExperimentNotFound,
-           absl::StrCat("there is no experiment ", QuotedForMessage(name),
-                        "; it may have been deleted, or be another server's: ListExperiments "
-                        "(normlab experiment list) shows this server's experiments"),
-           {{"experiment", std::string(name)}});
-  AddResource(status, name);
+      MakeError(absl::StatusCode::kNotFound, reason::kExperimentNotFound,
+                absl::StrCat("there is no experiment ", QuotedForMessage(name),
+                             "; it may have been deleted, or be another server's: ListExperiments "
+                             "(normlab experiment list) shows this server's experiments"),
+                {{"experiment", std::string(name)}});
+  AddResourceInfo(status, kExperimentType, name);
   return status;
 }
 
 absl::Status RequestedExperimentDeleted(absl::string_view request_id) {
-  return Make(absl::StatusCode::kNotFound, reason::kExperimentDeleted,
-              absl::StrCat("request_id ", QuotedForMessage(request_id),
-                           " made an experiment that has been deleted since; use a new request_id "
-                           "for a new experiment"));
+  return MakeError(
+      absl::StatusCode::kNotFound, reason::kExperimentDeleted,
+      absl::StrCat("request_id ", QuotedForMessage(request_id),
+                   " made an experiment that has been deleted since; use a new request_id "
+                   "for a new experiment"));
 }
 
 absl::Status ExperimentRequestIdReused(absl::string_view request_id,
                                        absl::string_view experiment_name) {
   absl::Status status =
-      Make(absl::StatusCode::kAlreadyExists, reason::kRequestIdReused,
-           absl::StrCat("request_id ", QuotedForMessage(request_id),
-                        " was already used, with another body, for ", experiment_name,
-                        "; use a new request_id for a new experiment"),
-           {{"experiment", std::string(experiment_name)}});
-  AddResource(status, experiment_name);
+      MakeError(absl::StatusCode::kAlreadyExists, reason::kRequestIdReused,
+                absl::StrCat("request_id ", QuotedForMessage(request_id),
+                             " was already used, with another body, for ", experiment_name,
+                             "; use a new request_id for a new experiment"),
+                {{"experiment", std::string(experiment_name)}});
+  AddResourceInfo(status, kExperimentType, experiment_name);
   return status;
 }
 
 absl::Status ExperimentNotDeletable(absl::string_view name, int64_t unfinished_jobs) {
-  absl::Status status =
-      Make(absl::StatusCode::kFailedPrecondition, reason::kExperimentUnfinished,
-           absl::StrCat(unfinished_jobs, unfinished_jobs == 1 ? " job of " : " jobs of ", name,
-                        unfinished_jobs == 1 ? " waits or runs" : " wait or run",
-                        " still; cancel it first and wait for its end, or delete it with force"),
-           {{"experiment", std::string(name)}, {"jobs", absl::StrCat(unfinished_jobs)}});
-  AddResource(status, name);
+  absl::Status status = MakeError(
+      absl::StatusCode::kFailedPrecondition, reason::kExperimentUnfinished,
+      absl::StrCat(unfinished_jobs, unfinished_jobs == 1 ? " job of " : " jobs of ", name,
+                   unfinished_jobs == 1 ? " waits or runs" : " wait or run",
+                   " still; cancel it first and wait for its end, or delete it with force"),
+      {{"experiment", std::string(name)}, {"jobs", absl::StrCat(unfinished_jobs)}});
+  AddResourceInfo(status, kExperimentType, name);
   return status;
 }
 

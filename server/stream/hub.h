@@ -29,19 +29,39 @@ class Hub {
   std::unique_ptr<Subscription> Subscribe(const std::string& job_id, std::function<void()> on_news)
       ABSL_LOCKS_EXCLUDED(mu_);
 
+  // Whether somebody is subscribed to the job now.
+  bool HasSubscribers(const std::string& job_id) const ABSL_LOCKS_EXCLUDED(mu_);
+
+  // `on_change` is called after the job got its first subscriber or lost its last; HasSubscribers then tells which
+  // (calls of several threads may come in any order, so it must look and not count). The same rules as for on_news.
+  std::unique_ptr<Subscription> ObserveAudience(const std::string& job_id,
+                                                std::function<void()> on_change)
+      ABSL_LOCKS_EXCLUDED(mu_);
+
   // The store's commit listener: calls the job's subscribers, holding no lock.
   void Published(const std::string& job_id, int64_t last_sequence, bool terminal)
       ABSL_LOCKS_EXCLUDED(mu_);
 
   int64_t subscriber_count() const ABSL_LOCKS_EXCLUDED(mu_);
 
+  // How many committed records the subscriber that is furthest behind has not been sent; 0 when none
+  // is. Of those that tell what they sent.
+  int64_t MaxLag() const ABSL_LOCKS_EXCLUDED(mu_);
+
  private:
   struct Entry;
+  using Entries = std::vector<std::shared_ptr<Entry>>;
+  using EntriesByJob = absl::flat_hash_map<std::string, Entries>;
+
   void Remove(const std::string& job_id, const Entry* entry) ABSL_LOCKS_EXCLUDED(mu_);
+  // Whether it was there.
+  static bool Erase(EntriesByJob& from, const std::string& job_id, const Entry* entry);
+  static Entries Find(const EntriesByJob& in, const std::string& job_id);
+  static void CallAll(const Entries& entries);
 
   mutable absl::Mutex mu_;
-  absl::flat_hash_map<std::string, std::vector<std::shared_ptr<Entry>>> entries_
-      ABSL_GUARDED_BY(mu_);
+  EntriesByJob subscribers_ ABSL_GUARDED_BY(mu_);
+  EntriesByJob audience_observers_ ABSL_GUARDED_BY(mu_);
   int64_t subscriber_count_ ABSL_GUARDED_BY(mu_) = 0;
 };
 
@@ -52,6 +72,10 @@ class Hub::Subscription {
   ~Subscription();
   Subscription(const Subscription&) = delete;
   Subscription& operator=(const Subscription&) = delete;
+
+  // For MaxLag: the reader was sent everything up to `sequence`, and the job's last record is `last`
+  // or a later one. Thread-safe.
+  void Sent(int64_t sequence, int64_t last = 0);
 
  private:
   Hub& hub_;

@@ -32,6 +32,28 @@ TEST(HubTest, TellsTheSubscribersOfThatJobOnly) {
   EXPECT_EQ(a, 3);
 }
 
+TEST(HubTest, LagIsThatOfTheReaderFurthestBehind) {
+  Hub hub;
+  auto fast = hub.Subscribe("a", [] {});
+  auto slow = hub.Subscribe("a", [] {});
+  auto silent = hub.Subscribe("b", [] {});
+  hub.Published("b", 1'000, false);
+  EXPECT_EQ(hub.MaxLag(), 0) << "one that tells nothing has no lag";
+  fast->Sent(9);
+  slow->Sent(2, 10);
+  EXPECT_EQ(hub.MaxLag(), 8) << "what it was greeted with counts before anything is published";
+  hub.Published("a", 30, false);
+  EXPECT_EQ(hub.MaxLag(), 28);
+  slow->Sent(30);
+  EXPECT_EQ(hub.MaxLag(), 21);
+  fast->Sent(31);  // read before it was told of
+  EXPECT_EQ(hub.MaxLag(), 0);
+  hub.Published("a", 31, false);
+  EXPECT_EQ(hub.MaxLag(), 1);
+  slow.reset();
+  EXPECT_EQ(hub.MaxLag(), 0);
+}
+
 TEST(HubTest, DestructionWaitsForARunningCall) {
   Hub hub;
   absl::Notification entered;
@@ -72,6 +94,25 @@ TEST(HubTest, ACallbackMayEndItsOwnSubscriptionAndUseTheHub) {
   hub.Published("a", 1, false);
   hub.Published("a", 2, false);
   EXPECT_EQ(calls, 1);
+}
+
+TEST(HubTest, TellsWhenTheAudienceOfAJobComesAndGoes) {
+  Hub hub;
+  std::vector<bool> seen;
+  auto observer = hub.ObserveAudience("a", [&] { seen.push_back(hub.HasSubscribers("a")); });
+  EXPECT_FALSE(hub.HasSubscribers("a"));
+  auto other = hub.Subscribe("b", [] {});
+  auto first = hub.Subscribe("a", [] {});
+  auto second = hub.Subscribe("a", [] {});
+  first.reset();
+  EXPECT_EQ(seen, std::vector<bool>({true})) << "the first that came, and no other";
+  second.reset();
+  EXPECT_EQ(seen, std::vector<bool>({true, false}));
+  EXPECT_EQ(hub.subscriber_count(), 1) << "an observer is no subscriber";
+  hub.Published("a", 1, false);
+  observer.reset();
+  auto third = hub.Subscribe("a", [] {});
+  EXPECT_EQ(seen.size(), 2u) << "not told after its end, nor of news";
 }
 
 TEST(HubTest, ManyThreadsComeAndGo) {

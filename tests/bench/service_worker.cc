@@ -89,6 +89,7 @@ int Run() {
   options.on_stop = [&stopped](const v1::StopRequest&) { stopped.store(true); };
   options.on_end = [](ChannelState, const absl::Status&) { _exit(1); };
   Outbox outbox(size_t{1} << 17);
+  options.on_audience = [&outbox](bool watching) { outbox.SetWatched(watching); };
   ReportChannel channel(std::move(options));
   Reporter reporter(
       outbox,
