@@ -89,12 +89,12 @@ void WatchHandler::OnReconnected() {}
 
 Client::Client(ClientOptions options)
     : options_(std::move(options)),
-      usable_(CheckToken(options_.token, options_.server, options_.credentials != nullptr)) {
-  const std::shared_ptr<grpc::Channel> channel = MakeChannel(options_);
-  jobs_ = normlab::v1::Jobs::NewStub(channel);
-  experiments_ = normlab::v1::Experiments::NewStub(channel);
-  server_ = normlab::v1::Server::NewStub(channel);
-  normalization_ = normlab::v1::Normalization::NewStub(channel);
+      usable_(CheckToken(options_.token, options_.server, options_.credentials != nullptr)),
+      channel_(MakeChannel(options_)) {
+  jobs_ = normlab::v1::Jobs::NewStub(channel_);
+  experiments_ = normlab::v1::Experiments::NewStub(channel_);
+  server_ = normlab::v1::Server::NewStub(channel_);
+  normalization_ = normlab::v1::Normalization::NewStub(channel_);
 }
 
 absl::Status Client::Explain(const absl::Status& status) const {

@@ -139,6 +139,7 @@ absl::Status Server::StartParts(ServerParts parts) {
                                          .cores = static_cast<int>(options_.cores.size()),
                                          .memory_bytes = options_.memory_bytes,
                                          .data_roots = options_.data_roots,
+                                         .data_dir = options_.data_dir,
                                          .work_dir = options_.work_dir,
                                          .cache_folder = cache_dir,
                                          .heartbeat_interval = options_.heartbeat_interval,

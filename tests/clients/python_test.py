@@ -1,14 +1,17 @@
 #!/usr/bin/env python3
 """The Python package against the real server: submit, watch across kill -9, arrays, errors, experiments, normalizers."""
 import os
+import sys
 import threading
 import time
-import unittest
 
 import numpy as np
 
-import normlab
 from normlab_testing import PATIENCE, ServerTest, long_spec, main, tiny_spec, wait_for
+
+sys.path.insert(0, os.environ.get('NORMLAB_PYTHON') or os.path.join(
+    os.path.dirname(os.path.abspath(__file__)), '..', '..', 'build', 'release', 'python'))
+import normlab  # noqa: E402  (made by the build)
 
 
 class PythonClientTest(ServerTest):
