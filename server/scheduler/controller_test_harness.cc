@@ -59,7 +59,7 @@ void ControllerTest::StartController() {
     absl::MutexLock lock(&starts_mu_);
     starts_ = starts;
   };
-  controller_ = CreateController(options_, std::move(start), *store_, *executor_, helper_);
+  controller_ = CreateController(options_, std::move(start), *store_, *executor_, helper_, *told_);
   const absl::Status started = controller_->Start();
   ASSERT_TRUE(started.ok()) << started;
 }

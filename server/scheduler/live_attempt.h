@@ -47,6 +47,7 @@ struct LiveAttempt {
 
   // Since when it has held its cores, as far as that was measured; monotonic.
   std::optional<absl::Duration> held_since;
+  bool recovering = false;  // of an earlier server; how it came through is not told yet
   bool has_process = false;
   bool said_hello = false;
   std::shared_ptr<WorkerSession> session;  // null while not connected
