@@ -97,7 +97,8 @@ ABSL_FLAG(bool,
 ABSL_FLAG(std::string,
           worker_binary,
           "",
-          "Program that runs one job. Empty: normlab-worker beside this program.");
+          "Program that runs one job. Empty: normlab-worker beside this program, or where it is "
+          "installed.");
 ABSL_FLAG(absl::Duration,
           orphan_timeout,
           absl::Hours(24),
@@ -136,6 +137,19 @@ ABSL_FLAG(int64_t,
           10'000,
           "Jobs that may wait, all together; further ones are refused for the time being. 0: no "
           "limit.");
+ABSL_FLAG(
+    bool,
+    healthcheck,
+    false,
+    "Asks the server of this machine whether it takes jobs, says so and exits: 0 yes, 1 no. It "
+    "is looked for at --http_listen, or where --port_file says.");
+ABSL_FLAG(
+    std::string,
+    backup,
+    "",
+    "Copies --data_dir, as it is at one moment and with its checkpoints, into this new folder, "
+    "and exits. The server may be running. The copy is a data folder: to restore, put it in "
+    "place and start a server on it.");
 ABSL_FLAG(std::string,
           log_level,
           "info",
@@ -159,7 +173,8 @@ const std::vector<Group>& Groups() {
       {"What jobs may use", {"cores", "memory", "pin", "worker_binary", "orphan_timeout"}},
       {"How owners share it",
        {"owner_weight", "owner_max_cores", "owner_max_running", "owner_max_queued", "queue_limit"}},
-      {"Behaviour", {"stream_write_timeout", "drain_timeout", "log_level"}}};
+      {"Behaviour", {"stream_write_timeout", "drain_timeout", "log_level"}},
+      {"Instead of running", {"healthcheck", "backup"}}};
   return groups;
 }
 
@@ -277,6 +292,12 @@ absl::StatusOr<CommandLine> ParseFlags(int argc, char** argv) {
   options.owner_max_queued = absl::GetFlag(FLAGS_owner_max_queued);
   options.queue_limit = absl::GetFlag(FLAGS_queue_limit);
   line.log_level = absl::GetFlag(FLAGS_log_level);
+  line.backup = absl::GetFlag(FLAGS_backup);
+  if (absl::GetFlag(FLAGS_healthcheck)) {
+    line.action = CommandLineAction::kHealthCheck;
+  } else if (!line.backup.empty()) {
+    line.action = CommandLineAction::kBackUp;
+  }
   // spdlog takes any other word for "off".
   if (spdlog::level::from_str(line.log_level) == spdlog::level::off) {
     return absl::InvalidArgumentError(absl::StrCat("--log_level=", line.log_level,

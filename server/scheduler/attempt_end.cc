@@ -26,12 +26,27 @@ const v1::Attempt* FindAttempt(const v1::Job& job, int32_t number) {
   return nullptr;
 }
 
+// How a job whose worker was lost with the earlier server came through, by the state it is in now.
+Recovery RecoveryOf(v1::Job::State state) {
+  switch (state) {
+    case v1::Job::QUEUED:
+      return Recovery::kRequeued;
+    case v1::Job::FAILED:
+      return Recovery::kFailed;
+    default:
+      return Recovery::kEnded;
+  }
+}
+
 }  // namespace
 
 void ControllerImpl::OnExit(const ProcessExit& exit) {
   LiveAttempt* attempt = Find(exit.attempt);
   if (attempt == nullptr || stopping_) {
     return;
+  }
+  if (exit.peak_memory_bytes > 0 && attempt->reservation.memory_bytes > 0) {
+    observer_.OnPeakMemory(exit.peak_memory_bytes, attempt->reservation.memory_bytes);
   }
   attempt->has_process = false;
   attempt->exit = exit;
@@ -289,6 +304,9 @@ void ControllerImpl::Ended(LiveAttempt& attempt, const v1::Job& job) {
   const bool cancelled = job.state() == v1::Job::CANCELLED;
   observer_.OnAttemptEnded(IsTerminal(job.state()) ? job.state() : v1::Job::FAILED,
                            cancelled ? v1::FailureReason::FAILURE_REASON_UNSPECIFIED : reason);
+  if (std::exchange(attempt.recovering, false)) {
+    observer_.OnRecovered(RecoveryOf(job.state()));
+  }
   observer_.OnTransition(job.state(),
                          cancelled ? v1::FailureReason::FAILURE_REASON_UNSPECIFIED : reason);
   attempt.phase = Phase::kEnded;

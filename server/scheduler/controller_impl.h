@@ -44,6 +44,7 @@ class ControllerImpl final : public Controller {
   void Disconnected(const AttemptKey& attempt, const WorkerSession* session) override;
   void AttemptFinished(const v1::Job& job) override;
   void ReportRefused(const AttemptKey& attempt, const absl::Status& why) override;
+  void Ping(absl::AnyInvocable<void() &&> done) override { mailbox_->Post(std::move(done)); }
   void Drain() override;
   bool WaitUntilIdle(absl::Duration timeout) override;
   void Stop() override;
@@ -173,6 +174,7 @@ class ControllerImpl final : public Controller {
   // The earliest end of a back-off; monotonic.
   absl::Duration next_delay_ = absl::InfiniteDuration();
   absl::Duration last_decision_ = -absl::InfiniteDuration();
+  absl::Duration oldest_wait_since_ = absl::InfiniteDuration();  // as of last_decision_
   bool must_schedule_ = false;
   bool draining_ = false;
   bool stopping_ = false;

@@ -53,7 +53,7 @@ void ControllerTest::StartController() {
     ASSERT_TRUE(store.ok()) << store.status();
     store_ = *std::move(store);
   }
-  controller_ = Controller::Create(options_, *store_, *executor_, helper_);
+  controller_ = Controller::Create(options_, *store_, *executor_, helper_, *told_);
   const absl::Status started = controller_->Start();
   ASSERT_TRUE(started.ok()) << started;
 }

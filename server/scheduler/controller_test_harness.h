@@ -106,6 +106,7 @@ class ControllerTest : public ::testing::Test {
   std::unique_ptr<Store> store_;
   std::unique_ptr<FakeExecutor> executor_;
   FakeHelper helper_;
+  Observer* told_ = &Observer::None();  // what the controllers to come tell
   std::unique_ptr<Controller> controller_;
 };
 

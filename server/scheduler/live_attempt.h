@@ -44,6 +44,7 @@ struct LiveAttempt {
 
   int preparations = 0;  // so far; the helper may have failed
 
+  bool recovering = false;  // of an earlier server; how it came through is not told yet
   bool has_process = false;
   bool said_hello = false;
   std::shared_ptr<WorkerSession> session;  // null while not connected

@@ -55,7 +55,9 @@ void ControllerImpl::Schedule() {
   next_delay_ = absl::InfiniteDuration();
   std::vector<const QueuedJob*> queued;
   queued.reserve(waiting_.size());
+  oldest_wait_since_ = absl::InfiniteDuration();
   for (const auto& [id, job] : waiting_) {
+    oldest_wait_since_ = std::min(oldest_wait_since_, job.queued.queued_since);
     if (job.not_before > now) {
       next_delay_ = std::min(next_delay_, job.not_before);
       continue;
@@ -71,6 +73,12 @@ void ControllerImpl::Schedule() {
   history_ = std::move(decision.history);
   for (const StartAction& start : decision.starts) {
     Begin(start);
+  }
+  if (!decision.starts.empty()) {
+    oldest_wait_since_ = absl::InfiniteDuration();
+    for (const auto& [id, job] : waiting_) {
+      oldest_wait_since_ = std::min(oldest_wait_since_, job.queued.queued_since);
+    }
   }
 }
 
@@ -140,6 +148,7 @@ void ControllerImpl::Remove(const AttemptKey& key) {
 void ControllerImpl::PublishLoad() {
   Load load;
   load.queued = static_cast<int>(waiting_.size());
+  load.oldest_wait_since = waiting_.empty() ? absl::InfiniteDuration() : oldest_wait_since_;
   std::vector<int> free = options_.cores;
   load.free_memory_bytes = options_.memory_bytes;
   for (const auto& [id, attempt] : live_) {
@@ -183,6 +192,7 @@ void ControllerImpl::AddWaiting(const v1::Job& job) {
     waiting.not_before = Monotonic() + delay;
     next_delay_ = std::min(next_delay_, waiting.not_before);
   }
+  oldest_wait_since_ = std::min(oldest_wait_since_, waiting.queued.queued_since);
   waiting_.insert_or_assign(*id, std::move(waiting));
   must_schedule_ = true;
 }

@@ -153,6 +153,10 @@ void ControllerImpl::OnMarkedRunning(const AttemptKey& key,
   if (waits_for_hello) {
     attempt->phase = Phase::kRunning;
   }
+  if (std::exchange(attempt->recovering, false)) {
+    observer_.OnRecovered(Recovery::kReconnected);
+  }
+  session->Trains(attempt->job.resolved_spec().model().kind_case());
   v1::Welcome welcome;
   welcome.set_last_report(secrets->last_report);
   std::move(done)(std::move(welcome));
