@@ -20,6 +20,7 @@
 #include "engine/data/prefetching_source.h"
 #include "engine/graph/graph.h"
 #include "engine/optim/optimizer.h"
+#include "engine/probes/pass_times.h"
 #include "engine/probes/probe_set.h"
 #include "engine/train/evaluator.h"
 #include "engine/train/metric_sink.h"
@@ -146,8 +147,6 @@ class Trainer {
   bool has_classes() const { return source_.source().shape().targets == 0; }
   // Without an update when the loss is not finite; sets model_is_finite_. Runs the probes that are due around the update.
   BatchResult TrainStep(int64_t step, double learning_rate);
-  // What computed forward and backward passes cost, from those measured. [seconds]
-  double MedianPassSeconds() const;
   bool EvaluationDue(int64_t step) const;
   bool CheckpointDue(int64_t step) const;
   // False when stopped.
@@ -206,7 +205,7 @@ class Trainer {
       probe_values_;  // of the step that is trained; room for all of the probes'
   std::vector<std::optional<double>> latest_;         // reported last, by series
   std::vector<std::optional<double>> latest_finite_;  // the last finite one
-  std::vector<float> pass_seconds_;                   // of the first steps: forward and backward
+  PassTimes passes_;                                  // forward and backward, of this thread
 };
 
 }  // namespace normlab::engine

@@ -213,16 +213,14 @@ BatchResult Trainer::TrainStep(int64_t step, double learning_rate) {
   if (probe) {
     probes_->BeforeForward();
   }
-  const TimePoint start = std::chrono::steady_clock::now();
+  const double start = ThreadCpuSeconds();
   const BatchResult result = network.Forward();
   probe_values_.clear();
   if (!std::isfinite(result.loss)) {
     return result;
   }
   network.Backward();
-  if (pass_seconds_.size() < pass_seconds_.capacity()) {
-    pass_seconds_.push_back(static_cast<float>(Seconds(std::chrono::steady_clock::now() - start)));
-  }
+  passes_.Add(ThreadCpuSeconds() - start);
   const ProbeStep probe_step = {.step = step,
                                 .learning_rate = learning_rate,
                                 .parameters = model_->parameters.span(),
@@ -238,16 +236,6 @@ BatchResult Trainer::TrainStep(int64_t step, double learning_rate) {
     probes_->AfterUpdate(probe_step, kSeriesCount, probe_values_);
   }
   return result;
-}
-
-double Trainer::MedianPassSeconds() const {
-  if (pass_seconds_.empty()) {
-    return 0;
-  }
-  std::vector<float> sorted = pass_seconds_;
-  const auto middle = sorted.begin() + static_cast<int64_t>(sorted.size() / 2);
-  std::nth_element(sorted.begin(), middle, sorted.end());
-  return *middle;
 }
 
 bool Trainer::Evaluate(const std::stop_token& stop) {
@@ -434,7 +422,7 @@ void Trainer::FillResult(v1::Outcome& outcome) {
   result.set_training_seconds(Seconds(std::chrono::steady_clock::now() - start_));
   result.set_weights_sha256(WeightsSha256(ModelTensors(graph_, *model_)));
   if (probes_ != nullptr) {
-    for (v1::ProbeCost& cost : probes_->Costs(MedianPassSeconds())) {
+    for (v1::ProbeCost& cost : probes_->Costs(passes_.Median())) {
       *result.add_probe_costs() = std::move(cost);
     }
   }

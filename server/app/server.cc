@@ -145,7 +145,7 @@ absl::Status Server::StartParts(ServerParts parts) {
                                  {.work_mark = work_mark_,
                                   .on_change =
                                       [this](const absl::Status& starts) {
-                                        absl::MutexLock told(&starts_mu_);
+                                        absl::MutexLock guard(&starts_mu_);
                                         starts_ = starts;
                                       }},
                                  *store_, *executor_, *helper_, *metrics_);
