@@ -5,6 +5,11 @@ include(GNUInstallDirs)
 set(CMAKE_SKIP_INSTALL_ALL_DEPENDENCY ON)
 
 add_dependencies(normlab_package_files normlabd normlab normlab-worker)
+foreach(made normlab_shell_files normlab_python)
+  if(TARGET ${made})
+    add_dependencies(normlab_package_files ${made})
+  endif()
+endforeach()
 
 install(TARGETS normlabd normlab DESTINATION ${CMAKE_INSTALL_BINDIR})
 # Started by normlabd, never by hand.
@@ -39,7 +44,7 @@ set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
 # The libraries are found by what the programs link.
 set(CPACK_DEBIAN_PACKAGE_DEPENDS "adduser, init-system-helpers (>= 1.54)")
 set(CPACK_DEBIAN_PACKAGE_RECOMMENDS "dataset-fashion-mnist")
-set(CPACK_DEBIAN_PACKAGE_SUGGESTS "prometheus, openssl")
+set(CPACK_DEBIAN_PACKAGE_SUGGESTS "prometheus, openssl, python3-grpcio, python3-protobuf, python3-numpy")
 set(CPACK_PACKAGE_DESCRIPTION_SUMMARY "experiments on batch norm and its relatives, as a service")
 set(CPACK_DEBIAN_PACKAGE_DESCRIPTION
 "A gRPC server that runs training experiments on this machine's processors,
@@ -55,4 +60,5 @@ set(CPACK_DEBIAN_PACKAGE_CONTROL_EXTRA
 # Folders as Debian wants them, whatever the umask of whoever builds.
 set(CPACK_INSTALL_DEFAULT_DIRECTORY_PERMISSIONS OWNER_READ OWNER_WRITE OWNER_EXECUTE GROUP_READ GROUP_EXECUTE
     WORLD_READ WORLD_EXECUTE)
+set(CPACK_PRE_BUILD_SCRIPTS ${CMAKE_CURRENT_SOURCE_DIR}/cmake/CompressManuals.cmake)
 include(CPack)

@@ -117,6 +117,16 @@ ABSL_FLAG(double,
           retention_days,
           0,
           "Jobs go away, with their records and files, so many days after their end. 0: never.");
+ABSL_FLAG(bool,
+          accept_new_work_dir,
+          false,
+          "For one start: take --work_dir as it is although it is not the folder that the database "
+          "knows. Jobs whose checkpoints were in the old one start from the beginning.");
+ABSL_FLAG(bool,
+          accept_new_database,
+          false,
+          "For one start: begin with a new database although --work_dir has files of jobs of "
+          "another one.");
 ABSL_FLAG(
     std::vector<std::string>,
     owner_weight,
@@ -165,7 +175,9 @@ struct Group {
 
 const std::vector<Group>& Groups() {
   static const auto& groups = *new std::vector<Group>{
-      {"Where things are kept", {"data_dir", "work_dir", "data_roots", "retention_days"}},
+      {"Where things are kept",
+       {"data_dir", "work_dir", "data_roots", "retention_days", "accept_new_work_dir",
+        "accept_new_database"}},
       {"Where it listens", {"listen", "http_listen", "port_file"}},
       {"Who may call",
        {"auth", "tokens_file", "tls_cert", "tls_key", "tls_client_ca", "allow_plaintext",
@@ -284,6 +296,8 @@ absl::StatusOr<CommandLine> ParseFlags(int argc, char** argv) {
   options.worker_binary = absl::GetFlag(FLAGS_worker_binary);
   options.orphan_timeout = absl::GetFlag(FLAGS_orphan_timeout);
   options.retention_days = absl::GetFlag(FLAGS_retention_days);
+  options.accept_new_work_dir = absl::GetFlag(FLAGS_accept_new_work_dir);
+  options.accept_new_database = absl::GetFlag(FLAGS_accept_new_database);
   options.stream_write_timeout = absl::GetFlag(FLAGS_stream_write_timeout);
   options.drain_timeout = absl::GetFlag(FLAGS_drain_timeout);
   options.owner_weights = absl::GetFlag(FLAGS_owner_weight);

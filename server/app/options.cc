@@ -231,6 +231,8 @@ absl::StatusOr<ServerOptions> ResolveOptions(const RawOptions& raw) {
   if (raw.retention_days > 0) {
     options.retention = absl::Hours(24) * raw.retention_days;
   }
+  options.accept_new_work_dir = raw.accept_new_work_dir;
+  options.accept_new_database = raw.accept_new_database;
   NORMLAB_ASSIGN_OR_RETURN(options.sharing.weights, ParseWeights(raw.owner_weights));
   NORMLAB_RETURN_IF_ERROR(CheckNotNegative("owner_max_cores", raw.owner_max_cores));
   NORMLAB_RETURN_IF_ERROR(CheckNotNegative("owner_max_running", raw.owner_max_running));

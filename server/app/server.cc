@@ -20,6 +20,8 @@
 #include "server/executor/helper_process.h"
 #include "server/executor/local_process.h"
 #include "server/monitor/disk.h"
+#include "server/scheduler/start_options.h"
+#include "server/scheduler/work_folder.h"
 
 #include <spdlog/spdlog.h>
 
@@ -92,6 +94,11 @@ absl::Status Server::StartParts(ServerParts parts) {
   http.port = http_->port();
   http_address_ = http.ToString();
 
+  const WorkFolderOptions work_folder = {.data_dir = options_.data_dir,
+                                         .work_dir = options_.work_dir,
+                                         .accept_new_work_dir = options_.accept_new_work_dir,
+                                         .accept_new_database = options_.accept_new_database};
+  NORMLAB_RETURN_IF_ERROR(CheckDatabaseIsThere(work_folder));
   hub_ = std::make_unique<Hub>();
   NORMLAB_ASSIGN_OR_RETURN(store_, Store::Open({.data_dir = options_.data_dir,
                                                 .work_dir = options_.work_dir,
@@ -125,16 +132,23 @@ absl::Status Server::StartParts(ServerParts parts) {
     NORMLAB_ASSIGN_OR_RETURN(executor_,
                              NewLocalProcessExecutor({.worker_binary = options_.worker_binary}));
   }
-  controller_ = Controller::Create({.cores = options_.cores,
-                                    .memory_bytes = options_.memory_bytes,
-                                    .pin = options_.pin,
-                                    .work_dir = options_.work_dir,
-                                    .worker_target = absl::StrCat("unix:", socket_path_),
-                                    .orphan_timeout = options_.orphan_timeout,
-                                    .data_roots = options_.data_roots,
-                                    .cache_dir = cache_dir,
-                                    .sharing = options_.sharing},
-                                   *store_, *executor_, *helper_, *metrics_);
+  NORMLAB_ASSIGN_OR_RETURN(work_mark_, ClaimWorkFolder(*store_, work_folder));
+  controller_ = CreateController({.cores = options_.cores,
+                                  .memory_bytes = options_.memory_bytes,
+                                  .pin = options_.pin,
+                                  .work_dir = options_.work_dir,
+                                  .worker_target = absl::StrCat("unix:", socket_path_),
+                                  .orphan_timeout = options_.orphan_timeout,
+                                  .data_roots = options_.data_roots,
+                                  .cache_dir = cache_dir,
+                                  .sharing = options_.sharing},
+                                 {.work_mark = work_mark_,
+                                  .on_change =
+                                      [this](const absl::Status& starts) {
+                                        absl::MutexLock guard(&starts_mu_);
+                                        starts_ = starts;
+                                      }},
+                                 *store_, *executor_, *helper_, *metrics_);
   backend_.reset(new Backend{.options = {.version = Version(),
                                          .cores = static_cast<int>(options_.cores.size()),
                                          .memory_bytes = options_.memory_bytes,
@@ -215,7 +229,13 @@ absl::Status Server::Ready() {
   if (!started_.load()) {
     return absl::UnavailableError("the server is starting; ask again soon");
   }
-  return store_->Health();
+  NORMLAB_RETURN_IF_ERROR(store_->Health());
+  {
+    absl::MutexLock lock(&starts_mu_);
+    NORMLAB_RETURN_IF_ERROR(starts_);
+  }
+  // Also while nothing is to be started.
+  return CheckWorkFolder(options_.work_dir, work_mark_, StartOptions().least_free_bytes);
 }
 
 std::vector<Watchdog::Loop> Server::Loops() {

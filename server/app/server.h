@@ -59,7 +59,7 @@ class Server {
   const std::string& grpc_address() const { return grpc_address_; }
   const std::string& http_address() const { return http_address_; }
 
-  // OK while jobs are taken; else why not.
+  // OK while jobs are taken and started; else why not.
   absl::Status Ready();
 
   // What does the server's work, for a Watchdog that goes before Shutdown: scheduling, the database's
@@ -89,6 +89,9 @@ class Server {
 
   const ServerOptions options_;
   std::string socket_path_;
+  std::string work_mark_;  // of the work folder
+  absl::Mutex starts_mu_;
+  absl::Status starts_ ABSL_GUARDED_BY(starts_mu_);  // what keeps jobs from being started
   std::string grpc_address_;
   std::string http_address_;
   std::atomic<bool> started_ = false;

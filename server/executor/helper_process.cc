@@ -190,7 +190,7 @@ class HelperProcess final : public Helper {
     if (absl::Status status = TryStartChild(); !status.ok()) {
       BackOff();
       for (Pending& pending : pending_) {
-        Answer(pending, absl::InternalError(
+        Answer(pending, absl::ResourceExhaustedError(
                             absl::StrCat("the helper process cannot be started: ", status.message(),
                                          "; tell the server's operator")));
       }

@@ -83,6 +83,16 @@ void ControllerImpl::FinishExit(LiveAttempt& attempt) {
     Lose(attempt, *attempt.failure);
     return;
   }
+  if (const ProcessExit& exit = *attempt.exit;
+      !attempt.said_hello && !exit.by_signal && (exit.code == 126 || exit.code == 127)) {
+    // What the shell and the loader of programs say: it cannot be executed, or a library is missing.
+    const absl::Status why = absl::UnavailableError(
+        absl::StrCat("the worker program does not start (", exit.description, "); look at ",
+                     LogPath(attempt.key), " and install what is missing"));
+    OnMachineFailed(why);
+    TakeBack(attempt, why);
+    return;
+  }
   const bool adopted_in_vain = attempt.phase == Phase::kAdopting;
   Lose(attempt, adopted_in_vain
                     ? ServerLostFailure("the worker outlived the earlier server, but ended before "
@@ -309,6 +319,7 @@ void ControllerImpl::Ended(LiveAttempt& attempt, const v1::Job& job) {
   }
   observer_.OnTransition(job.state(),
                          cancelled ? v1::FailureReason::FAILURE_REASON_UNSPECIFIED : reason);
+  CorrectCoreSeconds(attempt, job);
   attempt.phase = Phase::kEnded;
   attempt.phase_deadline = Monotonic() + options_.exit_grace;
   attempt.cancel_deadline = absl::InfiniteDuration();

@@ -67,10 +67,19 @@ void ControllerImpl::Schedule() {
       queued.push_back(&job.queued);
     }
   }
+  if (StartsAreHeld(now)) {
+    return;
+  }
   const Sharing sharing = CurrentSharing();
   Decision decision = Decide(
       {queued, Reservations(), {options_.cores, options_.memory_bytes}, history_, now, sharing});
+  if (!decision.starts.empty() && !WorkFolderIsUsable()) {
+    return;
+  }
   history_ = std::move(decision.history);
+  if (OneStartAtATime() && decision.starts.size() > 1) {
+    decision.starts.resize(1);
+  }
   for (const StartAction& start : decision.starts) {
     Begin(start);
   }
@@ -221,6 +230,7 @@ void ControllerImpl::OnJobChanged(const v1::Job& job) {
   if (stopping_ || !id.ok()) {
     return;
   }
+  CorrectWaited(*id, job);
   // `job` may be older than what is known here, as it comes on any thread: only what cannot be taken
   // back is believed, the rest is read anew.
   if (IsTerminal(job.state())) {
@@ -298,7 +308,10 @@ std::map<std::string, std::string> ControllerImpl::Explain(
       reasons[id] = absl::StrCat(
           "waits ",
           absl::FormatDuration(absl::Ceil(found->second.not_before - now, absl::Seconds(1))),
-          " before it is tried again");
+          " before it is tried again", found->second.postponed_for.empty() ? "" : ": ",
+          found->second.postponed_for);
+    } else if (!trouble_.what.ok()) {
+      reasons[id] = absl::StrCat("waits for the machine: ", trouble_.what.message());
     }
   }
   return reasons;

@@ -85,6 +85,9 @@ absl::Status ControllerImpl::RecoverAttempt(const v1::Job& job) {
       adopted.ok()
           ? *adopted
           : std::max(WallClock() - FromTimestamp(current->start_time()), absl::ZeroDuration());
+  if (adopted.ok()) {
+    owned->held_since = Monotonic() - ago;
+  }
   // What it used before the usage was saved last is known already.
   const auto known = usage_loaded_.find(job.owner());
   LiveAttempt& attempt =

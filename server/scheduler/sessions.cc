@@ -91,6 +91,9 @@ void ControllerImpl::OnConnected(const v1::Hello& hello,
     return;
   }
   LiveAttempt& attempt = *Find(key);
+  if (attempt.phase == Phase::kStarting) {
+    ReleaseStarts();
+  }
   if (attempt.session != nullptr) {
     attempt.session->Close(absl::UnavailableError("the worker has connected anew"));
   }

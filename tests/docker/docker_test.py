@@ -181,6 +181,11 @@ class ComposeTest(unittest.TestCase):
                 return json.load(answer)['data']['result']
 
         def scraped():
+            try:
+                ready = urllib.request.urlopen(f'{base}/-/ready', timeout=10)
+            except OSError:
+                return False  # it is starting
+            ready.close()
             result = query('normlab_jobs{state="SUCCEEDED"}')
             return result and float(result[0]['value'][1]) == 2
         wait_for(scraped, 'Prometheus to have scraped the server', 60)

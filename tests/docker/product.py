@@ -1,6 +1,7 @@
 """The one engine that all tests of this folder use, with the product's image built in it."""
 import atexit
 import os
+import signal
 import sys
 import time
 
@@ -26,6 +27,8 @@ def engine():
     os.makedirs(folder, exist_ok=True)
     starting = Engine(folder)
     atexit.register(starting.stop)
+    # Also when the time of the stage is over.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         starting.start()
     except EngineMissing as why:

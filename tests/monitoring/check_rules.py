@@ -11,7 +11,7 @@ import yaml
 
 import monitoring_files as files
 
-CASES = files.os.path.join(files.ROOT, 'tests', 'monitoring', 'alerts_test.yml')
+CASES = sorted(files.glob.glob(files.os.path.join(files.ROOT, 'tests', 'monitoring', '*alerts_test.yml')))
 FEWEST_ALERTS = 12
 # Counted once, at the server's start: the number itself is what is wanted.
 PLAIN_COUNTERS = {'normlab_jobs_recovered_total'}
@@ -44,7 +44,7 @@ def check_alerts(alerts, entries, cases):
             if part not in entry:
                 problems.append(f'{name}: its entry in docs/operations.md, section Alerts, has no {part}')
         if any(cases.get(name, []).count(fires) < 1 for fires in (True, False)):
-            problems.append(f'{name}: tests/monitoring/alerts_test.yml needs a case that fires and one that stays quiet')
+            problems.append(f'{name}: tests/monitoring/*alerts_test.yml needs a case that fires and one that stays quiet')
     for stray in sorted(set(entries) - {name.lower() for name in alerts}):
         problems.append(f'docs/operations.md describes {stray}, which is no alert')
     return problems
@@ -54,12 +54,12 @@ def main():
     groups = files.rule_groups()
     alerts = {rule['alert']: rule for group in groups for rule in group['rules'] if 'alert' in rule}
     cases = {}
-    for test in yaml.safe_load(files.read(CASES))['tests']:
+    for test in [test for path in CASES for test in yaml.safe_load(files.read(path))['tests']]:
         for case in test['alert_rule_test']:
             cases.setdefault(case['alertname'], []).append(bool(case['exp_alerts']))
     problems = run('check', 'config', files.os.path.join(files.ROOT, 'deploy', 'prometheus', 'prometheus.yml'))
     problems += run('check', 'rules', *sorted(files.glob.glob(files.os.path.join(files.RULES, '*.yml'))))
-    problems += run('test', 'rules', CASES)
+    problems += run('test', 'rules', *CASES)
     if len(alerts) < FEWEST_ALERTS:
         problems.append(f'only {len(alerts)} alerts')
     problems += check_alerts(alerts, runbook_entries(files.read(files.OPERATIONS)), cases)

@@ -120,6 +120,7 @@ class LiveService:
     def train(self):
         """Some seconds of everything: jobs that wait, end, are cancelled, fail to be submitted; checkpoints; watchers."""
         server = self.server
+        self.began = time.time()
         long_job = server.submit(long_spec(threads=1, checkpoint={'every_steps': 200}))['name']
         server.wait_state(long_job, 'RUNNING')
         watch = server.watch(long_job)
