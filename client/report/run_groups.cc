@@ -19,6 +19,9 @@ namespace {
 
 using normlab::v1::Job;
 
+// Groups that a message names.
+constexpr size_t kMostListed = 8;
+
 // The spec without what tells jobs of one group apart, as bytes.
 std::string GroupKey(const Job& job) {
   normlab::v1::JobSpec spec = job.has_resolved_spec() ? job.resolved_spec() : job.spec();
@@ -121,7 +124,12 @@ absl::StatusOr<size_t> FindGroup(const std::vector<RunGroup>& groups, const std:
       return i;
     }
     names.push_back(groups[i].name);
-    listed.push_back(absl::StrCat(i, " \"", groups[i].name, "\""));
+    if (i < kMostListed) {
+      listed.push_back(absl::StrCat(i, " \"", groups[i].name, "\""));
+    }
+  }
+  if (groups.size() > kMostListed) {
+    listed.push_back(absl::StrCat("and so on to ", groups.size() - 1));
   }
   size_t number = 0;
   const auto end = std::from_chars(wanted.data(), wanted.data() + wanted.size(), number);
