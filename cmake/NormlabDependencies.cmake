@@ -17,6 +17,8 @@ if(NOT NORMLAB_ENGINE_CORE_ONLY)
   find_package(Eigen3 CONFIG REQUIRED)
   find_package(PkgConfig REQUIRED)
   pkg_check_modules(CPP_HTTPLIB REQUIRED IMPORTED_TARGET cpp-httplib)
+  # What a service manager is told: that the server is ready, lives, ends.
+  pkg_check_modules(SYSTEMD REQUIRED IMPORTED_TARGET libsystemd)
 endif()
 find_package(absl REQUIRED)
 find_package(OneDNN REQUIRED)

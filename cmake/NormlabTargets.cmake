@@ -38,6 +38,9 @@ function(normlab_binary name)
   target_link_libraries(${name} PRIVATE ${ARG_DEPS} normlab_warnings normlab_sanitizers)
 endfunction()
 
+# What has to be built before cpack runs (deploy/package): whoever installs something adds it.
+add_custom_target(normlab_package_files)
+
 # What the sanitizer stages of tests/run build: every unit test; those of the code where memory errors would hide (the
 # engine and the store, labelled core); those labelled concurrency.
 add_custom_target(normlab_unit_tests)

@@ -162,13 +162,18 @@ absl::StatusOr<Subprocess> Subprocess::Start(const SubprocessOptions& options) {
   }
   NORMLAB_RETURN_IF_ERROR(pid->status());
   UniqueFd pidfd = OpenPidfd(**pid);
+  absl::Status problem =
+      pidfd.valid() ? absl::OkStatus()
+                    : absl::ErrnoToStatus(errno,
+                                          "cannot get a handle on the new process (which "
+                                          "takes Linux 5.4 or later, and a free descriptor)");
   absl::StatusOr<ProcessIdentity> identity = ProcessIdentity::Of(**pid);
-  if (!pidfd.valid() || !identity.ok()) {
-    // It cannot have been reaped by anybody else, so only a kernel without pidfd_open comes here.
+  problem.Update(identity.status());
+  if (!problem.ok()) {
+    // It cannot have been reaped by anybody else.
     kill(**pid, SIGKILL);
     waitpid(**pid, nullptr, 0);
-    return absl::InternalError(
-        "cannot get a handle on the new process (Linux 5.4 or later is needed)");
+    return absl::InternalError(problem.message());
   }
   return Subprocess(*std::move(identity), std::move(pidfd), true);
 }
@@ -213,7 +218,38 @@ absl::StatusOr<Subprocess::Exit> Subprocess::Reap() const {
   if (syscall(SYS_waitid, P_PIDFD, pidfd_.get(), &info, WEXITED | WNOHANG, &usage) != 0) {
     return Exit{false, -1};
   }
-  return Exit{info.si_code != CLD_EXITED, info.si_status, int64_t{usage.ru_maxrss} * 1024};
+  return Exit{info.si_code != CLD_EXITED, info.si_status, int64_t{usage.ru_maxrss} * 1024,
+              absl::ToDoubleSeconds(absl::DurationFromTimeval(usage.ru_utime) +
+                                    absl::DurationFromTimeval(usage.ru_stime))};
+}
+
+absl::StatusOr<Subprocess::Usage> Subprocess::GetUsage() const {
+  // Positions after the name, which is field 2 of the line.
+  constexpr size_t kUserTicks = 11;
+  constexpr size_t kSystemTicks = 12;
+  constexpr size_t kStartTicks = 19;
+  constexpr size_t kResidentPages = 21;
+  const absl::Status gone = absl::NotFoundError(absl::StrCat("process ", pid(), " is gone"));
+  const absl::StatusOr<std::string> stat = ReadFile(absl::StrCat("/proc/", pid(), "/stat"));
+  const size_t close = stat.ok() ? stat->rfind(')') : std::string::npos;
+  if (close == std::string::npos) {
+    return gone;
+  }
+  const std::vector<absl::string_view> fields =
+      absl::StrSplit(absl::string_view(*stat).substr(close + 1), ' ', absl::SkipEmpty());
+  int64_t user = 0;
+  int64_t system = 0;
+  uint64_t start = 0;
+  int64_t pages = 0;
+  // The number may be another process's by now, unless it is our child, which nobody has reaped.
+  if (fields.size() <= kResidentPages || !absl::SimpleAtoi(fields[kUserTicks], &user) ||
+      !absl::SimpleAtoi(fields[kSystemTicks], &system) ||
+      !absl::SimpleAtoi(fields[kStartTicks], &start) ||
+      !absl::SimpleAtoi(fields[kResidentPages], &pages) || start != identity_.start_ticks) {
+    return gone;
+  }
+  return Usage{static_cast<double>(user + system) / static_cast<double>(sysconf(_SC_CLK_TCK)),
+               pages * sysconf(_SC_PAGESIZE)};
 }
 
 std::string Subprocess::Exit::ToString() const {

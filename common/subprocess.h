@@ -68,10 +68,19 @@ class Subprocess {
     bool by_signal = false;
     int code = 0;                   // exit code, or number of the signal; -1: unknown
     int64_t peak_memory_bytes = 0;  // resident at most; 0: unknown
+    double cpu_seconds = 0;         // user and system, all threads; 0: unknown
     std::string ToString() const;
   };
   // FAILED_PRECONDITION while it still runs.
   absl::StatusOr<Exit> Reap() const;
+
+  // What the process uses, as /proc has it.
+  struct Usage {
+    double cpu_seconds = 0;  // user and system, all threads, since it began
+    int64_t resident_bytes = 0;
+  };
+  // NOT_FOUND: it is gone.
+  absl::StatusOr<Usage> GetUsage() const;
 
  private:
   Subprocess(ProcessIdentity identity, UniqueFd pidfd, bool is_child)

@@ -2,98 +2,32 @@
 
 #include <algorithm>
 #include <exception>
+#include <map>
 #include <memory>
 #include <sstream>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
-#include "absl/time/time.h"
 
-#include "client/cli/commands.h"
+#include "client/cli/command_tree.h"
+#include "client/cli/completion.h"
+#include "client/cli/completion_answer.h"
 #include "client/cli/context.h"
 #include "client/cli/exit_code.h"
-#include "client/cli/help_formatter.h"
+#include "client/cli/manual_page.h"
+#include "common/atomic_file.h"
 #include "common/name_hint.h"
 
 #include "CLI/App.hpp"
 #include "CLI/Config.hpp"
-#include "CLI/Validators.hpp"
 
 namespace normlab::client {
 namespace {
 
-constexpr char kDescription[] =
-    "normlab: run normalization experiments on a Normlab server and read what they measured";
-
-constexpr char kFooter[] = R"(
-Examples:
-  normlab submit --model mlp --data fashion_mnist --normalization batch --wait
-  normlab submit spec.yaml --set epochs=5
-  normlab watch jobs/ID
-  normlab metrics jobs/ID --series train/loss,test/accuracy > metrics.csv
-  normlab COMMAND --help
-
-Exit codes:
-  0  succeeded            3  server unreachable      5  the job was cancelled
-  1  the job failed       4  refused, not found,     6  the job diverged
-  2  wrong usage             or an invalid spec      130 interrupted (Ctrl-C)
-For submit --wait and watch the exit code says how the job ended.)";
-
-const CLI::Validator& DurationCheck() {
-  static const CLI::Validator& check = *new CLI::Validator(
-      [](std::string& text) {
-        absl::Duration duration;
-        return absl::ParseDuration(text, &duration) && duration >= absl::ZeroDuration()
-                   ? std::string()
-                   : absl::StrCat(text, " is not a duration; write for example 30s or 5m");
-      },
-      "DURATION");
-  return check;
-}
-
-void AddGlobalOptions(CLI::App& app, GlobalOptions& options) {
-  app.add_option("--server", options.server, "HOST:PORT of the server")
-      ->type_name("")
-      ->envname("NORMLAB_SERVER")
-      ->capture_default_str();
-  app.add_flag("--tls", options.tls.enabled,
-               "Encrypt the connection; trust the authorities that the system trusts")
-      ->envname("NORMLAB_TLS");
-  app.add_option("--tls-ca", options.tls.ca,
-                 "Encrypt the connection; trust the authorities of this PEM file")
-      ->type_name("FILE")
-      ->envname("NORMLAB_TLS_CA");
-  app.add_option("--tls-cert", options.tls.certificate,
-                 "This client's certificate, for servers that ask for one")
-      ->type_name("FILE")
-      ->envname("NORMLAB_TLS_CERT");
-  app.add_option("--tls-key", options.tls.key, "The key of --tls-cert")
-      ->type_name("FILE")
-      ->envname("NORMLAB_TLS_KEY");
-  app.add_option("--token-file", options.token_file,
-                 "File with the token that says who you are (or the variable NORMLAB_TOKEN)")
-      ->type_name("FILE")
-      ->envname("NORMLAB_TOKEN_FILE");
-  app.add_option(
-         "--token", options.token,
-         "The token itself; other users of this machine can see it in the list of processes")
-      ->type_name("");
-  app.add_option("--output", options.output,
-                 "text, or json: protobuf JSON, also for errors (on standard error)")
-      ->type_name("")
-      ->check(CLI::IsMember({"text", "json"}))
-      ->capture_default_str();
-  app.add_flag("--no-color", options.no_color, "No colours; so does the variable NO_COLOR");
-  app.add_option("--timeout", options.timeout, "How long to wait for an answer")
-      ->check(DurationCheck())
-      ->capture_default_str();
-  app.add_option(
-         "--retry-for", options.retry_for,
-         "How long to go on trying when the server is away; default 3s, and 10m for a watch "
-         "that was connected")
-      ->check(DurationCheck());
-}
+// Not for people, and in no help.
+constexpr char kCompleteCommand[] = "__complete";
+constexpr char kManualCommand[] = "__manual";
 
 // Whether the arguments ask for JSON, looked up before they are parsed: errors of parsing too shall
 // be JSON then.
@@ -128,6 +62,78 @@ std::string UnknownCommand(const CLI::App& app) {
                       common::NameHint(*word, names));
 }
 
+// What the scripts of `normlab completion` call: the shell's name, then the words up to the cursor,
+// of which the last may be incomplete. They are no arguments of ours, so they are not parsed.
+int AnswerShell(const CLI::App& app,
+                std::vector<std::string> words,
+                std::istream& in,
+                Output& out,
+                Output& err) {
+  const bool is_bash = !words.empty() && words[0] == "bash";
+  if (!words.empty()) {
+    words.erase(words.begin());
+  }
+  size_t strip = 0;
+  if (is_bash) {
+    words = JoinBashWords(words);
+    // It replaces only what stands behind the last "=" or ":".
+    const size_t last = words.empty() ? std::string::npos : words.back().find_last_of("=:");
+    strip = last == std::string::npos ? 0 : last + 1;
+  }
+  // Whatever says where the server is counts, and nothing else.
+  GlobalOptions options;
+  CLI::App connection;
+  connection.allow_extras();
+  AddGlobalOptions(connection, options);
+  try {
+    std::vector<std::string> reversed(words.rbegin(), words.rend());
+    if (!reversed.empty()) {
+      reversed.erase(reversed.begin());  // the word under the cursor
+    }
+    connection.parse(reversed);
+  } catch (const CLI::Error&) {
+    options = GlobalOptions();  // --help or half an option among them
+  }
+  CommandContext context(in, out, err, options);
+  const CompletionPlan plan = PlanCompletion(app, words);
+  if (!context.Prepare().ok()) {
+    // Without a connection there are still commands and options.
+    CommandContext offline(in, out, err, GlobalOptions());
+    CompletionPlan fixed = plan;
+    if (fixed.source != CompletionSource::kFiles && fixed.source != CompletionSource::kStudies) {
+      fixed.source = CompletionSource::kNone;
+    }
+    out.Write(CompletionAnswer(fixed, offline, strip));
+    return kExitSucceeded;
+  }
+  out.Write(CompletionAnswer(plan, context, strip));
+  return kExitSucceeded;
+}
+
+// Writes the manual pages into a folder; the build calls it. Arguments: the folder and, for the
+// server's page, a file with what its --help prints.
+int WriteManual(const CLI::App& app, const std::vector<std::string>& arguments, Output& err) {
+  if (arguments.size() != 2) {
+    err.Write("error: wanted: FOLDER FILE-WITH-THE-HELP-OF-NORMLABD\n");
+    return kExitUsage;
+  }
+  std::map<std::string, std::string> pages = ManualPages(app);
+  absl::StatusOr<std::string> help = common::ReadFile(arguments[1]);
+  absl::Status status = help.status();
+  if (status.ok()) {
+    pages["normlabd.8"] = ServerManualPage(*help);
+  }
+  for (const auto& [name, text] : pages) {
+    if (status.ok()) {
+      status = common::WriteFileAtomically(absl::StrCat(arguments[0], "/", name), text);
+    }
+  }
+  if (!status.ok()) {
+    err.Write(absl::StrCat("error: ", std::string(status.message()), "\n"));
+  }
+  return status.ok() ? kExitSucceeded : kExitRefused;
+}
+
 // Ends the output and turns what went wrong with it into the exit code.
 int Finish(int exit_code, Output& out, Output& err) {
   out.Flush();
@@ -148,35 +154,14 @@ int Run(const std::vector<std::string>& arguments,
         Output& err,
         GlobalOptions& options) {
   Command selected;
-  CLI::App app(kDescription, "normlab");
-  app.formatter(std::make_shared<HelpFormatter>());
-  app.require_subcommand(1);
-  app.fallthrough();  // global options may stand behind the command too
-  app.footer(kFooter);
-  app.set_version_flag("--version", absl::StrCat("normlab ", NORMLAB_VERSION),
-                       "Print the version of this program and exit");
-  AddGlobalOptions(app, options);
-  AddSubmitCommand(app, selected);
-  AddValidateCommand(app, selected);
-  AddWatchCommand(app, selected);
-  AddLogsCommand(app, selected);
-  AddListCommand(app, selected);
-  AddGetCommand(app, selected);
-  AddCancelCommand(app, selected);
-  AddPauseCommand(app, selected);
-  AddResumeCommand(app, selected);
-  AddUpdateCommand(app, selected);
-  AddDeleteCommand(app, selected);
-  AddMetricsCommand(app, selected);
-  AddCompareCommand(app, selected);
-  AddSweepCommand(app, selected);
-  AddExperimentCommand(app, selected);
-  AddArtifactsCommand(app, selected);
-  AddNormalizeCommand(app, selected);
-  AddStudyCommand(app, selected);
-  AddReportCommand(app, selected);
-  AddTokenCommand(app, selected);
-  AddVersionCommand(app, selected);
+  CLI::App app;
+  BuildCommandTree(app, options, selected);
+  if (!arguments.empty() && arguments[0] == kCompleteCommand) {
+    return AnswerShell(app, {arguments.begin() + 1, arguments.end()}, in, out, err);
+  }
+  if (!arguments.empty() && arguments[0] == kManualCommand) {
+    return WriteManual(app, {arguments.begin() + 1, arguments.end()}, err);
+  }
   try {
     std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());  // as CLI11 wants it
     app.parse(reversed);

@@ -28,6 +28,10 @@ void AddNormalizeCommand(CLI::App& app, Command& selected);
 void AddStudyCommand(CLI::App& app, Command& selected);
 void AddReportCommand(CLI::App& app, Command& selected);
 void AddTokenCommand(CLI::App& app, Command& selected);
+void AddDoctorCommand(CLI::App& app, Command& selected);
+void AddTopCommand(CLI::App& app, Command& selected);
+void AddExportCommand(CLI::App& app, Command& selected);
+void AddCompletionCommand(CLI::App& app, Command& selected);
 void AddVersionCommand(CLI::App& app, Command& selected);
 
 }  // namespace normlab::client

@@ -18,7 +18,7 @@ constexpr int kSignalExitBase = 128;  // as shells report a death by signal
 
 }  // namespace
 
-InterruptScope::InterruptScope() {
+InterruptScope::InterruptScope(void (*before_exit)()) : before_exit_(before_exit) {
   sigset_t handled;
   sigemptyset(&handled);
   sigaddset(&handled, SIGINT);
@@ -60,6 +60,9 @@ void InterruptScope::Listen() {
         read(signals_.get(), &info, sizeof info) == static_cast<ssize_t>(sizeof info)) {
       const int number = static_cast<int>(info.ssi_signo);
       if (signal_.exchange(number) != 0) {
+        if (before_exit_ != nullptr) {
+          before_exit_();
+        }
         _exit(kSignalExitBase + number);  // asked twice: no more waiting
       }
       stop_.request_stop();

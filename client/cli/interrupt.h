@@ -14,7 +14,8 @@ namespace normlab::client {
 // blocked signals. One at a time; made and destroyed on the same thread.
 class InterruptScope {
  public:
-  InterruptScope();
+  // `before_exit` is called, on another thread, right before a second signal ends the process.
+  explicit InterruptScope(void (*before_exit)() = nullptr);
   ~InterruptScope();
   InterruptScope(const InterruptScope&) = delete;
   InterruptScope& operator=(const InterruptScope&) = delete;
@@ -26,6 +27,7 @@ class InterruptScope {
  private:
   void Listen();
 
+  void (*const before_exit_)();
   sigset_t previous_mask_{};
   std::stop_source stop_;
   std::atomic<int> signal_{0};

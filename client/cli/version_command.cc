@@ -24,8 +24,12 @@ int Version(CommandContext& context) {
   }
   context.out().Write(absl::StrCat("normlab ", NORMLAB_VERSION, "\n"));
   if (!info.ok()) {
-    context.out().Write(absl::StrCat("no server at ", Printable(options.server), "\n"));
-    return kExitSucceeded;
+    // No server is an answer; a server that does not tell is not.
+    if (absl::IsUnavailable(info.status()) || absl::IsDeadlineExceeded(info.status())) {
+      context.out().Write(absl::StrCat("no server at ", Printable(options.server), "\n"));
+      return kExitSucceeded;
+    }
+    return context.Fail(info.status());
   }
   context.out().Write(absl::StrCat(
       "normlabd ", Printable(info->version()), " at ", Printable(options.server), ": ",

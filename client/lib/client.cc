@@ -89,12 +89,12 @@ void WatchHandler::OnReconnected() {}
 
 Client::Client(ClientOptions options)
     : options_(std::move(options)),
-      usable_(CheckToken(options_.token, options_.server, options_.credentials != nullptr)) {
-  const std::shared_ptr<grpc::Channel> channel = MakeChannel(options_);
-  jobs_ = normlab::v1::Jobs::NewStub(channel);
-  experiments_ = normlab::v1::Experiments::NewStub(channel);
-  server_ = normlab::v1::Server::NewStub(channel);
-  normalization_ = normlab::v1::Normalization::NewStub(channel);
+      usable_(CheckToken(options_.token, options_.server, options_.credentials != nullptr)),
+      channel_(MakeChannel(options_)) {
+  jobs_ = normlab::v1::Jobs::NewStub(channel_);
+  experiments_ = normlab::v1::Experiments::NewStub(channel_);
+  server_ = normlab::v1::Server::NewStub(channel_);
+  normalization_ = normlab::v1::Normalization::NewStub(channel_);
 }
 
 absl::Status Client::Explain(const absl::Status& status) const {
@@ -117,7 +117,10 @@ absl::Status Client::Explain(const absl::Status& status) const {
   } else if (absl::IsUnavailable(status) && explained.details().empty()) {
     explained.set_message(absl::StrCat(
         "no answer from a server at ", options_.server, " (", std::string(status.message()),
-        "); start normlabd, or give its address with --server HOST:PORT or NORMLAB_SERVER"));
+        "); start normlabd, or give its address with --server HOST:PORT or NORMLAB_SERVER",
+        absl::StrContains(status.message(), "Socket closed")
+            ? ". Something listens there and hung up: a server with TLS wants --tls-ca FILE"
+            : ""));
   } else if (absl::IsDeadlineExceeded(status) && explained.details().empty()) {
     explained.set_message(absl::StrCat("the server at ", options_.server, " did not answer within ",
                                        absl::FormatDuration(options_.timeout),

@@ -73,6 +73,18 @@ class ExperimentHandler {
   virtual void OnTick() {}
 };
 
+// What a server says about itself to the health service.
+enum class ServerHealth { kServing, kNotServing, kUnknown };
+
+// A look at a server.
+struct ServerProbe {
+  normlab::v1::ServerInfo info;
+  absl::Time sent;  // of the call that brought `info`, by this machine's clock
+  absl::Time received;
+  std::string certificate_pem;  // that the server showed; empty without TLS
+  ServerHealth health = ServerHealth::kUnknown;
+};
+
 struct WatchResult {
   absl::Status status;
   int64_t last_sequence = 0;  // of the last record handed on: watch again after it
@@ -105,6 +117,9 @@ class Client {
   // answer finds nothing any more: that is no error here.
   absl::Status DeleteJob(absl::string_view name, bool force, bool allow_missing);
   absl::StatusOr<normlab::v1::ServerInfo> GetServerInfo();
+  // GetServerInfo, once, with what a person who looks for trouble wants to know beside it; then asks
+  // the health service, where no answer is kUnknown.
+  absl::StatusOr<ServerProbe> Probe();
   // Applies a normalizer to tensors of at most 4,194,304 values. DEADLINE_EXCEEDED also when the server
   // itself gave up, with details then.
   absl::StatusOr<normlab::v1::NormalizeResponse> Normalize(
@@ -169,6 +184,7 @@ class Client {
 
   ClientOptions options_;
   absl::Status usable_;  // why no call may be made with these options; constant
+  std::shared_ptr<grpc::Channel> channel_;
   std::unique_ptr<normlab::v1::Jobs::Stub> jobs_;
   std::unique_ptr<normlab::v1::Experiments::Stub> experiments_;
   std::unique_ptr<normlab::v1::Server::Stub> server_;

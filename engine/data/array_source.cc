@@ -75,7 +75,7 @@ std::unique_ptr<DataSource> OpenArraySource(const v1::ArrayFiles& arrays,
   if (!arrays.path().empty()) {
     auto file = OpenDataFile(arrays.path(), roots);
     if (!file.ok()) {
-      problems.Add(kPathField, NotFoundText(arrays.path(), file.status(), kRemedy));
+      problems.AddNotFound(kPathField, arrays.path(), file.status(), kRemedy);
       return nullptr;
     }
     files.push_back(*std::move(file));
@@ -90,8 +90,8 @@ std::unique_ptr<DataSource> OpenArraySource(const v1::ArrayFiles& arrays,
       file->name = kParts[i];
       files.push_back(*std::move(file));
     } else {
-      problems.Add(absl::StrCat("data.arrays.", kParts[i]),
-                   NotFoundText(*paths[i], file.status(), kRemedy));
+      problems.AddNotFound(absl::StrCat("data.arrays.", kParts[i]), *paths[i], file.status(),
+                           kRemedy);
     }
   }
   if (files.size() < paths.size()) {

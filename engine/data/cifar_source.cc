@@ -82,10 +82,9 @@ std::unique_ptr<DataSource> OpenCifarSource(const std::string& name,
   std::string field = absl::StrCat("data.", name, ".path");
   auto files = OpenDataFiles(path, roots, names, optional_names);
   if (!files.ok()) {
-    problems.Add(field, NotFoundText(path, files.status(),
-                                     absl::StrCat("copy the files of the binary version of CIFAR-",
-                                                  fine ? 100 : 10,
-                                                  " below a data root and name their folder")));
+    problems.AddNotFound(field, path, files.status(),
+                         absl::StrCat("copy the files of the binary version of CIFAR-",
+                                      fine ? 100 : 10, " below a data root and name their folder"));
     return nullptr;
   }
   // A gap is a file that was forgotten.

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "absl/status/status.h"
+#include "absl/strings/cord.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -24,6 +25,14 @@ using common::OpenBeneath;
 using common::UniqueFd;
 
 constexpr int kOpenAttempts = 10;
+// On a NOT_FOUND: the folder itself is not there.
+constexpr char kFolderMissingUrl[] = "normlab/folder_missing";
+
+absl::Status MissingFolder(std::string message) {
+  absl::Status status = absl::NotFoundError(std::move(message));
+  status.SetPayload(kFolderMissingUrl, absl::Cord());
+  return status;
+}
 
 // The part of an absolute path below an absolute root; nullopt when it does not lie below it.
 std::optional<std::string> Below(absl::string_view root, absl::string_view path) {
@@ -78,13 +87,15 @@ absl::StatusOr<std::vector<DataFile>> OpenFolder(const std::string& root,
   const std::string shown = relative == "." ? root : absl::StrCat(root, "/", relative);
   const UniqueFd root_fd(open(root.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
   if (!root_fd.valid()) {
-    return absl::NotFoundError(absl::StrCat("data root ", root, " cannot be opened"));
+    return MissingFolder(absl::StrCat("data root ", root, " cannot be opened"));
   }
   const auto folder = OpenBeneath(root_fd.get(), relative, O_PATH | O_DIRECTORY);
   if (!folder.ok()) {
+    if (absl::IsNotFound(folder.status())) {
+      return MissingFolder(absl::StrCat(shown, " does not exist"));
+    }
     return absl::NotFoundError(
-        absl::IsNotFound(folder.status()) ? absl::StrCat(shown, " does not exist")
-        : absl::IsPermissionDenied(folder.status())
+        absl::IsPermissionDenied(folder.status())
             ? absl::StrCat(shown, " leads outside of the data root or may not be read")
             : absl::StrCat(shown, " is not a folder that can be opened"));
   }
@@ -135,6 +146,7 @@ absl::StatusOr<std::vector<DataFile>> OpenDataFiles(const std::string& path,
                                                     absl::Span<const std::string> optional_names) {
   const bool absolute = absl::StartsWith(path, "/");
   std::vector<std::string> problems;
+  bool missing = true;
   for (const std::string& root : roots) {
     const std::optional<std::string> relative = absolute ? Below(root, path) : path;
     if (!relative.has_value()) {
@@ -145,6 +157,7 @@ absl::StatusOr<std::vector<DataFile>> OpenDataFiles(const std::string& path,
       return files;
     }
     problems.emplace_back(files.status().message());
+    missing = missing && FolderIsMissing(files.status());
   }
   if (problems.empty()) {
     return absl::NotFoundError(roots.empty()
@@ -152,7 +165,12 @@ absl::StatusOr<std::vector<DataFile>> OpenDataFiles(const std::string& path,
                                    : absl::StrCat("the folder does not lie below a data root (",
                                                   absl::StrJoin(roots, ", "), ")"));
   }
-  return absl::NotFoundError(absl::StrJoin(problems, "; "));
+  std::string text = absl::StrJoin(problems, "; ");
+  return missing ? MissingFolder(std::move(text)) : absl::NotFoundError(text);
+}
+
+bool FolderIsMissing(const absl::Status& status) {
+  return status.GetPayload(kFolderMissingUrl).has_value();
 }
 
 absl::StatusOr<DataFile> OpenDataFile(const std::string& path,

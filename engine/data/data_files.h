@@ -39,7 +39,7 @@ struct DataFile {
 // that exist, in their order.
 //
 // NOT_FOUND: a sentence that lists every place looked at and what was missing there, without a
-// remedy. Thread-safe.
+// remedy; FolderIsMissing tells whether not even the folder is there. Thread-safe.
 absl::StatusOr<std::vector<DataFile>> OpenDataFiles(
     const std::string& path,
     absl::Span<const std::string> roots,
@@ -48,6 +48,11 @@ absl::StatusOr<std::vector<DataFile>> OpenDataFiles(
 
 // The same for one file, whose folder and name are in `path`.
 absl::StatusOr<DataFile> OpenDataFile(const std::string& path, absl::Span<const std::string> roots);
+
+// Of what OpenDataFiles or OpenDataFile answered: none of the places where the folder may lie has it (or
+// the data root itself is not there), as when a disk is not mounted. False: a folder is there, and the
+// files in it are the matter.
+bool FolderIsMissing(const absl::Status& status);
 
 // ABORTED: the file is not the one any more that was opened, so what was read of it may be neither
 // the old contents nor the new ones; the message says to try again. Thread-safe.

@@ -57,6 +57,8 @@ void AddViolations(const DataProblems& problems, v1::DataReport& report) {
     added.set_field(violation.field);
     added.set_description(violation.description);
   }
+  // What is the machine's alone may pass at any time.
+  report.set_lasting(problems.own_fault);
 }
 
 // Decodes the set and keeps it at `cache_path`; the shape of what was written, or `problems`.
@@ -72,8 +74,7 @@ std::optional<DatasetShape> DecodeAndKeep(DataSource& source,
   std::filesystem::create_directories(folder, ignored);
   const absl::Status written = WriteDataset(*data, cache_path);
   if (!written.ok()) {
-    problems.lasting = false;
-    problems.Add(
+    problems.AddPassing(
         source.field(),
         absl::StrCat("is in order, but the server could not keep the decoded data set: ",
                      written.message(), "; make room below its data folder and try again"));

@@ -144,6 +144,24 @@ TEST_F(DataInspectorTest, MissingFilesAreListedWithThePlacesLookedAt) {
               AllOf(HasSubstr("no\\nsuch"), HasSubstr("apt-get install dataset-fashion-mnist")));
 }
 
+TEST_F(DataInspectorTest, WhatIsTheMachinesFaultMayPass) {
+  // A folder that is there, without one of its files.
+  fs::remove(root_ / "mnist/t10k-labels-idx1-ubyte.gz");
+  EXPECT_TRUE(inspector_.Inspect(Request("mnist")).lasting());
+  // Neither root has the folder, as when a disk is not mounted.
+  fs::rename(root_ / "mnist", root_ / "away");
+  v1::DataReport report = inspector_.Inspect(Request("mnist"));
+  EXPECT_EQ(report.violations_size(), 1);
+  EXPECT_FALSE(report.lasting());
+  // Not a root, even.
+  v1::InspectDataRequest request = Request("mnist");
+  request.clear_data_roots();
+  request.add_data_roots((base_ / "not-mounted").string());
+  EXPECT_FALSE(inspector_.Inspect(request).lasting());
+  // A path that nobody may use is no trouble of the machine.
+  EXPECT_TRUE(inspector_.Inspect(Request("../outside")).lasting());
+}
+
 TEST_F(DataInspectorTest, EveryDamagedFileIsReportedAtOnce) {
   Replace("train-images-idx3-ubyte", "not an IDX file");
   Replace("t10k-images-idx3-ubyte", testing::IdxBytes({10, 28, 28}, std::vector<uint8_t>(7840)));
@@ -243,6 +261,7 @@ TEST_F(DataInspectorTest, ACacheThatCannotBeWrittenIsSaid) {
   const v1::DataReport report = inspector_.Inspect(request);
   ASSERT_EQ(report.violations_size(), 1);
   EXPECT_THAT(report.violations(0).description(), HasSubstr("could not keep"));
+  EXPECT_FALSE(report.lasting()) << "there may be room later";
 }
 
 TEST_F(DataInspectorTest, DamagedCacheHeadersAreRefused) {

@@ -20,11 +20,17 @@ std::string FileSource::Paths() const {
   return paths;
 }
 
-std::string NotFoundText(const std::string& path,
-                         const absl::Status& status,
-                         absl::string_view remedy) {
-  return absl::StrCat("is ", Quoted(path), ", where the data set was not found: ", status.message(),
-                      "; ", remedy);
+void DataProblems::AddNotFound(const std::string& field,
+                               const std::string& path,
+                               const absl::Status& status,
+                               absl::string_view remedy) {
+  const std::string text = absl::StrCat(
+      "is ", Quoted(path), ", where the data set was not found: ", status.message(), "; ", remedy);
+  if (FolderIsMissing(status)) {
+    AddPassing(field, text);
+  } else {
+    Add(field, text);
+  }
 }
 
 std::unique_ptr<DataSource> OpenDataSource(const v1::Data& data,

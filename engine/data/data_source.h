@@ -22,15 +22,33 @@ struct DataProblems {
   std::vector<Violation> violations;
   // False: the next look may end differently although the files are the same.
   bool lasting = true;
+  // Some of them is the files' own, or the spec's; else all of them are the machine's: a folder that is
+  // not there (a disk that is not mounted?), a read that failed, no room.
+  bool own_fault = false;
 
   void Add(const std::string& field, absl::string_view description) {
     violations.push_back({field, std::string(description)});
+    own_fault = true;
   }
   // INVALID_ARGUMENT is the file's own fault and lasts; anything else may pass.
   void Add(const std::string& field, const absl::Status& status) {
-    Add(field, status.message());
-    lasting = lasting && absl::IsInvalidArgument(status);
+    if (absl::IsInvalidArgument(status)) {
+      Add(field, status.message());
+    } else {
+      AddPassing(field, status.message());
+    }
   }
+  // The machine's fault.
+  void AddPassing(const std::string& field, absl::string_view description) {
+    violations.push_back({field, std::string(description)});
+    lasting = false;
+  }
+  // What OpenDataFiles answered for `path`: "is "path", where the data set was not found: <places>;
+  // <remedy>". The machine's fault when not even the folder is there.
+  void AddNotFound(const std::string& field,
+                   const std::string& path,
+                   const absl::Status& status,
+                   absl::string_view remedy);
 };
 
 // A data set that a spec names, found but not read yet. Not thread-safe; owns its open files.
@@ -95,10 +113,5 @@ std::unique_ptr<DataSource> OpenArraySource(const v1::ArrayFiles& arrays,
                                             DataProblems& problems);
 std::unique_ptr<DataSource> OpenGaussianClasses(const v1::Data& data, DataProblems& problems);
 std::unique_ptr<DataSource> OpenLinearRegression(const v1::Data& data, DataProblems& problems);
-
-// "is "path", where the data set was not found: <places>; <remedy>".
-std::string NotFoundText(const std::string& path,
-                         const absl::Status& status,
-                         absl::string_view remedy);
 
 }  // namespace normlab::engine

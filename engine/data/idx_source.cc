@@ -100,7 +100,7 @@ std::unique_ptr<DataSource> OpenIdxSource(const std::string& name,
   std::string field = absl::StrCat("data.", name, ".path");
   auto files = OpenDataFiles(path, roots, kNames);
   if (!files.ok()) {
-    problems.Add(field, NotFoundText(path, files.status(), remedy));
+    problems.AddNotFound(field, path, files.status(), remedy);
     return nullptr;
   }
   return std::make_unique<IdxSource>(name, std::move(field), *std::move(files));

@@ -22,27 +22,16 @@ GradientNoiseProbe::GradientNoiseProbe(ProbeWorkspace& workspace,
       batches_(batches),
       batch_size_(static_cast<double>(batch_size)),
       examples_(static_cast<double>(examples)),
+      parts_(workspace.graph()),
       series_({"gradient_noise/second_moment", "gradient_noise/variance",
-               "gradient_noise/mean_squared_norm", "gradient_noise/noise_scale"}) {}
+               "gradient_noise/mean_squared_norm", "gradient_noise/noise_scale",
+               "gradient_noise/second_moment_weights", "gradient_noise/variance_weights",
+               "gradient_noise/mean_squared_norm_weights", "gradient_noise/noise_scale_weights"}) {}
 
-void GradientNoiseProbe::BeforeUpdate(const ProbeStep& step, absl::Span<double> values) {
-  const absl::Span<float> mean = workspace_.scratch();
-  std::fill(mean.begin(), mean.end(), 0.0F);
-  workspace_.Reset();
+void GradientNoiseProbe::Moments(double second_moment,
+                                 double of_mean,
+                                 absl::Span<double> values) const {
   const double count = batches_;
-  double second_moment = 0;
-  for (int k = 0; k < batches_; ++k) {
-    const uint64_t number = kFirstBatch +
-                            static_cast<uint64_t>(step.step) * static_cast<uint64_t>(batches_) +
-                            static_cast<uint64_t>(k);
-    if (!std::isfinite(workspace_.LossAndGradientOnFreshBatch(number))) {
-      std::fill(values.begin(), values.end(), std::numeric_limits<double>::infinity());
-      return;
-    }
-    second_moment += SquaredNorm(workspace_.gradients()) / count;
-    AddScaled(mean, 1 / count, workspace_.gradients(), mean);
-  }
-  const double of_mean = SquaredNorm(mean);
   const double variance = count / (count - 1) * (second_moment - of_mean);
   const double squared_norm = (count * of_mean - second_moment) / (count - 1);
   values[0] = second_moment;
@@ -51,6 +40,31 @@ void GradientNoiseProbe::BeforeUpdate(const ProbeStep& step, absl::Span<double> 
   if (squared_norm > 0 && batch_size_ < examples_) {
     values[3] = batch_size_ * variance / squared_norm * (examples_ - 1) / (examples_ - batch_size_);
   }
+}
+
+void GradientNoiseProbe::BeforeUpdate(const ProbeStep& step, absl::Span<double> values) {
+  const absl::Span<float> mean = workspace_.scratch();
+  std::fill(mean.begin(), mean.end(), 0.0F);
+  workspace_.Reset();
+  const double count = batches_;
+  WeightSums second_moment;
+  for (int k = 0; k < batches_; ++k) {
+    const uint64_t number = kFirstBatch +
+                            static_cast<uint64_t>(step.step) * static_cast<uint64_t>(batches_) +
+                            static_cast<uint64_t>(k);
+    if (!std::isfinite(workspace_.LossAndGradientOnFreshBatch(number))) {
+      std::fill(values.begin(), values.end(), std::numeric_limits<double>::infinity());
+      return;
+    }
+    const WeightSums squared = parts_.SquaredNorm(workspace_.gradients());
+    second_moment.all += squared.all / count;
+    second_moment.weights += squared.weights / count;
+    AddScaled(mean, 1 / count, workspace_.gradients(), mean);
+  }
+  const WeightSums of_mean = parts_.SquaredNorm(mean);
+  const size_t half = values.size() / 2;
+  Moments(second_moment.all, of_mean.all, values.subspan(0, half));
+  Moments(second_moment.weights, of_mean.weights, values.subspan(half));
 }
 
 }  // namespace normlab::engine

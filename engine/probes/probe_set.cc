@@ -23,9 +23,23 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-double SecondsSince(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
+// Adds the time until it goes out of scope: on the wall and of the thread.
+class Stopwatch {
+ public:
+  Stopwatch(double& wall, double& cpu) : wall_(wall), cpu_(cpu) {}
+  Stopwatch(const Stopwatch&) = delete;
+  Stopwatch& operator=(const Stopwatch&) = delete;
+  ~Stopwatch() {
+    wall_ += std::chrono::duration<double>(Clock::now() - start_).count();
+    cpu_ += ThreadCpuSeconds() - cpu_start_;
+  }
+
+ private:
+  double& wall_;
+  double& cpu_;
+  const Clock::time_point start_ = Clock::now();
+  const double cpu_start_ = ThreadCpuSeconds();
+};
 
 // Positions of the layers that a probe's patterns choose; all without patterns.
 std::vector<size_t> ChosenLayers(const v1::Probe& probe, const std::vector<WeightLayer>& layers) {
@@ -217,10 +231,10 @@ void ProbeSet::BeforeUpdate(const ProbeStep& step, int64_t batch_size, Network& 
     if (!entry.Due(step.step)) {
       continue;
     }
-    const Clock::time_point start = Clock::now();
+    entry.run_seconds = 0;
+    const Stopwatch stopwatch(entry.seconds, entry.run_seconds);
     std::fill(entry.values.begin(), entry.values.end(), std::numeric_limits<double>::quiet_NaN());
     entry.probe->BeforeUpdate(step, absl::MakeSpan(entry.values));
-    entry.seconds += SecondsSince(start);
   }
 }
 
@@ -231,9 +245,11 @@ void ProbeSet::AfterUpdate(const ProbeStep& step,
     if (!entry.Due(step.step)) {
       continue;
     }
-    const Clock::time_point start = Clock::now();
-    entry.probe->AfterUpdate(step, absl::MakeSpan(entry.values));
-    entry.seconds += SecondsSince(start);
+    {
+      const Stopwatch stopwatch(entry.seconds, entry.run_seconds);
+      entry.probe->AfterUpdate(step, absl::MakeSpan(entry.values));
+    }
+    entry.times.Add(entry.run_seconds);
     ++entry.runs;
     for (size_t i = 0; i < entry.values.size(); ++i) {
       record.push_back({first_series + static_cast<uint32_t>(entry.first + i), entry.values[i]});
@@ -249,12 +265,15 @@ bool ProbeSet::AtEnd(const ModelState& trained,
     if (entry.final == nullptr) {
       continue;
     }
-    const Clock::time_point start = Clock::now();
-    if (!entry.final->AtEnd(trained.parameters.span(), trained.state.span(), stop,
-                            absl::MakeSpan(entry.values))) {
-      return false;
+    entry.run_seconds = 0;
+    {
+      const Stopwatch stopwatch(entry.seconds, entry.run_seconds);
+      if (!entry.final->AtEnd(trained.parameters.span(), trained.state.span(), stop,
+                              absl::MakeSpan(entry.values))) {
+        return false;
+      }
     }
-    entry.seconds += SecondsSince(start);
+    entry.times.Add(entry.run_seconds);
     ++entry.runs;
     for (size_t i = 0; i < entry.values.size(); ++i) {
       record.push_back({first_series + static_cast<uint32_t>(entry.first + i), entry.values[i]});
@@ -287,7 +306,7 @@ std::vector<v1::ProbeCost> ProbeSet::Costs(double pass_seconds) const {
     cost.set_runs(entry.runs);
     cost.set_seconds(entry.seconds);
     if (entry.runs > 0 && pass_seconds > 0) {
-      cost.set_passes_per_run(entry.seconds / static_cast<double>(entry.runs) / pass_seconds);
+      cost.set_passes_per_run(entry.times.Median() / pass_seconds);
     }
   }
   return costs;

@@ -11,6 +11,7 @@
 
 #include "engine/data/mapped_dataset.h"
 #include "engine/graph/graph.h"
+#include "engine/probes/pass_times.h"
 #include "engine/probes/probe.h"
 #include "engine/probes/probe_workspace.h"
 #include "engine/train/metric_sink.h"
@@ -55,7 +56,7 @@ class ProbeSet {
   // State of the probes, for checkpoints.
   std::vector<MutableTensor> state();
   int64_t planned_bytes() const;
-  // What the probes cost so far; `pass_seconds`: a forward and backward pass of training.
+  // What the probes cost so far; `pass_seconds`: the trainer's median ThreadCpuSeconds of a forward and backward pass.
   std::vector<v1::ProbeCost> Costs(double pass_seconds) const;
 
  private:
@@ -70,7 +71,9 @@ class ProbeSet {
     size_t first = 0;  // of its series in series_
     std::vector<double> values;
     int64_t runs = 0;
-    double seconds = 0;
+    double seconds = 0;      // on the wall, of all runs
+    double run_seconds = 0;  // CPU time of the run that goes on
+    PassTimes times;         // CPU time of runs
   };
 
   ProbeSet() = default;

@@ -111,6 +111,7 @@ void ProbeWorkspace::TakeBatch(int64_t step, int64_t batch_size, Network& networ
   current_ = &*std::find_if(plans_.begin(), plans_.end(), [batch_size](const Plans& plans) {
     return plans.batch_size == batch_size;
   });
+  current_->holds_batch = false;
 }
 
 void ProbeWorkspace::SaveParameters() {
@@ -143,7 +144,10 @@ double ProbeWorkspace::LossAndGradient(Network& network) {
 }
 
 double ProbeWorkspace::LossAndGradientOnBatch() {
-  GiveBatch(*current_->training);
+  if (!current_->holds_batch) {
+    GiveBatch(*current_->training);
+    current_->holds_batch = true;
+  }
   return LossAndGradient(*current_->training);
 }
 
@@ -163,6 +167,7 @@ const Network& ProbeWorkspace::Unfused(bool backward) {
 
 double ProbeWorkspace::LossAndGradientOnFreshBatch(uint64_t number) {
   Network& network = *plans_.front().training;
+  plans_.front().holds_batch = false;
   // The first batch of an epoch of its own.
   fresh_.LoadTraining(static_cast<int64_t>(number) * fresh_.length().steps_per_epoch,
                       network.input(), network.labels(), network.targets());
@@ -181,6 +186,7 @@ void ProbeWorkspace::LoadFixed(int number, Network& network) {
 }
 
 double ProbeWorkspace::LossAndGradientOnFixedBatch(int number) {
+  plans_.front().holds_batch = false;
   LoadFixed(number, *plans_.front().training);
   return LossAndGradient(*plans_.front().training);
 }

@@ -84,6 +84,7 @@ class ProbeWorkspace {
     int64_t batch_size = 0;
     std::unique_ptr<Network> training;
     std::unique_ptr<Network> unfused;
+    bool holds_batch = false;  // the training plan's input is the step's batch
   };
 
   ProbeWorkspace(const v1::JobSpec& resolved,

@@ -14,14 +14,14 @@ constexpr int64_t kPiece = 4096;
 constexpr int64_t kParallel = 1 << 16;
 constexpr int kLanes = 8;
 
-// Sums term(i) for i in [first, first + count) in lanes, always in the same order.
+// Sums term(i) for i in [0, count) in lanes, always in the same order.
 template <typename Term>
-NORMLAB_INLINE double SumPiece(int64_t first, int64_t count, const Term& term) {
+NORMLAB_INLINE double SumPiece(int64_t count, const Term& term) {
   double lanes[kLanes] = {};
   int64_t i = 0;
   for (; i + kLanes <= count; i += kLanes) {
     for (int lane = 0; lane < kLanes; ++lane) {
-      lanes[lane] += term(first + i + lane);
+      lanes[lane] += term(i + lane);
     }
   }
   double sum = 0;
@@ -29,17 +29,40 @@ NORMLAB_INLINE double SumPiece(int64_t first, int64_t count, const Term& term) {
     sum += lane;
   }
   for (; i < count; ++i) {
-    sum += term(first + i);
+    sum += term(i);
   }
   return sum;
 }
 
-template <typename Term>
-double Sum(int64_t count, const Term& term) {
+NORMLAB_VECTORIZE double DotPiece(const float* x, const float* y, int64_t count) {
+  return SumPiece(count, [x, y](int64_t i) { return static_cast<double>(x[i]) * y[i]; });
+}
+
+NORMLAB_VECTORIZE double DistancePiece(const float* x, const float* y, int64_t count) {
+  return SumPiece(count, [x, y](int64_t i) {
+    const double difference = static_cast<double>(x[i]) - y[i];
+    return difference * difference;
+  });
+}
+
+NORMLAB_VECTORIZE void AddScaledPiece(
+    const float* x, double factor, const float* y, float* z, int64_t count) {
+#pragma GCC ivdep
+  for (int64_t i = 0; i < count; ++i) {
+    z[i] = static_cast<float>(x[i] + factor * y[i]);
+  }
+}
+
+using PiecePass = double (*)(const float*, const float*, int64_t);
+
+double Sum(absl::Span<const float> a, absl::Span<const float> b, PiecePass of_piece) {
+  const float* const x = a.data();
+  const float* const y = b.data();
+  const auto count = static_cast<int64_t>(a.size());
   if (count < kParallel) {
     double sum = 0;
     for (int64_t first = 0; first < count; first += kPiece) {
-      sum += SumPiece(first, std::min(kPiece, count - first), term);
+      sum += of_piece(x + first, y + first, std::min(kPiece, count - first));
     }
     return sum;
   }
@@ -47,7 +70,8 @@ double Sum(int64_t count, const Term& term) {
 #pragma omp parallel for schedule(static)
   for (int64_t piece = 0; piece < static_cast<int64_t>(sums.size()); ++piece) {
     const int64_t first = piece * kPiece;
-    sums[static_cast<size_t>(piece)] = SumPiece(first, std::min(kPiece, count - first), term);
+    sums[static_cast<size_t>(piece)] =
+        of_piece(x + first, y + first, std::min(kPiece, count - first));
   }
   double sum = 0;
   for (const double piece : sums) {
@@ -59,10 +83,7 @@ double Sum(int64_t count, const Term& term) {
 }  // namespace
 
 double Dot(absl::Span<const float> a, absl::Span<const float> b) {
-  const float* const x = a.data();
-  const float* const y = b.data();
-  return Sum(static_cast<int64_t>(a.size()),
-             [x, y](int64_t i) { return static_cast<double>(x[i]) * y[i]; });
+  return Sum(a, b, DotPiece);
 }
 
 double SquaredNorm(absl::Span<const float> a) {
@@ -70,25 +91,18 @@ double SquaredNorm(absl::Span<const float> a) {
 }
 
 double SquaredDistance(absl::Span<const float> a, absl::Span<const float> b) {
-  const float* const x = a.data();
-  const float* const y = b.data();
-  return Sum(static_cast<int64_t>(a.size()), [x, y](int64_t i) {
-    const double difference = static_cast<double>(x[i]) - y[i];
-    return difference * difference;
-  });
+  return Sum(a, b, DistancePiece);
 }
 
 void AddScaled(absl::Span<const float> a,
                double factor,
                absl::Span<const float> b,
                absl::Span<float> to) {
-  const float* const x = a.data();
-  const float* const y = b.data();
-  float* const z = to.data();
   const auto count = static_cast<int64_t>(a.size());
 #pragma omp parallel for schedule(static) if (count >= kParallel)
-  for (int64_t i = 0; i < count; ++i) {
-    z[i] = static_cast<float>(x[i] + factor * y[i]);
+  for (int64_t first = 0; first < count; first += kPiece) {
+    AddScaledPiece(a.data() + first, factor, b.data() + first, to.data() + first,
+                   std::min(kPiece, count - first));
   }
 }
 

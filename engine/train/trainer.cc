@@ -21,9 +21,6 @@
 namespace normlab::engine {
 namespace {
 
-// Steps whose passes are timed, to compare the probes' cost with.
-constexpr size_t kTimedPasses = 101;
-
 // "layer1.0.conv1" of "layer1.0.conv1.weight".
 std::string LayerOf(const std::string& tensor) {
   return tensor.substr(0, tensor.rfind('.'));
@@ -107,7 +104,6 @@ absl::Status Trainer::PlanProbes(const MappedDataset& data) {
   record_.reserve(series_.size());
   latest_.resize(series_.size());
   latest_finite_.resize(series_.size());
-  pass_seconds_.reserve(kTimedPasses);
   return absl::OkStatus();
 }
 

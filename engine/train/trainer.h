@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -19,6 +20,7 @@
 #include "engine/data/prefetching_source.h"
 #include "engine/graph/graph.h"
 #include "engine/optim/optimizer.h"
+#include "engine/probes/pass_times.h"
 #include "engine/probes/probe_set.h"
 #include "engine/train/evaluator.h"
 #include "engine/train/metric_sink.h"
@@ -39,6 +41,12 @@ struct TrainerOptions {
   std::vector<std::string> data_roots;
   // By which checkpoint.every_time is measured.
   const common::Clock* clock = &common::Clock::Real();
+  // A checkpoint, or the final weights, that the disk does not take are tried again so long after;
+  // the end of a run waits for the disk for so long at most.
+  absl::Duration write_retry = absl::Seconds(10);
+  absl::Duration write_patience = absl::Hours(1);
+  // Asked during that wait: true ends it. May be empty.
+  std::function<bool()> give_up;
 };
 
 // One training run: plans everything, then steps.
@@ -84,7 +92,9 @@ class Trainer {
   // failure. A stop takes effect after the current step, within an evaluation after its current
   // batch: CANCELLED; or, when `checkpoint` is requested too, PAUSED with a checkpoint of that very
   // state (none when the run has made no step since the last one: that is where a new attempt
-  // starts). Call once. The outcome's result is set unless it is FAILED or PAUSED.
+  // starts). When the disk does not take that checkpoint for write_patience, the run ends PAUSED
+  // without it, and its log says so; when it does not take the final weights, FAILED with
+  // NODE_FAILED. Call once. The outcome's result is set unless it is FAILED or PAUSED.
   v1::Outcome Run(MetricSink& sink,
                   const std::stop_token& stop,
                   const std::stop_token& checkpoint = {});
@@ -137,8 +147,6 @@ class Trainer {
   bool has_classes() const { return source_.source().shape().targets == 0; }
   // Without an update when the loss is not finite; sets model_is_finite_. Runs the probes that are due around the update.
   BatchResult TrainStep(int64_t step, double learning_rate);
-  // What computed forward and backward passes cost, from those measured. [seconds]
-  double MedianPassSeconds() const;
   bool EvaluationDue(int64_t step) const;
   bool CheckpointDue(int64_t step) const;
   // False when stopped.
@@ -147,6 +155,14 @@ class Trainer {
   // stopped.
   bool EvaluateReestimated(const std::stop_token& stop);
   absl::Status WriteCheckpointOf(int64_t step, MetricSink& sink);
+  // The same between steps, where a failure is only noted.
+  void TryCheckpoint(int64_t step, MetricSink& sink);
+  // Calls `write` again and again until it works, `stop` is requested or nobody waits any longer; its
+  // last answer. `what` begins the sentence for the log.
+  absl::Status WriteWithPatience(const std::function<absl::Status()>& write,
+                                 absl::string_view what,
+                                 const std::stop_token& stop,
+                                 MetricSink& sink) const;
   absl::Status WriteFinal(MetricSink& sink, v1::Outcome& outcome);
   CheckpointContents Contents(int64_t step);
 
@@ -181,13 +197,15 @@ class Trainer {
   int64_t steps_done_ = 0;
   int64_t last_checkpoint_step_ = 0;  // of this run, or what it started from
   absl::Duration last_checkpoint_time_;
+  bool checkpoint_missed_ = false;  // the last one that was due could not be written
+  absl::Duration checkpoint_retry_time_ = -absl::InfiniteDuration();  // not before; monotonic
   bool model_is_finite_ = true;
   std::vector<SeriesValue> record_;  // room for all series
   std::vector<SeriesValue>
       probe_values_;  // of the step that is trained; room for all of the probes'
   std::vector<std::optional<double>> latest_;         // reported last, by series
   std::vector<std::optional<double>> latest_finite_;  // the last finite one
-  std::vector<float> pass_seconds_;                   // of the first steps: forward and backward
+  PassTimes passes_;                                  // forward and backward, of this thread
 };
 
 }  // namespace normlab::engine

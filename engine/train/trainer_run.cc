@@ -6,7 +6,9 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 
+#include "common/clock.h"
 #include "common/series_name.h"
 #include "common/status_macros.h"
 #include "engine/checkpoint/checkpoint.h"
@@ -20,6 +22,8 @@ namespace {
 
 constexpr int kKeptCheckpoints = 2;
 constexpr char kCheckpointsFolder[] = "/checkpoints";
+// Between looks for a stop while the disk is waited for.
+constexpr absl::Duration kStopCheckInterval = absl::Milliseconds(100);
 
 double Seconds(std::chrono::steady_clock::duration duration) {
   return std::chrono::duration<double>(duration).count();
@@ -40,9 +44,13 @@ bool Trainer::CheckpointDue(int64_t step) const {
   if (step <= last_checkpoint_step_) {
     return false;
   }
+  const absl::Duration now = options_.clock->Monotonic();
+  if (checkpoint_missed_) {
+    return now >= checkpoint_retry_time_;
+  }
   const int64_t interval = resolved_.checkpoint().every_steps();
   return (interval > 0 && step % interval == 0) ||
-         options_.clock->Monotonic() - last_checkpoint_time_ >= checkpoint_interval_;
+         now - last_checkpoint_time_ >= checkpoint_interval_;
 }
 
 v1::Outcome Trainer::Run(MetricSink& sink,
@@ -83,7 +91,7 @@ absl::Status Trainer::RunToTheEnd(MetricSink& sink,
       return EndStopped(step, checkpoint, sink, outcome);
     }
     if (CheckpointDue(step)) {
-      NORMLAB_RETURN_IF_ERROR(WriteCheckpointOf(step, sink));
+      TryCheckpoint(step, sink);
     }
     const bool evaluates = EvaluationDue(step);
     if (evaluates && !Evaluate(stop)) {
@@ -129,7 +137,16 @@ absl::Status Trainer::RunToTheEnd(MetricSink& sink,
       return EndStopped(plan_.total_steps(), checkpoint, sink, outcome);
     }
     // Before the probes of the final model, which may take long.
-    NORMLAB_RETURN_IF_ERROR(WriteFinal(sink, outcome));
+    const absl::Status written = WriteWithPatience([&] { return WriteFinal(sink, outcome); },
+                                                   "the final weights", stop, sink);
+    if (!written.ok()) {
+      if (stop.stop_requested()) {
+        record_.clear();
+        return EndStopped(plan_.total_steps(), checkpoint, sink, outcome);
+      }
+      // The disk's fault: the job is not over, and goes on from its last checkpoint.
+      return WithReason(written, v1::FailureReason::NODE_FAILED);
+    }
     probe_values_.clear();
     if (probes_ != nullptr && !probes_->AtEnd(*model_, stop, kSeriesCount, probe_values_)) {
       outcome.clear_files();
@@ -158,7 +175,16 @@ absl::Status Trainer::EndStopped(int64_t step,
     return absl::OkStatus();
   }
   if (step > last_checkpoint_step_) {
-    NORMLAB_RETURN_IF_ERROR(WriteCheckpointOf(step, sink));
+    // It was told to stop already; what would be lost is worth waiting for.
+    const absl::Status written =
+        WriteWithPatience([&] { return WriteCheckpointOf(step, sink); },
+                          absl::StrCat("the checkpoint at step ", step), {}, sink);
+    if (!written.ok()) {
+      sink.OnLog(v1::LogLine::ERROR,
+                 absl::StrCat("the checkpoint at step ", step, " was given up (", written.message(),
+                              "): the steps after step ", last_checkpoint_step_,
+                              " are to be trained again"));
+    }
   }
   outcome.set_state(v1::Job::PAUSED);
   return absl::OkStatus();
@@ -187,16 +213,14 @@ BatchResult Trainer::TrainStep(int64_t step, double learning_rate) {
   if (probe) {
     probes_->BeforeForward();
   }
-  const TimePoint start = std::chrono::steady_clock::now();
+  const double start = ThreadCpuSeconds();
   const BatchResult result = network.Forward();
   probe_values_.clear();
   if (!std::isfinite(result.loss)) {
     return result;
   }
   network.Backward();
-  if (pass_seconds_.size() < pass_seconds_.capacity()) {
-    pass_seconds_.push_back(static_cast<float>(Seconds(std::chrono::steady_clock::now() - start)));
-  }
+  passes_.Add(ThreadCpuSeconds() - start);
   const ProbeStep probe_step = {.step = step,
                                 .learning_rate = learning_rate,
                                 .parameters = model_->parameters.span(),
@@ -212,16 +236,6 @@ BatchResult Trainer::TrainStep(int64_t step, double learning_rate) {
     probes_->AfterUpdate(probe_step, kSeriesCount, probe_values_);
   }
   return result;
-}
-
-double Trainer::MedianPassSeconds() const {
-  if (pass_seconds_.empty()) {
-    return 0;
-  }
-  std::vector<float> sorted = pass_seconds_;
-  const auto middle = sorted.begin() + static_cast<int64_t>(sorted.size() / 2);
-  std::nth_element(sorted.begin(), middle, sorted.end());
-  return *middle;
 }
 
 bool Trainer::Evaluate(const std::stop_token& stop) {
@@ -278,9 +292,7 @@ absl::Status Trainer::WriteCheckpointOf(int64_t step, MetricSink& sink) {
   const TimePoint begin = std::chrono::steady_clock::now();
   const std::string parent = options_.attempt_folder + kCheckpointsFolder;
   const auto written = WriteCheckpoint(parent, CheckpointName(step), Contents(step));
-  if (!written.ok()) {
-    return WithReason(written.status(), v1::FailureReason::CHECKPOINT_ERROR);
-  }
+  NORMLAB_RETURN_IF_ERROR(written.status());
   sink.OnCheckpoint({.step = step,
                      .folder = written->folder,
                      .manifest_sha256 = written->manifest_sha256,
@@ -295,12 +307,64 @@ absl::Status Trainer::WriteCheckpointOf(int64_t step, MetricSink& sink) {
   return absl::OkStatus();
 }
 
+void Trainer::TryCheckpoint(int64_t step, MetricSink& sink) {
+  const absl::Status written = WriteCheckpointOf(step, sink);
+  if (written.ok()) {
+    if (std::exchange(checkpoint_missed_, false)) {
+      sink.OnLog(v1::LogLine::INFO, absl::StrCat("checkpoints can be written again: step ", step));
+    }
+    return;
+  }
+  // Once for all that fail in a row. Not even the first one is worth the training.
+  if (!std::exchange(checkpoint_missed_, true)) {
+    sink.OnLog(
+        v1::LogLine::WARNING,
+        absl::StrCat("the checkpoint at step ", step, " could not be written: ", written.message(),
+                     "; the training goes on, and a checkpoint is tried again every ",
+                     absl::FormatDuration(options_.write_retry),
+                     ". Make room on the disk of the work folder, or mend it"));
+  }
+  checkpoint_retry_time_ = options_.clock->Monotonic() + options_.write_retry;
+}
+
+absl::Status Trainer::WriteWithPatience(const std::function<absl::Status()>& write,
+                                        absl::string_view what,
+                                        const std::stop_token& stop,
+                                        MetricSink& sink) const {
+  absl::Status written = write();
+  if (written.ok()) {
+    return written;
+  }
+  sink.OnLog(v1::LogLine::WARNING,
+             absl::StrCat(what, " could not be written: ", written.message(),
+                          "; the run waits, and tries it again every ",
+                          absl::FormatDuration(options_.write_retry), " for at most ",
+                          absl::FormatDuration(options_.write_patience),
+                          ". Make room on the disk of the work folder, or mend it"));
+  // What is waited for is the real world, whatever clock checkpoints are due by.
+  const common::Clock& clock = common::Clock::Real();
+  const absl::Duration deadline = clock.Monotonic() + options_.write_patience;
+  while (!written.ok()) {
+    const absl::Duration next = clock.Monotonic() + options_.write_retry;
+    while (clock.Monotonic() < next) {
+      if (stop.stop_requested() || (options_.give_up && options_.give_up())) {
+        return written;
+      }
+      absl::SleepFor(std::min(kStopCheckInterval, next - clock.Monotonic()));
+    }
+    written = write();
+    if (clock.Monotonic() >= deadline) {
+      return written;
+    }
+  }
+  sink.OnLog(v1::LogLine::INFO, absl::StrCat(what, " could be written in the end"));
+  return written;
+}
+
 absl::Status Trainer::WriteFinal(MetricSink& sink, v1::Outcome& outcome) {
   const auto written =
       WriteCheckpoint(options_.attempt_folder, "final", Contents(plan_.total_steps()));
-  if (!written.ok()) {
-    return WithReason(written.status(), v1::FailureReason::CHECKPOINT_ERROR);
-  }
+  NORMLAB_RETURN_IF_ERROR(written.status());
   sink.OnLog(v1::LogLine::INFO, absl::StrCat("final weights written to ", written->folder, " (",
                                              written->bytes, " bytes)"));
   for (const WrittenFile& file : written->files) {
@@ -358,7 +422,7 @@ void Trainer::FillResult(v1::Outcome& outcome) {
   result.set_training_seconds(Seconds(std::chrono::steady_clock::now() - start_));
   result.set_weights_sha256(WeightsSha256(ModelTensors(graph_, *model_)));
   if (probes_ != nullptr) {
-    for (v1::ProbeCost& cost : probes_->Costs(MedianPassSeconds())) {
+    for (v1::ProbeCost& cost : probes_->Costs(passes_.Median())) {
       *result.add_probe_costs() = std::move(cost);
     }
   }

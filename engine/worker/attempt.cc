@@ -179,7 +179,8 @@ std::optional<v1::Failure> AttemptRunner::TryPrepare() {
       assignment_.resolved_spec(), *data_,
       {.attempt_folder = assignment_.attempt_folder(),
        .resume_folder = assignment_.resume_from(),
-       .data_roots = {assignment_.data_roots().begin(), assignment_.data_roots().end()}});
+       .data_roots = {assignment_.data_roots().begin(), assignment_.data_roots().end()},
+       .give_up = terminating_});
   if (!trainer.ok()) {
     return ToFailure(trainer.status());
   }

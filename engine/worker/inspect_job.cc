@@ -19,6 +19,7 @@ void AddViolation(absl::string_view field, absl::string_view description, v1::Da
   v1::SpecViolation& violation = *report.add_violations();
   violation.set_field(std::string(field));
   violation.set_description(std::string(description));
+  report.set_lasting(true);  // of the spec or the file
 }
 
 void CheckPrecision(v1::Precision::Kind precision, v1::DataReport& report) {
@@ -84,10 +85,11 @@ v1::DataReport InspectJob(DataInspector& inspector, const v1::InspectDataRequest
   v1::DataReport report = inspector.Inspect(request);
   if (request.has_initial_weights()) {
     CheckWeights(request, report);
-    report.set_lasting(false);  // that file is not among those of the data set
+    if (report.violations().empty()) {
+      report.set_lasting(false);  // that file is not among those of the data set
+    }
   }
   CheckPrecision(request.precision(), report);
-  report.set_lasting(report.lasting() && report.violations().empty());
   return report;
 }
 

@@ -27,6 +27,7 @@ struct ApiOptions {
   int cores = 1;             // that jobs may use, all together
   int64_t memory_bytes = 0;  // likewise
   std::vector<std::string> data_roots;
+  std::string data_dir;                                  // of the database
   std::string work_dir;                                  // below which jobs have their files
   std::string cache_folder;                              // where the helper keeps decoded data sets
   absl::Duration inspect_timeout = absl::Seconds(60);    // for the helper to read a job's data

@@ -14,6 +14,7 @@
 #include "common/status_macros.h"
 #include "common/steady_wait.h"
 #include "server/api/unary.h"
+#include "server/api/wait_for_end.h"
 #include "server/domain/errors.h"
 #include "server/domain/experiment_errors.h"
 #include "server/domain/names.h"
@@ -31,8 +32,6 @@ constexpr int kMaxPageSize = 1000;
 constexpr int kMaxSweeps = 3;
 // Cancellations that are on their way to the store at a time.
 constexpr size_t kCancelsAtOnce = 256;
-// A worker that does not end when it is cancelled is killed after half a minute.
-constexpr absl::Duration kEndTimeout = absl::Seconds(45);
 
 constexpr auto kAll = ExperimentStore::Parts::kAll;
 
@@ -134,43 +133,17 @@ absl::Status CancelAll(Backend& backend, const std::string& id) {
   return absl::OkStatus();
 }
 
-// Told by the hub that states changed.
-struct News {
-  absl::Mutex mu;
-  common::SteadyWait changed;
-  bool came ABSL_GUARDED_BY(mu) = true;
-};
-
 // Waits until no job waits or runs.
-absl::Status WaitForEnd(Backend& backend, const std::string& id) {
-  auto news = std::make_shared<News>();
-  const std::unique_ptr<Hub::Subscription> subscription =
-      backend.hub.Subscribe(ExperimentName(id), [news] {
-        absl::MutexLock lock(&news->mu);
-        news->came = true;
-        news->changed.NotifyAll();
+absl::Status WaitForJobs(Backend& backend, const std::string& id) {
+  const std::string name = ExperimentName(id);
+  return WaitForEnd(
+      backend, name, absl::StrCat("every job of ", name), [&]() -> absl::StatusOr<bool> {
+        NORMLAB_ASSIGN_OR_RETURN(
+            const StoredExperiment stored,
+            backend.store.experiments().Get(id, ExperimentStore::Parts::kWithoutCells));
+        const auto& counts = stored.experiment.counts();
+        return counts.queued() + counts.running() == 0;
       });
-  const common::Clock& clock = common::Clock::Real();
-  const absl::Duration deadline = clock.Monotonic() + kEndTimeout;
-  while (true) {
-    {
-      absl::MutexLock lock(&news->mu);
-      const auto came = [&news]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(news->mu) { return news->came; };
-      if (!news->changed.WaitFor(news->mu, deadline - clock.Monotonic(), came)) {
-        return absl::DeadlineExceededError(
-            absl::StrCat("the jobs of ", ExperimentName(id),
-                         " were cancelled, but some have not ended yet; delete it again in a "
-                         "minute"));
-      }
-      news->came = false;
-    }
-    NORMLAB_ASSIGN_OR_RETURN(
-        const StoredExperiment stored,
-        backend.store.experiments().Get(id, ExperimentStore::Parts::kWithoutCells));
-    if (stored.experiment.counts().queued() + stored.experiment.counts().running() == 0) {
-      return absl::OkStatus();
-    }
-  }
 }
 
 }  // namespace
@@ -226,7 +199,7 @@ absl::StatusOr<google::protobuf::Empty> HandleDeleteExperiment(
   if (request.force()) {
     deleted = CancelAll(backend, id);
     if (deleted.ok()) {
-      deleted = WaitForEnd(backend, id);
+      deleted = WaitForJobs(backend, id);
     }
   }
   if (deleted.ok()) {

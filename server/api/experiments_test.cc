@@ -500,5 +500,53 @@ TEST_F(ExperimentsTest, SummarizeRefusesWhatIsNotThere) {
   EXPECT_THAT(ViolatedFields(Summarize(request, summary)), ElementsAre("confidence"));
 }
 
+// A cell repeats every name, so a small request could make gigabytes of an answer.
+TEST_F(ExperimentsTest, SummarizeRefusesWhatAnAnswerCannotHold) {
+  Serve();
+  v1::CreateExperimentRequest wide = GridRequest({1});
+  wide.mutable_experiment()->clear_design();
+  std::vector<std::string> sizes;
+  for (int size = 1; size <= 1'000; ++size) {
+    sizes.push_back(absl::StrCat(size));
+  }
+  AddAxis(*wide.mutable_experiment(), "batch_size", sizes);
+  v1::SummarizeExperimentRequest request;
+  request.set_name(MustCreate(wide).name());
+  v1::ExperimentSummary summary;
+  // All cells of some series are answered.
+  request.add_series("train/loss");
+  request.add_series(std::string(200, 'n'));
+  const grpc::Status few = Summarize(request, summary);
+  ASSERT_TRUE(few.ok()) << few.error_message();
+  EXPECT_EQ(summary.cells(999).statistics_size(), 2);
+
+  request.add_series(std::string(201, 'n'));
+  const grpc::Status long_name = Summarize(request, summary);
+  EXPECT_THAT(ViolatedFields(long_name), ElementsAre("series[2]"));
+  EXPECT_THAT(long_name.error_message(), HasSubstr("has 201 bytes"));
+
+  // Told by the names alone: 1,000 * 20 * (200 + 8) bytes.
+  const auto ask_for = [&](int count, size_t length) {
+    request.clear_series();
+    for (int i = 0; i < count; ++i) {
+      std::string name = absl::StrCat(i, "-");
+      name.resize(length, 'n');
+      request.add_series(name);
+    }
+    return Summarize(request, summary);
+  };
+  const grpc::Status names = ask_for(20, 200);
+  EXPECT_THAT(ViolatedFields(names), ElementsAre("series"));
+  EXPECT_THAT(names.error_message(), HasSubstr("KiB"));
+  EXPECT_THAT(names.error_message(), HasSubstr("fewer series"));
+  const grpc::Status many = ask_for(101, 4);
+  EXPECT_THAT(many.error_message(), HasSubstr("1000 cells by 101 series"));
+  // Only the statistics tell: each has some eighty bytes beside its name and value.
+  const grpc::Status statistics = ask_for(90, 4);
+  EXPECT_THAT(ViolatedFields(statistics), ElementsAre("series"));
+  EXPECT_THAT(statistics.error_message(), HasSubstr("90 series of 1000 cells"));
+  EXPECT_TRUE(ask_for(20, 4).ok());
+}
+
 }  // namespace
 }  // namespace normlab::server

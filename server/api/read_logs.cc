@@ -45,6 +45,7 @@ class LogSource final : public StreamSource<v1::ReadLogsResponse> {
                     std::make_move_iterator(page.entries.end()));
       if (lines_.empty()) {
         sent_ = scanned_;
+        ShowLag();
         if (finished_ || !caught_up) {
           return finished_ ? StreamStep::kEnd : StreamStep::kAgain;
         }
@@ -62,6 +63,7 @@ class LogSource final : public StreamSource<v1::ReadLogsResponse> {
     *response.mutable_line() = std::move(lines_.front().line);
     lines_.pop_front();
     sent_ = lines_.empty() ? scanned_ : response.sequence();
+    ShowLag();
     return StreamStep::kMessage;
   }
 
@@ -70,6 +72,12 @@ class LogSource final : public StreamSource<v1::ReadLogsResponse> {
   void Stop() override { subscription_.reset(); }
 
  private:
+  void ShowLag() {
+    if (subscription_ != nullptr) {
+      subscription_->Sent(sent_);
+    }
+  }
+
   absl::Status Heartbeat(v1::ReadLogsResponse& response) {
     NORMLAB_ASSIGN_OR_RETURN(v1::Job job, backend_.store.GetJob(job_id_));
     v1::Heartbeat& heartbeat = *response.mutable_heartbeat();

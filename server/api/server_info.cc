@@ -1,6 +1,9 @@
 #include "server/api/server_info.h"
 
+#include <sys/statvfs.h>
+
 #include <algorithm>
+#include <string>
 #include <utility>
 
 #include <google/protobuf/descriptor.h>
@@ -11,6 +14,7 @@ namespace normlab::server {
 namespace {
 
 constexpr absl::Duration kEngineTimeout = absl::Seconds(10);
+constexpr absl::Duration kDiskAge = absl::Seconds(1);
 
 // Names of the members of a message's oneof: the kinds that a spec can choose from.
 template <typename Message>
@@ -19,6 +23,19 @@ void AddKinds(const char* oneof, google::protobuf::RepeatedPtrField<std::string>
   for (int i = 0; kinds != nullptr && i < kinds->field_count(); ++i) {
     names.Add(std::string(kinds->field(i)->name()));
   }
+}
+
+// Adds the disk below `folder`; nothing when it cannot be asked.
+void AddDisk(v1::Disk::Kind kind, const std::string& folder, std::vector<v1::Disk>& disks) {
+  struct statvfs status {};
+  if (folder.empty() || statvfs(folder.c_str(), &status) != 0) {
+    return;
+  }
+  v1::Disk disk;
+  disk.set_kind(kind);
+  disk.set_total_bytes(static_cast<int64_t>(status.f_blocks * status.f_frsize));
+  disk.set_free_bytes(static_cast<int64_t>(status.f_bavail * status.f_frsize));
+  disks.push_back(disk);
 }
 
 }  // namespace
@@ -40,13 +57,24 @@ ServerInfoReader::ServerInfoReader(Backend& backend) : backend_(backend) {
 void ServerInfoReader::Read(absl::AnyInvocable<void(v1::ServerInfo) &&> done) {
   v1::EngineInfo known;
   bool is_known = false;
+  bool sample = false;
   {
     absl::MutexLock lock(&mu_);
     known = engine_;
     is_known = engine_known_;
+    // One at a time, so that what a crowd of callers adds to the pool is bounded.
+    sample =
+        is_known && !sampling_ && backend_.options.clock->Monotonic() - sampled_at_ >= kDiskAge;
+    sampling_ |= sample;
+  }
+  if (sample) {
+    backend_.pool.Post([this, known = std::move(known), done = std::move(done)]() mutable {
+      SampleAndAnswer(known, std::move(done));
+    });
+    return;
   }
   if (is_known) {
-    std::move(done)(WithEngine(known));
+    std::move(done)(Answer(known));
     return;
   }
   v1::HelperRequest request;
@@ -61,13 +89,27 @@ void ServerInfoReader::Read(absl::AnyInvocable<void(v1::ServerInfo) &&> done) {
           engine_ = engine;
           engine_known_ = true;
         }
-        backend_.pool.Post([info = WithEngine(engine), done = std::move(done)]() mutable {
-          std::move(done)(std::move(info));
+        backend_.pool.Post([this, engine = std::move(engine), done = std::move(done)]() mutable {
+          SampleAndAnswer(engine, std::move(done));
         });
       });
 }
 
-v1::ServerInfo ServerInfoReader::WithEngine(const v1::EngineInfo& engine) const {
+void ServerInfoReader::SampleAndAnswer(const v1::EngineInfo& engine,
+                                       absl::AnyInvocable<void(v1::ServerInfo) &&> done) {
+  std::vector<v1::Disk> disks;
+  AddDisk(v1::Disk::DATA, backend_.options.data_dir, disks);
+  AddDisk(v1::Disk::WORK, backend_.options.work_dir, disks);
+  {
+    absl::MutexLock lock(&mu_);
+    disks_ = std::move(disks);
+    sampled_at_ = backend_.options.clock->Monotonic();
+    sampling_ = false;
+  }
+  std::move(done)(Answer(engine));
+}
+
+v1::ServerInfo ServerInfoReader::Answer(const v1::EngineInfo& engine) {
   v1::ServerInfo info = base_;
   info.set_isa(engine.isa());
   info.set_onednn_version(engine.onednn_version());
@@ -78,6 +120,9 @@ v1::ServerInfo ServerInfoReader::WithEngine(const v1::EngineInfo& engine) const 
       std::max<int64_t>(backend_.options.memory_bytes - load.free_memory_bytes, 0));
   info.set_queued_jobs(load.queued);
   info.set_running_jobs(load.running);
+  *info.mutable_time() = ToTimestamp(backend_.options.clock->Now());
+  absl::MutexLock lock(&mu_);
+  info.mutable_disks()->Add(disks_.begin(), disks_.end());
   return info;
 }
 

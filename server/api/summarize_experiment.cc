@@ -21,6 +21,13 @@ namespace {
 // Read together; no reader is open for longer, and nothing of a finished job changes in between.
 constexpr int kJobsPerRead = 500;
 constexpr int kMaxSeries = 1000;
+// No series of a job has a longer name.
+constexpr size_t kMaxSeriesBytes = 200;
+// Statistics of one answer, cells by series. A cell repeats the name of every series, so that few
+// bytes of a request could make very many of an answer.
+constexpr int64_t kMaxStatistics = 100'000;
+// The answer has to fit into what gRPC clients take by default, 4 MiB.
+constexpr size_t kMaxSummaryBytes = size_t{4'000} << 10;
 constexpr double kDefaultConfidence = 0.95;
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 
@@ -135,6 +142,43 @@ v1::Statistic Describe(const std::string& series,
   return statistic;
 }
 
+absl::Status TooLarge(absl::string_view what) {
+  return InvalidArgument(
+      "series", absl::StrCat("makes ", what,
+                             "; ask for fewer series at a time, or make several experiments"));
+}
+
+// Before anything is read: what the names alone, and a value of every job, would take.
+absl::Status CheckSize(const v1::SummarizeExperimentRequest& request,
+                       const v1::Experiment& experiment) {
+  const int64_t cells = experiment.cells_size();
+  int64_t jobs = 0;
+  for (const v1::Cell& cell : experiment.cells()) {
+    jobs += cell.jobs_size();
+  }
+  if (cells * request.series_size() > kMaxStatistics) {
+    return TooLarge(absl::StrCat(cells, " cells by ", request.series_size(),
+                                 " series, but an answer has at most ", kMaxStatistics,
+                                 " statistics"));
+  }
+  int64_t bytes = 0;
+  for (int s = 0; s < request.series_size(); ++s) {
+    if (const size_t length = request.series(s).size(); length > kMaxSeriesBytes) {
+      return InvalidArgument(
+          absl::StrCat("series[", s, "]"),
+          absl::StrCat("has ", length, " bytes, but no series has more than ", kMaxSeriesBytes,
+                       "; give a name such as train/loss"));
+    }
+    bytes += cells * static_cast<int64_t>(request.series(s).size()) +
+             jobs * static_cast<int64_t>(sizeof(double));
+  }
+  if (bytes > static_cast<int64_t>(kMaxSummaryBytes)) {
+    return TooLarge(absl::StrCat("more than ", bytes >> 10, " KiB, but an answer has at most ",
+                                 kMaxSummaryBytes >> 10, " KiB"));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CheckRequest(const v1::SummarizeExperimentRequest& request,
                           const v1::Experiment& experiment) {
   if (request.has_confidence() && !(request.confidence() > 0 && request.confidence() < 1)) {
@@ -153,7 +197,7 @@ absl::Status CheckRequest(const v1::SummarizeExperimentRequest& request,
     return InvalidArgument(
         "series", absl::StrCat("has ", request.series_size(), " names; use at most ", kMaxSeries));
   }
-  return absl::OkStatus();
+  return CheckSize(request, experiment);
 }
 
 }  // namespace
@@ -176,6 +220,7 @@ absl::StatusOr<v1::ExperimentSummary> HandleSummarizeExperiment(
   }
   const double confidence = request.has_confidence() ? request.confidence() : kDefaultConfidence;
   v1::ExperimentSummary summary;
+  size_t bytes = 0;
   for (int c = 0; c < stored.experiment.cells_size(); ++c) {
     const v1::Cell& cell = stored.experiment.cells(c);
     v1::CellSummary& out = *summary.add_cells();
@@ -190,6 +235,12 @@ absl::StatusOr<v1::ExperimentSummary> HandleSummarizeExperiment(
       *out.add_statistics() =
           Describe(series[s], results.values[static_cast<size_t>(c)][s],
                    request.has_baseline() ? &results.values[baseline][s] : nullptr, confidence);
+    }
+    bytes += out.ByteSizeLong();
+    if (bytes > kMaxSummaryBytes) {
+      return TooLarge(absl::StrCat("an answer of more than ", kMaxSummaryBytes >> 10,
+                                   " KiB (", series.size(), " series of ",
+                                   stored.experiment.cells_size(), " cells)"));
     }
   }
   return summary;

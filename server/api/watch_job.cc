@@ -39,6 +39,7 @@ class WatchSource final : public StreamSource<v1::WatchJobResponse> {
       return StreamStep::kMessage;
     }
     NORMLAB_ASSIGN_OR_RETURN(std::optional<v1::RecordBatch> batch, cursor_.Next(kMaxBatchBytes));
+    subscription_->Sent(cursor_.sequence());
     if (batch.has_value()) {
       *response.mutable_records() = *std::move(batch);
       return StreamStep::kMessage;
@@ -63,6 +64,7 @@ class WatchSource final : public StreamSource<v1::WatchJobResponse> {
     if (cursor_.sequence() > job.last_sequence()) {
       return SequenceOutOfRange(cursor_.sequence(), job.last_sequence());
     }
+    subscription_->Sent(cursor_.sequence(), job.last_sequence());
     v1::Heartbeat& heartbeat = *response.mutable_heartbeat();
     heartbeat.set_sequence(cursor_.sequence());
     *heartbeat.mutable_time() = ToTimestamp(backend_.options.clock->Now());

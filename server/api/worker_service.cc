@@ -1,5 +1,7 @@
 #include "server/api/worker_service.h"
 
+#include <algorithm>
+#include <atomic>
 #include <deque>
 #include <memory>
 #include <optional>
@@ -9,6 +11,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 
+#include "common/clock.h"
 #include "server/api/status.h"
 #include "server/domain/errors.h"
 #include "server/domain/names.h"
@@ -24,8 +27,13 @@ class ReportStream final : public grpc::ServerBidiReactor<v1::WorkerMessage, v1:
                            public WorkerSession,
                            public std::enable_shared_from_this<ReportStream> {
  public:
-  static ReportStream* Start(Store& store, Controller& controller, Hub& hub, Observer& observer) {
-    std::shared_ptr<ReportStream> stream(new ReportStream(store, controller, hub, observer));
+  static ReportStream* Start(Store& store,
+                             Controller& controller,
+                             Hub& hub,
+                             Observer& observer,
+                             std::shared_ptr<ReportClock> clock) {
+    std::shared_ptr<ReportStream> stream(
+        new ReportStream(store, controller, hub, observer, std::move(clock)));
     stream->self_ = stream;
     absl::MutexLock lock(&stream->mu_);
     stream->Pump();
@@ -39,6 +47,8 @@ class ReportStream final : public grpc::ServerBidiReactor<v1::WorkerMessage, v1:
     *outgoing_.emplace_back().mutable_stop() = request;
     Pump();
   }
+
+  void Trains(v1::Model::KindCase model) override { model_.store(model); }
 
   void Close(absl::Status reason) override {
     absl::MutexLock lock(&mu_);
@@ -92,6 +102,7 @@ class ReportStream final : public grpc::ServerBidiReactor<v1::WorkerMessage, v1:
       absl::MutexLock lock(&mu_);
       done_ = true;
       audience = std::move(audience_);
+      last_report_.reset();
     }
     audience.reset();
     MaybeDisconnect();
@@ -99,8 +110,16 @@ class ReportStream final : public grpc::ServerBidiReactor<v1::WorkerMessage, v1:
   }
 
  private:
-  ReportStream(Store& store, Controller& controller, Hub& hub, Observer& observer)
-      : store_(store), controller_(controller), hub_(hub), observer_(observer) {}
+  ReportStream(Store& store,
+               Controller& controller,
+               Hub& hub,
+               Observer& observer,
+               std::shared_ptr<ReportClock> clock)
+      : store_(store),
+        controller_(controller),
+        hub_(hub),
+        observer_(observer),
+        clock_(std::move(clock)) {}
 
   void OnHello() {
     greeted_ = true;
@@ -128,6 +147,9 @@ class ReportStream final : public grpc::ServerBidiReactor<v1::WorkerMessage, v1:
         return;
       }
       welcomed_ = true;
+      if (!done_) {
+        last_report_ = clock_->Add();
+      }
       // Before a stop request that came early.
       outgoing_.emplace_front();
       *outgoing_.front().mutable_welcome() = *std::move(welcome);
@@ -164,31 +186,43 @@ class ReportStream final : public grpc::ServerBidiReactor<v1::WorkerMessage, v1:
       }
       ++reports_in_flight_;
     }
-    const int64_t number = report.number();
-    const int64_t examples = report.examples();
-    const bool has_outcome = report.has_outcome();
-    std::vector<float> step_seconds(report.step_seconds().begin(), report.step_seconds().end());
-    store_.AppendReport(
-        key_, std::move(report),
-        [self = shared_from_this(), number, examples, has_outcome,
-         step_seconds = std::move(step_seconds)](absl::StatusOr<Store::AppendResult> result) {
-          self->OnStored(number, examples, has_outcome, step_seconds, std::move(result));
-        });
+    ReportFacts facts;
+    facts.number = report.number();
+    facts.examples = report.examples();
+    facts.has_outcome = report.has_outcome();
+    facts.step_seconds.assign(report.step_seconds().begin(), report.step_seconds().end());
+    if (report.has_checkpoint()) {
+      facts.checkpoint = {report.checkpoint().seconds(), report.checkpoint().bytes()};
+    }
+    store_.AppendReport(key_, std::move(report),
+                        [self = shared_from_this(),
+                         facts = std::move(facts)](absl::StatusOr<Store::AppendResult> result) {
+                          self->OnStored(facts, std::move(result));
+                        });
   }
 
+  // What is still wanted of a report when it is stored.
+  struct ReportFacts {
+    int64_t number = 0;
+    int64_t examples = 0;
+    bool has_outcome = false;
+    std::vector<float> step_seconds;
+    std::optional<std::pair<double, int64_t>> checkpoint;  // seconds, bytes
+  };
+
   // On the store's thread, in the order of the reports.
-  void OnStored(int64_t number,
-                int64_t examples,
-                bool has_outcome,
-                const std::vector<float>& step_seconds,
-                absl::StatusOr<Store::AppendResult> result) {
+  void OnStored(const ReportFacts& facts, absl::StatusOr<Store::AppendResult> result) {
+    const int64_t number = facts.number;
     if (result.ok()) {
-      observer_.OnReport(static_cast<int64_t>(step_seconds.size()), examples, step_seconds,
-                         result->points);
+      observer_.OnReport(model_.load(), static_cast<int64_t>(facts.step_seconds.size()),
+                         facts.examples, facts.step_seconds, result->points);
+      if (facts.checkpoint.has_value()) {
+        observer_.OnCheckpoint(facts.checkpoint->first, facts.checkpoint->second);
+      }
       if (result->mismatches > 0) {
         observer_.OnReplayMismatch(result->mismatches);
       }
-      if (has_outcome && result->job_changed) {
+      if (facts.has_outcome && result->job_changed) {
         controller_.AttemptFinished(result->job);
       }
     } else {
@@ -206,6 +240,9 @@ class ReportStream final : public grpc::ServerBidiReactor<v1::WorkerMessage, v1:
       absl::MutexLock lock(&mu_);
       --reports_in_flight_;
       if (result.ok()) {
+        if (last_report_ != nullptr) {
+          ReportClock::Touch(*last_report_);
+        }
         Acknowledge(number);
       } else {
         End(ForWorker(result.status()));
@@ -302,7 +339,9 @@ class ReportStream final : public grpc::ServerBidiReactor<v1::WorkerMessage, v1:
   Controller& controller_;
   Hub& hub_;
   Observer& observer_;
+  const std::shared_ptr<ReportClock> clock_;
   std::shared_ptr<ReportStream> self_;  // until OnDone
+  std::atomic<v1::Model::KindCase> model_ = v1::Model::KIND_NOT_SET;
 
   // Of whoever has read a message, until reading_ is false.
   v1::WorkerMessage incoming_;
@@ -312,6 +351,7 @@ class ReportStream final : public grpc::ServerBidiReactor<v1::WorkerMessage, v1:
   absl::Mutex mu_;
   v1::ServerMessage being_written_;  // gRPC's while writing_
   std::deque<v1::ServerMessage> outgoing_ ABSL_GUARDED_BY(mu_);
+  std::shared_ptr<ReportClock::Entry> last_report_ ABSL_GUARDED_BY(mu_);  // while it is connected
   bool reading_ ABSL_GUARDED_BY(mu_) = false;
   bool reads_ended_ ABSL_GUARDED_BY(mu_) = false;
   bool writing_ ABSL_GUARDED_BY(mu_) = false;
@@ -328,10 +368,37 @@ class ReportStream final : public grpc::ServerBidiReactor<v1::WorkerMessage, v1:
 
 }  // namespace
 
+std::shared_ptr<ReportClock::Entry> ReportClock::Add() {
+  auto entry = std::make_shared<Entry>(0);
+  Touch(*entry);
+  absl::MutexLock lock(&mu_);
+  entries_.erase(std::remove_if(entries_.begin(), entries_.end(),
+                                [](const auto& other) { return other.expired(); }),
+                 entries_.end());
+  entries_.push_back(entry);
+  return entry;
+}
+
+void ReportClock::Touch(Entry& entry) {
+  entry.store(absl::ToInt64Nanoseconds(common::Clock::Real().Monotonic()));
+}
+
+absl::Duration ReportClock::OldestAge() {
+  const absl::Duration now = common::Clock::Real().Monotonic();
+  absl::MutexLock lock(&mu_);
+  absl::Duration oldest = absl::ZeroDuration();
+  for (const std::weak_ptr<Entry>& weak : entries_) {
+    if (const std::shared_ptr<Entry> entry = weak.lock(); entry != nullptr) {
+      oldest = std::max(oldest, now - absl::Nanoseconds(entry->load()));
+    }
+  }
+  return oldest;
+}
+
 grpc::ServerBidiReactor<v1::WorkerMessage, v1::ServerMessage>* WorkerService::Report(
     grpc::CallbackServerContext* context) {
   (void)context;
-  return ReportStream::Start(store_, controller_, hub_, observer_);
+  return ReportStream::Start(store_, controller_, hub_, observer_, clock_);
 }
 
 }  // namespace normlab::server

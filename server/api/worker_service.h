@@ -1,5 +1,14 @@
 #pragma once
 
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+
 #include "server/monitor/observer.h"
 #include "server/scheduler/controller.h"
 #include "server/store/store.h"
@@ -8,6 +17,22 @@
 #include "normlab/v1/worker.grpc.pb.h"
 
 namespace normlab::server {
+
+// When each connected worker last had a report stored. Thread-safe.
+class ReportClock {
+ public:
+  using Entry = std::atomic<int64_t>;  // monotonic; [ns]
+
+  // One that counts for as long as the caller keeps it, beginning now.
+  std::shared_ptr<Entry> Add() ABSL_LOCKS_EXCLUDED(mu_);
+  static void Touch(Entry& entry);
+  // Age of the oldest last report; zero without workers.
+  absl::Duration OldestAge() ABSL_LOCKS_EXCLUDED(mu_);
+
+ private:
+  absl::Mutex mu_;
+  std::vector<std::weak_ptr<Entry>> entries_ ABSL_GUARDED_BY(mu_);
+};
 
 // The Worker service of the worker listener: one stream per connection of an attempt. The first
 // message must be a Hello, which the controller judges; after its Welcome, reports go to the store,
@@ -32,11 +57,15 @@ class WorkerService final : public v1::Worker::CallbackService {
   grpc::ServerBidiReactor<v1::WorkerMessage, v1::ServerMessage>* Report(
       grpc::CallbackServerContext* context) override;
 
+  // For how long the connected worker that was heard of least lately has had no report stored.
+  absl::Duration OldestReportAge() { return clock_->OldestAge(); }
+
  private:
   Store& store_;
   Controller& controller_;
   Hub& hub_;
   Observer& observer_;
+  const std::shared_ptr<ReportClock> clock_ = std::make_shared<ReportClock>();
 };
 
 }  // namespace normlab::server

@@ -28,7 +28,8 @@ using ::testing::Optional;
 
 class CountingObserver final : public Observer {
  public:
-  void OnReport(int64_t steps,
+  void OnReport(v1::Model::KindCase model,
+                int64_t steps,
                 int64_t examples,
                 absl::Span<const float> step_seconds,
                 int64_t points) override {
@@ -36,7 +37,20 @@ class CountingObserver final : public Observer {
     steps_ += steps;
     examples_ += examples;
     points_ += points;
+    model_ = model;
     EXPECT_EQ(step_seconds.size(), static_cast<size_t>(steps));
+  }
+  void OnCheckpoint(double seconds, int64_t bytes) override {
+    absl::MutexLock lock(&mu_);
+    checkpoints_.emplace_back(seconds, bytes);
+  }
+  v1::Model::KindCase model() const {
+    absl::MutexLock lock(&mu_);
+    return model_;
+  }
+  std::vector<std::pair<double, int64_t>> checkpoints() const {
+    absl::MutexLock lock(&mu_);
+    return checkpoints_;
   }
   std::vector<int64_t> counts() const {
     absl::MutexLock lock(&mu_);
@@ -48,6 +62,8 @@ class CountingObserver final : public Observer {
   int64_t steps_ ABSL_GUARDED_BY(mu_) = 0;
   int64_t examples_ ABSL_GUARDED_BY(mu_) = 0;
   int64_t points_ ABSL_GUARDED_BY(mu_) = 0;
+  v1::Model::KindCase model_ ABSL_GUARDED_BY(mu_) = v1::Model::KIND_NOT_SET;
+  std::vector<std::pair<double, int64_t>> checkpoints_ ABSL_GUARDED_BY(mu_);
 };
 
 class WorkerServiceTest : public ControllerTest {
@@ -175,6 +191,30 @@ TEST_F(WorkerServiceTest, TheWorkerLearnsWhetherSomebodyFollowsItsJob) {
   const auto message = again.Read();
   ASSERT_TRUE(message.has_value() && message->has_audience());
   EXPECT_TRUE(message->audience().watching()) << "a new connection is told anew";
+}
+
+TEST_F(WorkerServiceTest, TellsWhatItTrainsWhatItSavedAndForHowLongItWasSilent) {
+  EXPECT_EQ(service_->OldestReportAge(), absl::ZeroDuration()) << "no worker is connected";
+  Connection connection(*stub_);
+  ASSERT_TRUE(connection.Greet(hello_).has_value());
+  WaitUntil("it has been silent for a while",
+            [&] { return service_->OldestReportAge() > absl::Milliseconds(50); });
+  v1::WorkerReport report = TenSteps(1);
+  report.mutable_checkpoint()->set_step(10);
+  report.mutable_checkpoint()->set_folder("jobs/" + id_ + "/attempt-1/checkpoint-10");
+  report.mutable_checkpoint()->set_bytes(1234);
+  report.mutable_checkpoint()->set_seconds(0.5);
+  const absl::Time sent = absl::Now();
+  ASSERT_TRUE(connection.Send(report));
+  ASSERT_TRUE(connection.ReadAcksUpTo(1));
+  EXPECT_LE(service_->OldestReportAge(), absl::Now() - sent);
+  EXPECT_EQ(observer_.model(), v1::Model::kMlp);
+  EXPECT_THAT(observer_.checkpoints(), ElementsAre(std::make_pair(0.5, int64_t{1234})));
+  ASSERT_TRUE(connection.Send(LastReport(2)));
+  EXPECT_TRUE(connection.ReadAcksUpTo(2));
+  EXPECT_TRUE(connection.Finish().ok());
+  WaitUntil("nobody is heard of any more",
+            [&] { return service_->OldestReportAge() == absl::ZeroDuration(); });
 }
 
 TEST_F(WorkerServiceTest, TheFirstMessageAndOnlyThatIsAHello) {

@@ -97,7 +97,8 @@ ABSL_FLAG(bool,
 ABSL_FLAG(std::string,
           worker_binary,
           "",
-          "Program that runs one job. Empty: normlab-worker beside this program.");
+          "Program that runs one job. Empty: normlab-worker beside this program, or where it is "
+          "installed.");
 ABSL_FLAG(absl::Duration,
           orphan_timeout,
           absl::Hours(24),
@@ -116,6 +117,16 @@ ABSL_FLAG(double,
           retention_days,
           0,
           "Jobs go away, with their records and files, so many days after their end. 0: never.");
+ABSL_FLAG(bool,
+          accept_new_work_dir,
+          false,
+          "For one start: take --work_dir as it is although it is not the folder that the database "
+          "knows. Jobs whose checkpoints were in the old one start from the beginning.");
+ABSL_FLAG(bool,
+          accept_new_database,
+          false,
+          "For one start: begin with a new database although --work_dir has files of jobs of "
+          "another one.");
 ABSL_FLAG(
     std::vector<std::string>,
     owner_weight,
@@ -136,6 +147,19 @@ ABSL_FLAG(int64_t,
           10'000,
           "Jobs that may wait, all together; further ones are refused for the time being. 0: no "
           "limit.");
+ABSL_FLAG(
+    bool,
+    healthcheck,
+    false,
+    "Asks the server of this machine whether it takes jobs, says so and exits: 0 yes, 1 no. It "
+    "is looked for at --http_listen, or where --port_file says.");
+ABSL_FLAG(
+    std::string,
+    backup,
+    "",
+    "Copies --data_dir, as it is at one moment and with its checkpoints, into this new folder, "
+    "and exits. The server may be running. The copy is a data folder: to restore, put it in "
+    "place and start a server on it.");
 ABSL_FLAG(std::string,
           log_level,
           "info",
@@ -151,7 +175,9 @@ struct Group {
 
 const std::vector<Group>& Groups() {
   static const auto& groups = *new std::vector<Group>{
-      {"Where things are kept", {"data_dir", "work_dir", "data_roots", "retention_days"}},
+      {"Where things are kept",
+       {"data_dir", "work_dir", "data_roots", "retention_days", "accept_new_work_dir",
+        "accept_new_database"}},
       {"Where it listens", {"listen", "http_listen", "port_file"}},
       {"Who may call",
        {"auth", "tokens_file", "tls_cert", "tls_key", "tls_client_ca", "allow_plaintext",
@@ -159,7 +185,8 @@ const std::vector<Group>& Groups() {
       {"What jobs may use", {"cores", "memory", "pin", "worker_binary", "orphan_timeout"}},
       {"How owners share it",
        {"owner_weight", "owner_max_cores", "owner_max_running", "owner_max_queued", "queue_limit"}},
-      {"Behaviour", {"stream_write_timeout", "drain_timeout", "log_level"}}};
+      {"Behaviour", {"stream_write_timeout", "drain_timeout", "log_level"}},
+      {"Instead of running", {"healthcheck", "backup"}}};
   return groups;
 }
 
@@ -269,6 +296,8 @@ absl::StatusOr<CommandLine> ParseFlags(int argc, char** argv) {
   options.worker_binary = absl::GetFlag(FLAGS_worker_binary);
   options.orphan_timeout = absl::GetFlag(FLAGS_orphan_timeout);
   options.retention_days = absl::GetFlag(FLAGS_retention_days);
+  options.accept_new_work_dir = absl::GetFlag(FLAGS_accept_new_work_dir);
+  options.accept_new_database = absl::GetFlag(FLAGS_accept_new_database);
   options.stream_write_timeout = absl::GetFlag(FLAGS_stream_write_timeout);
   options.drain_timeout = absl::GetFlag(FLAGS_drain_timeout);
   options.owner_weights = absl::GetFlag(FLAGS_owner_weight);
@@ -277,6 +306,12 @@ absl::StatusOr<CommandLine> ParseFlags(int argc, char** argv) {
   options.owner_max_queued = absl::GetFlag(FLAGS_owner_max_queued);
   options.queue_limit = absl::GetFlag(FLAGS_queue_limit);
   line.log_level = absl::GetFlag(FLAGS_log_level);
+  line.backup = absl::GetFlag(FLAGS_backup);
+  if (absl::GetFlag(FLAGS_healthcheck)) {
+    line.action = CommandLineAction::kHealthCheck;
+  } else if (!line.backup.empty()) {
+    line.action = CommandLineAction::kBackUp;
+  }
   // spdlog takes any other word for "off".
   if (spdlog::level::from_str(line.log_level) == spdlog::level::off) {
     return absl::InvalidArgumentError(absl::StrCat("--log_level=", line.log_level,

@@ -10,11 +10,12 @@
 namespace normlab::server {
 
 // What the command line asks for besides running.
-enum class CommandLineAction { kRun, kHelp, kVersion };
+enum class CommandLineAction { kRun, kHelp, kVersion, kHealthCheck, kBackUp };
 
 struct CommandLine {
   CommandLineAction action = CommandLineAction::kRun;
   RawOptions options;
+  std::string backup;     // of kBackUp: the folder to make
   std::string log_level;  // trace, debug, info, warning, error
 };
 

@@ -34,6 +34,10 @@ constexpr int kMaxStreamsPerConnection = 500;
 constexpr int kMaxMetadataBytes = 16 << 10;
 // What the messages and buffers of all public connections may take before gRPC stops reading.
 constexpr size_t kPublicQuotaBytes = size_t{512} << 20;
+// For a new connection to say what it is. gRPC's default of two minutes lets strangers collect them.
+constexpr int kHandshakeTimeoutMs = 10'000;
+// A connection without a call for so long is closed; clients open another when they need it.
+constexpr int kMaxConnectionIdleMs = 10 * 60 * 1000;
 constexpr int kKeepaliveTimeMs = 30'000;
 constexpr int kKeepaliveTimeoutMs = 20'000;
 // How often a client may ping without being told off.
@@ -63,10 +67,11 @@ void SetCommonOptions(grpc::ServerBuilder& builder, GrpcMetrics& metrics) {
 
 }  // namespace
 
-absl::StatusOr<PublicListener> StartPublicListener(const ListenAddress& address,
-                                                   const TlsFiles& tls,
-                                                   const std::vector<grpc::Service*>& services,
-                                                   GrpcMetrics& metrics) {
+absl::StatusOr<PublicListener> StartPublicListener(
+    const ListenAddress& address,
+    std::shared_ptr<grpc::ServerCredentials> credentials,
+    const std::vector<grpc::Service*>& services,
+    GrpcMetrics& metrics) {
   const auto cannot_listen = [&address](absl::string_view why) {
     return absl::UnavailableError(absl::StrCat("cannot listen for gRPC on ", address.ToString(),
                                                ": ", why,
@@ -89,9 +94,11 @@ absl::StatusOr<PublicListener> StartPublicListener(const ListenAddress& address,
   // Reflection is the one synchronous service.
   builder.SetSyncServerOption(grpc::ServerBuilder::SyncServerOption::NUM_CQS, 1);
   builder.SetSyncServerOption(grpc::ServerBuilder::SyncServerOption::MAX_POLLERS, 1);
-  builder.AddListeningPort(address.ToString(), MakeServerCredentials(tls), &listener.port);
+  builder.AddListeningPort(address.ToString(), std::move(credentials), &listener.port);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxStreamsPerConnection);
   builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, kMaxMetadataBytes);
+  builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, kHandshakeTimeoutMs);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_IDLE_MS, kMaxConnectionIdleMs);
   builder.SetResourceQuota(grpc::ResourceQuota("public").Resize(kPublicQuotaBytes));
   listener.unknown_methods = std::make_unique<UnknownMethodsService>();
   builder.RegisterCallbackGenericService(listener.unknown_methods.get());

@@ -5,12 +5,12 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include <grpcpp/security/server_credentials.h>
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
 
 #include "server/api/unknown_methods.h"
 #include "server/app/listen_address.h"
-#include "server/app/tls.h"
 #include "server/monitor/grpc_metrics.h"
 
 namespace normlab::server {
@@ -24,10 +24,11 @@ struct PublicListener {
 // Listens for clients, with health checking (not serving until told) and reflection beside
 // `services`. No other server can share the port. UNAVAILABLE, with the reason and what to do, when
 // it cannot be listened on. Services and metrics must outlive the server.
-absl::StatusOr<PublicListener> StartPublicListener(const ListenAddress& address,
-                                                   const TlsFiles& tls,
-                                                   const std::vector<grpc::Service*>& services,
-                                                   GrpcMetrics& metrics);
+absl::StatusOr<PublicListener> StartPublicListener(
+    const ListenAddress& address,
+    std::shared_ptr<grpc::ServerCredentials> credentials,
+    const std::vector<grpc::Service*>& services,
+    GrpcMetrics& metrics);
 
 // What grpc.health.v1 answers for the server as a whole and for each service of a public listener.
 void SetServing(grpc::Server& server, bool serving);

@@ -1,4 +1,5 @@
 // normlabd: flags, signals, and a server between them.
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include <atomic>
@@ -8,11 +9,14 @@
 #include "absl/synchronization/notification.h"
 #include <grpc/support/log.h>
 
+#include "server/app/administration.h"
 #include "server/app/flags.h"
 #include "server/app/options.h"
 #include "server/app/server.h"
+#include "server/app/service_manager.h"
 #include "server/app/signals.h"
 #include "server/app/version.h"
+#include "server/app/watchdog.h"
 
 #include <spdlog/pattern_formatter.h>
 #include <spdlog/sinks/stdout_sinks.h>
@@ -22,6 +26,8 @@ namespace {
 
 constexpr int kExitFailure = 1;
 constexpr int kExitUsage = 2;
+// An answer that is late by a round or two does not look like a hang.
+constexpr int kPingsPerTimeout = 4;
 
 // gRPC's own complaints become lines of ours; what it calls an error is one connection's trouble.
 void LogGrpc(gpr_log_func_args* arguments) {
@@ -40,6 +46,15 @@ void LogToStderr(const std::string& level) {
   gpr_set_log_function(LogGrpc);
 }
 
+// Every connection and worker takes descriptors; what a shell allows at first is soon used up.
+void AllowManyDescriptors() {
+  rlimit limit = {};
+  if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+  }
+}
+
 int Fail(int exit_code, const absl::Status& status) {
   std::fprintf(stderr, "normlabd: %s\n", std::string(status.message()).c_str());
   return exit_code;
@@ -50,6 +65,7 @@ int Fail(int exit_code, const absl::Status& status) {
 int main(int argc, char** argv) {
   using normlab::server::CommandLineAction;
   using normlab::server::Server;
+  using normlab::server::Watchdog;
   normlab::server::BlockSignals();
   // Jobs, checkpoints and logs are nobody else's; workers inherit it.
   umask(0077);
@@ -66,7 +82,25 @@ int main(int argc, char** argv) {
     std::printf("normlabd %s\n", normlab::server::Version());
     return 0;
   }
+  if (line->action == CommandLineAction::kHealthCheck) {
+    const absl::Status healthy = normlab::server::CheckHealth(line->options);
+    if (!healthy.ok()) {
+      return Fail(kExitFailure, healthy);
+    }
+    std::puts("ok");
+    return 0;
+  }
+  if (line->action == CommandLineAction::kBackUp) {
+    const absl::StatusOr<std::string> report =
+        normlab::server::BackUpDataFolder(line->options, line->backup);
+    if (!report.ok()) {
+      return Fail(kExitFailure, report.status());
+    }
+    std::puts(report->c_str());
+    return 0;
+  }
   LogToStderr(line->log_level);
+  AllowManyDescriptors();
   const auto options = normlab::server::ResolveOptions(line->options);
   if (!options.ok()) {
     return Fail(kExitUsage, options.status());
@@ -88,7 +122,16 @@ int main(int argc, char** argv) {
         (*server)->HurryUp();
       }
     });
+    const normlab::server::ServiceManager manager;
+    std::unique_ptr<Watchdog> watchdog;
+    if (const absl::Duration timeout = manager.WatchdogTimeout(); timeout > absl::ZeroDuration()) {
+      watchdog = std::make_unique<Watchdog>((*server)->Loops(), timeout / kPingsPerTimeout,
+                                            [&manager] { manager.Alive(); });
+    }
+    manager.Ready("Taking jobs on " + (*server)->grpc_address());
     asked_to_end.WaitForNotification();
+    watchdog = nullptr;
+    manager.Stopping();
     (*server)->Shutdown();
   }
   return 0;

@@ -129,6 +129,19 @@ TEST_F(NormlabdTest, RefusesAnOpenAddressWithAdvice) {
   EXPECT_THAT(Log(), HasSubstr("--allow_plaintext"));
 }
 
+TEST_F(NormlabdTest, TheHealthCheckSaysWhetherItTakesJobs) {
+  EXPECT_EQ(Ending(Run({"--healthcheck"})), "exit code 1");
+  EXPECT_THAT(Log(), HasSubstr("is normlabd running"));
+  const common::Subprocess server = Run({});
+  ASSERT_TRUE(WaitUntilReady()) << Log();
+  EXPECT_EQ(Ending(Run({"--healthcheck"})), "exit code 0") << Log();
+  ASSERT_TRUE(server.Signal(SIGTERM).ok());
+  EXPECT_EQ(Ending(server), "exit code 0") << Log();
+  // The port file is there still, and nobody at its address.
+  EXPECT_EQ(Ending(Run({"--healthcheck"})), "exit code 1");
+  EXPECT_THAT(Log(), HasSubstr("nothing answers HTTP"));
+}
+
 TEST_F(NormlabdTest, HelpAndVersionNeedNothing) {
   EXPECT_EQ(Ending(Run({"--help"})), "exit code 0");
   EXPECT_THAT(Log(), HasSubstr("What jobs may use"));

@@ -65,11 +65,17 @@ absl::StatusOr<std::vector<int>> ChooseCores(const RawOptions& raw, const Machin
   return places;
 }
 
-// Beside this program, as both are built and installed.
+// Beside this program, as both are built; or in libexec beside its folder, as they are installed,
+// because nobody runs it by hand.
 std::string DefaultWorkerBinary() {
   std::error_code error;
-  const std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe", error);
-  return (self.parent_path() / "normlab-worker").string();
+  const std::filesystem::path folder =
+      std::filesystem::read_symlink("/proc/self/exe", error).parent_path();
+  const std::string installed =
+      (folder.parent_path() / "libexec" / "normlab" / "normlab-worker").string();
+  const std::string built = (folder / "normlab-worker").string();
+  return access(built.c_str(), X_OK) != 0 && access(installed.c_str(), X_OK) == 0 ? installed
+                                                                                  : built;
 }
 
 absl::StatusOr<std::string> ChooseWorkerBinary(const RawOptions& raw) {
@@ -225,6 +231,8 @@ absl::StatusOr<ServerOptions> ResolveOptions(const RawOptions& raw) {
   if (raw.retention_days > 0) {
     options.retention = absl::Hours(24) * raw.retention_days;
   }
+  options.accept_new_work_dir = raw.accept_new_work_dir;
+  options.accept_new_database = raw.accept_new_database;
   NORMLAB_ASSIGN_OR_RETURN(options.sharing.weights, ParseWeights(raw.owner_weights));
   NORMLAB_RETURN_IF_ERROR(CheckNotNegative("owner_max_cores", raw.owner_max_cores));
   NORMLAB_RETURN_IF_ERROR(CheckNotNegative("owner_max_running", raw.owner_max_running));

@@ -28,6 +28,8 @@ struct RawOptions {
   bool pin = true;
   absl::Duration orphan_timeout = absl::Hours(24);
   double retention_days = 0;  // 0: for ever
+  bool accept_new_work_dir = false;
+  bool accept_new_database = false;
   std::string auth = "none";
   std::string tokens_file;
   TlsFiles tls;
@@ -60,6 +62,8 @@ struct ServerOptions {
   AccessLimits limits;  // with tokens
   absl::Duration orphan_timeout = absl::Hours(24);
   absl::Duration retention = absl::InfiniteDuration();
+  bool accept_new_work_dir = false;
+  bool accept_new_database = false;
   absl::Duration stream_write_timeout = absl::Seconds(60);
   absl::Duration drain_timeout = absl::Seconds(10);
   absl::Duration heartbeat_interval = absl::Seconds(5);

@@ -13,11 +13,15 @@
 #include "common/status_macros.h"
 #include "server/api/format.h"
 #include "server/app/grpc_listeners.h"
+#include "server/app/health_probe.h"
 #include "server/app/version.h"
 #include "server/app/worker_socket.h"
 #include "server/domain/errors.h"
 #include "server/executor/helper_process.h"
 #include "server/executor/local_process.h"
+#include "server/monitor/disk.h"
+#include "server/scheduler/start_options.h"
+#include "server/scheduler/work_folder.h"
 
 #include <spdlog/spdlog.h>
 
@@ -90,6 +94,11 @@ absl::Status Server::StartParts(ServerParts parts) {
   http.port = http_->port();
   http_address_ = http.ToString();
 
+  const WorkFolderOptions work_folder = {.data_dir = options_.data_dir,
+                                         .work_dir = options_.work_dir,
+                                         .accept_new_work_dir = options_.accept_new_work_dir,
+                                         .accept_new_database = options_.accept_new_database};
+  NORMLAB_RETURN_IF_ERROR(CheckDatabaseIsThere(work_folder));
   hub_ = std::make_unique<Hub>();
   NORMLAB_ASSIGN_OR_RETURN(store_, Store::Open({.data_dir = options_.data_dir,
                                                 .work_dir = options_.work_dir,
@@ -123,20 +132,28 @@ absl::Status Server::StartParts(ServerParts parts) {
     NORMLAB_ASSIGN_OR_RETURN(executor_,
                              NewLocalProcessExecutor({.worker_binary = options_.worker_binary}));
   }
-  controller_ = Controller::Create({.cores = options_.cores,
-                                    .memory_bytes = options_.memory_bytes,
-                                    .pin = options_.pin,
-                                    .work_dir = options_.work_dir,
-                                    .worker_target = absl::StrCat("unix:", socket_path_),
-                                    .orphan_timeout = options_.orphan_timeout,
-                                    .data_roots = options_.data_roots,
-                                    .cache_dir = cache_dir,
-                                    .sharing = options_.sharing},
-                                   *store_, *executor_, *helper_, *metrics_);
+  NORMLAB_ASSIGN_OR_RETURN(work_mark_, ClaimWorkFolder(*store_, work_folder));
+  controller_ = CreateController({.cores = options_.cores,
+                                  .memory_bytes = options_.memory_bytes,
+                                  .pin = options_.pin,
+                                  .work_dir = options_.work_dir,
+                                  .worker_target = absl::StrCat("unix:", socket_path_),
+                                  .orphan_timeout = options_.orphan_timeout,
+                                  .data_roots = options_.data_roots,
+                                  .cache_dir = cache_dir,
+                                  .sharing = options_.sharing},
+                                 {.work_mark = work_mark_,
+                                  .on_change =
+                                      [this](const absl::Status& starts) {
+                                        absl::MutexLock guard(&starts_mu_);
+                                        starts_ = starts;
+                                      }},
+                                 *store_, *executor_, *helper_, *metrics_);
   backend_.reset(new Backend{.options = {.version = Version(),
                                          .cores = static_cast<int>(options_.cores.size()),
                                          .memory_bytes = options_.memory_bytes,
                                          .data_roots = options_.data_roots,
+                                         .data_dir = options_.data_dir,
                                          .work_dir = options_.work_dir,
                                          .cache_folder = cache_dir,
                                          .heartbeat_interval = options_.heartbeat_interval,
@@ -151,7 +168,6 @@ absl::Status Server::StartParts(ServerParts parts) {
                              .stream_pool = *stream_pool_,
                              .streams = *streams_,
                              .authorizer = *authorizer_});
-  metrics_->SetSampler([this] { return Sample(); });
   return absl::OkStatus();
 }
 
@@ -172,16 +188,22 @@ absl::Status Server::StartAuthorizer() {
 
 absl::Status Server::StartListeners() {
   worker_service_ = std::make_unique<WorkerService>(*store_, *controller_, *hub_, *metrics_);
+  metrics_->SetSampler([this] { return Sample(); });
   jobs_service_ = std::make_unique<JobsService>(*backend_);
   experiments_service_ = std::make_unique<ExperimentsService>(*backend_);
   normalization_service_ = std::make_unique<NormalizationService>(*backend_);
   server_service_ = std::make_unique<ServerService>(*backend_);
+  if (options_.tls.enabled()) {
+    NORMLAB_ASSIGN_OR_RETURN(tls_, TlsKeeper::Start(options_.tls));
+  }
   NORMLAB_ASSIGN_OR_RETURN(
       PublicListener listener,
-      StartPublicListener(options_.listen, options_.tls,
-                          {jobs_service_.get(), experiments_service_.get(),
-                           normalization_service_.get(), server_service_.get()},
-                          metrics_->grpc()));
+      StartPublicListener(
+          options_.listen,
+          tls_ != nullptr ? tls_->MakeCredentials() : grpc::InsecureServerCredentials(),
+          {jobs_service_.get(), experiments_service_.get(), normalization_service_.get(),
+           server_service_.get()},
+          metrics_->grpc()));
   unknown_methods_ = std::move(listener.unknown_methods);
   public_listener_ = std::move(listener.server);
   ListenAddress address = options_.listen;
@@ -207,20 +229,55 @@ absl::Status Server::Ready() {
   if (!started_.load()) {
     return absl::UnavailableError("the server is starting; ask again soon");
   }
-  return store_->Health();
+  NORMLAB_RETURN_IF_ERROR(store_->Health());
+  {
+    absl::MutexLock lock(&starts_mu_);
+    NORMLAB_RETURN_IF_ERROR(starts_);
+  }
+  // Also while nothing is to be started.
+  return CheckWorkFolder(options_.work_dir, work_mark_, StartOptions().least_free_bytes);
+}
+
+std::vector<Watchdog::Loop> Server::Loops() {
+  using Answer = std::function<void()>;
+  return {{"scheduling", [this](Answer answer) { controller_->Ping(std::move(answer)); }},
+          // Commits nothing; that a commit fails is the store's health, not the loop's.
+          {"the database's writer",
+           [this](Answer answer) {
+             store_->SaveUsage({}, [answer = std::move(answer)](const absl::Status&) { answer(); });
+           }},
+          {"handlers", [this](Answer answer) { pool_->Post(std::move(answer)); }},
+          {"streams", [this](Answer answer) { stream_pool_->Post(std::move(answer)); }},
+          {"gRPC", [health = std::make_shared<HealthProbe>(*public_listener_)](Answer answer) {
+             health->Ask(std::move(answer));
+           }}};
 }
 
 ServiceSample Server::Sample() {
   const Controller::Load load = controller_->GetLoad();
+  const WorkerUsage workers = executor_->GetUsage();
+  const absl::Duration waits = common::Clock::Real().Monotonic() - load.oldest_wait_since;
   const auto cores = static_cast<int64_t>(options_.cores.size());
-  return {.jobs = store_->CountByState(),
-          .queue_depth = load.queued,
-          .stream_subscribers = hub_->subscriber_count(),
-          .cores_capacity = cores,
-          .cores_reserved = cores - load.free_cores,
-          .memory_bytes_capacity = options_.memory_bytes,
-          .memory_bytes_reserved = options_.memory_bytes - load.free_memory_bytes,
-          .store_healthy = store_->Health().ok()};
+  ServiceSample sample = {
+      .jobs = store_->CountByState(),
+      .queue_depth = load.queued,
+      .oldest_wait_seconds = std::max(absl::ToDoubleSeconds(waits), 0.0),
+      .stream_subscribers = hub_->subscriber_count(),
+      .stream_lag_records = hub_->MaxLag(),
+      .workers = workers.processes,
+      .worker_cpu_seconds = workers.cpu_seconds,
+      .worker_resident_bytes = workers.resident_bytes,
+      .report_age_seconds = absl::ToDoubleSeconds(worker_service_->OldestReportAge()),
+      .cores_capacity = cores,
+      .cores_reserved = cores - load.free_cores,
+      .memory_bytes_capacity = options_.memory_bytes,
+      .memory_bytes_reserved = options_.memory_bytes - load.free_memory_bytes,
+      .store_healthy = store_->Health().ok(),
+      .disk = SampleDisk(options_.data_dir)};
+  if (tls_ != nullptr) {
+    sample.certificate = {{absl::ToUnixSeconds(tls_->certificate_end()), tls_->healthy()}};
+  }
+  return sample;
 }
 
 void Server::WaitForWorkers(absl::Duration deadline) {
@@ -301,7 +358,9 @@ void Server::Shutdown() {
     store_->Close();
   }
   http_.reset();
-  spdlog::info("stopped");
+  if (started_.load()) {
+    spdlog::info("stopped");
+  }
 }
 
 }  // namespace normlab::server

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
@@ -20,6 +21,8 @@
 #include "server/app/data_dir_lock.h"
 #include "server/app/helper_gate.h"
 #include "server/app/options.h"
+#include "server/app/tls_keeper.h"
+#include "server/app/watchdog.h"
 #include "server/executor/executor.h"
 #include "server/monitor/http_server.h"
 #include "server/monitor/metrics.h"
@@ -56,8 +59,12 @@ class Server {
   const std::string& grpc_address() const { return grpc_address_; }
   const std::string& http_address() const { return http_address_; }
 
-  // OK while jobs are taken; else why not.
+  // OK while jobs are taken and started; else why not.
   absl::Status Ready();
+
+  // What does the server's work, for a Watchdog that goes before Shutdown: scheduling, the database's
+  // writer, handlers, streams, and gRPC, which is asked for its health.
+  std::vector<Watchdog::Loop> Loops();
 
   // Drains and stops: health says NOT_SERVING, new jobs are refused, streams end with the position
   // to resume from, workers write a checkpoint and end; calls in progress and workers get until the
@@ -82,6 +89,9 @@ class Server {
 
   const ServerOptions options_;
   std::string socket_path_;
+  std::string work_mark_;  // of the work folder
+  absl::Mutex starts_mu_;
+  absl::Status starts_ ABSL_GUARDED_BY(starts_mu_);  // what keeps jobs from being started
   std::string grpc_address_;
   std::string http_address_;
   std::atomic<bool> started_ = false;
@@ -104,6 +114,7 @@ class Server {
   std::unique_ptr<Executor> executor_;
   std::unique_ptr<Controller> controller_;
   std::unique_ptr<Backend> backend_;
+  std::unique_ptr<TlsKeeper> tls_;  // none: plaintext
   std::unique_ptr<WorkerService> worker_service_;
   std::unique_ptr<JobsService> jobs_service_;
   std::unique_ptr<ExperimentsService> experiments_service_;

@@ -54,8 +54,8 @@ TEST_F(ServerTest, RunsAJobFromSubmissionToSuccess) {
 
   const std::string scrape = Http("/metrics");
   EXPECT_THAT(scrape, HasSubstr("normlab_jobs{state=\"SUCCEEDED\"} 1"));
-  EXPECT_THAT(scrape, HasSubstr("normlab_steps_total 3"));
-  EXPECT_THAT(scrape, HasSubstr("normlab_examples_total 192"));
+  EXPECT_THAT(scrape, HasSubstr("normlab_steps_total{model=\"mlp\"} 3"));
+  EXPECT_THAT(scrape, HasSubstr("normlab_examples_total{model=\"mlp\"} 192"));
   EXPECT_THAT(scrape, HasSubstr("normlab_metric_points_total 3"));
   EXPECT_THAT(scrape,
               HasSubstr("normlab_job_transitions_total{reason=\"none\",state=\"SUCCEEDED\"} 1"));

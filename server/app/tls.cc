@@ -3,9 +3,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <ctime>
+#include <memory>
+
 #include "absl/strings/str_cat.h"
-#include <grpcpp/security/tls_certificate_provider.h>
-#include <grpcpp/security/tls_credentials_options.h>
 
 #include "common/atomic_file.h"
 #include "common/status_macros.h"
@@ -17,7 +18,6 @@
 namespace normlab::server {
 namespace {
 
-constexpr unsigned kReloadSeconds = 1;
 constexpr size_t kMaxPemBytes = size_t{1} << 20;
 
 struct Free {
@@ -26,18 +26,19 @@ struct Free {
   void operator()(EVP_PKEY* key) const { EVP_PKEY_free(key); }
 };
 
-absl::StatusOr<std::unique_ptr<BIO, Free>> OpenPem(absl::string_view flag,
-                                                   const std::string& path) {
-  const absl::StatusOr<std::string> text = common::ReadFile(path, kMaxPemBytes);
+absl::StatusOr<std::string> ReadPem(absl::string_view flag, const std::string& path) {
+  absl::StatusOr<std::string> text = common::ReadFile(path, kMaxPemBytes);
   if (!text.ok()) {
     return absl::FailedPreconditionError(absl::StrCat("--", flag, "=", path,
                                                       " cannot be read: ", text.status().message(),
                                                       "; name a PEM file that this user can read"));
   }
-  // Copies nothing but what fits an int, which the limit above makes sure of.
-  std::unique_ptr<BIO, Free> bio(BIO_new(BIO_s_mem()));
-  BIO_write(bio.get(), text->data(), static_cast<int>(text->size()));
-  return bio;
+  return text;
+}
+
+// Reads what is there no more: `text` must outlive it. (At most kMaxPemBytes, which fit an int.)
+std::unique_ptr<BIO, Free> Over(const std::string& text) {
+  return std::unique_ptr<BIO, Free>(BIO_new_mem_buf(text.data(), static_cast<int>(text.size())));
 }
 
 absl::Status NotPem(absl::string_view flag, const std::string& path, absl::string_view what) {
@@ -46,10 +47,11 @@ absl::Status NotPem(absl::string_view flag, const std::string& path, absl::strin
                                                  "file, or convert it with openssl"));
 }
 
-absl::StatusOr<std::unique_ptr<X509, Free>> ReadCertificate(absl::string_view flag,
-                                                            const std::string& path) {
-  NORMLAB_ASSIGN_OR_RETURN(const auto bio, OpenPem(flag, path));
-  std::unique_ptr<X509, Free> certificate(PEM_read_bio_X509(bio.get(), nullptr, nullptr, nullptr));
+absl::StatusOr<std::unique_ptr<X509, Free>> ParseCertificate(absl::string_view flag,
+                                                             const std::string& path,
+                                                             const std::string& text) {
+  std::unique_ptr<X509, Free> certificate(
+      PEM_read_bio_X509(Over(text).get(), nullptr, nullptr, nullptr));
   if (certificate == nullptr) {
     return NotPem(flag, path, "certificate");
   }
@@ -79,10 +81,17 @@ absl::Status CheckTlsFiles(const TlsFiles& files) {
                : absl::InvalidArgumentError(
                      "--tls_client_ca needs TLS; give --tls_cert and --tls_key as well");
   }
-  NORMLAB_ASSIGN_OR_RETURN(const auto certificate, ReadCertificate("tls_cert", files.certificate));
-  NORMLAB_ASSIGN_OR_RETURN(const auto key_bio, OpenPem("tls_key", files.key));
+  return ReadTlsFiles(files).status();
+}
+
+absl::StatusOr<TlsTexts> ReadTlsFiles(const TlsFiles& files) {
+  TlsTexts texts;
+  NORMLAB_ASSIGN_OR_RETURN(texts.certificate, ReadPem("tls_cert", files.certificate));
+  NORMLAB_ASSIGN_OR_RETURN(texts.key, ReadPem("tls_key", files.key));
+  NORMLAB_ASSIGN_OR_RETURN(const auto certificate,
+                           ParseCertificate("tls_cert", files.certificate, texts.certificate));
   const std::unique_ptr<EVP_PKEY, Free> key(
-      PEM_read_bio_PrivateKey(key_bio.get(), nullptr, nullptr, nullptr));
+      PEM_read_bio_PrivateKey(Over(texts.key).get(), nullptr, nullptr, nullptr));
   if (key == nullptr) {
     return NotPem("tls_key", files.key, "private key without a passphrase");
   }
@@ -98,25 +107,19 @@ absl::Status CheckTlsFiles(const TlsFiles& files) {
         absl::StrCat("the certificate of --tls_cert=", files.certificate,
                      " is expired or not valid yet; renew it, and check the machine's clock"));
   }
+  std::tm end = {};
+  if (ASN1_TIME_to_tm(X509_get0_notAfter(certificate.get()), &end) != 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the certificate of --tls_cert=", files.certificate,
+                     " does not say until when it is valid; make a new one"));
+  }
+  texts.end = absl::FromTM(end, absl::UTCTimeZone());
   if (!files.client_ca.empty()) {
-    NORMLAB_RETURN_IF_ERROR(ReadCertificate("tls_client_ca", files.client_ca).status());
+    NORMLAB_ASSIGN_OR_RETURN(texts.client_ca, ReadPem("tls_client_ca", files.client_ca));
+    NORMLAB_RETURN_IF_ERROR(
+        ParseCertificate("tls_client_ca", files.client_ca, texts.client_ca).status());
   }
-  return absl::OkStatus();
-}
-
-std::shared_ptr<grpc::ServerCredentials> MakeServerCredentials(const TlsFiles& files) {
-  if (!files.enabled()) {
-    return grpc::InsecureServerCredentials();
-  }
-  grpc::experimental::TlsServerCredentialsOptions options(
-      std::make_shared<grpc::experimental::FileWatcherCertificateProvider>(
-          files.key, files.certificate, files.client_ca, kReloadSeconds));
-  options.watch_identity_key_cert_pairs();
-  if (!files.client_ca.empty()) {
-    options.watch_root_certs();
-    options.set_cert_request_type(GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY);
-  }
-  return grpc::experimental::TlsServerCredentials(options);
+  return texts;
 }
 
 }  // namespace normlab::server

@@ -1,10 +1,10 @@
 #pragma once
 
-#include <memory>
 #include <string>
 
 #include "absl/status/status.h"
-#include <grpcpp/security/server_credentials.h>
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
 
 namespace normlab::server {
 
@@ -18,14 +18,23 @@ struct TlsFiles {
   bool enabled() const { return !certificate.empty(); }
 };
 
-// OK when a server can begin with these files: certificate and key can be read and belong together,
-// the certificate is valid now, nobody but the owner and root can read the key, the authorities can
-// be read. INVALID_ARGUMENT or FAILED_PRECONDITION, naming the flag and what to do. Thread-safe.
-absl::Status CheckTlsFiles(const TlsFiles& files);
+// What is in them.
+struct TlsTexts {
+  std::string certificate;
+  std::string key;
+  std::string client_ca;
+  absl::Time end;  // of the certificate
 
-// Credentials for a listener: TLS 1.2 or later from these files, which are looked at every second,
-// so that a new certificate serves the next connection without a restart; with a client authority,
-// only clients that show a certificate of it get through. Plaintext when TLS is not enabled.
-std::shared_ptr<grpc::ServerCredentials> MakeServerCredentials(const TlsFiles& files);
+  friend bool operator==(const TlsTexts&, const TlsTexts&) = default;
+};
+
+// The files' contents, when a server can serve them: certificate and key can be read and belong
+// together, the certificate is valid now, nobody but the owner and root can read the key, the
+// authorities can be read. INVALID_ARGUMENT or FAILED_PRECONDITION, naming the flag and what to do.
+// Thread-safe.
+absl::StatusOr<TlsTexts> ReadTlsFiles(const TlsFiles& files);
+
+// The same of files that may be none: OK without TLS.
+absl::Status CheckTlsFiles(const TlsFiles& files);
 
 }  // namespace normlab::server

@@ -15,6 +15,7 @@
 #include "common/atomic_file.h"
 #include "common/subprocess.h"
 #include "server/app/testing/server_test_fixture.h"
+#include "server/monitor/testing.h"
 
 namespace normlab::server {
 namespace {
@@ -93,6 +94,46 @@ TEST_F(TlsTest, ARenewedCertificateIsServedWithoutARestart) {
   EXPECT_TRUE(Eventually([&] { return CallWith(Trusting(new_certificates)).ok(); }));
   EXPECT_EQ(CallWith(Trusting(old_certificates)).error_code(), grpc::StatusCode::UNAVAILABLE);
   EXPECT_TRUE(call(*stay).ok()) << "a connection that is open does not care";
+}
+
+TEST_F(TlsTest, MonitoringSaysWhenTheCertificateEndsAlsoOfARenewedOne) {
+  const std::string certificates = MakeCertificates("here");
+  options_.tls = FilesOf(certificates);
+  StartServer();
+  const absl::StatusOr<TlsTexts> texts = ReadTlsFiles(options_.tls);
+  ASSERT_TRUE(texts.ok()) << texts.status();
+  EXPECT_GT(texts->end, absl::Now() + absl::Hours(24));
+  const auto shown = [this](const char* name) { return std::stod(Sample(Http("/metrics"), name)); };
+  EXPECT_EQ(shown("normlab_tls_certificate_not_after_seconds"),
+            static_cast<double>(absl::ToUnixSeconds(texts->end)));
+  EXPECT_EQ(shown("normlab_tls_files_healthy"), 1);
+}
+
+TEST_F(TlsTest, FilesThatAreWrongInTheMiddleOfARenewalChangeNothing) {
+  const std::string old_certificates = MakeCertificates("old");
+  const std::string new_certificates = MakeCertificates("new");
+  const std::string here = folder_ + "/here";
+  std::filesystem::copy(old_certificates, here);
+  options_.tls = FilesOf(here);
+  StartServer();
+  const auto healthy = [this] { return Sample(Http("/metrics"), "normlab_tls_files_healthy"); };
+  const auto replace = [&](const char* name) {
+    const auto text = common::ReadFile(new_certificates + "/" + name);
+    ASSERT_TRUE(common::WriteFileAtomically(here + "/" + name, *text, 0600).ok());
+  };
+  // The certificate has come, its key has not.
+  replace("server.pem");
+  EXPECT_TRUE(Eventually([&] { return healthy() == "0"; }));
+  // Longer than gRPC's own look at what it is given takes.
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_TRUE(CallWith(Trusting(old_certificates)).ok()) << i;
+    absl::SleepFor(absl::Milliseconds(700));
+  }
+  ASSERT_TRUE(common::WriteFileAtomically(here + "/server.key", "no key at all", 0600).ok());
+  EXPECT_TRUE(CallWith(Trusting(old_certificates)).ok());
+  replace("server.key");
+  EXPECT_TRUE(Eventually([&] { return healthy() == "1"; }));
+  EXPECT_TRUE(Eventually([&] { return CallWith(Trusting(new_certificates)).ok(); }));
 }
 
 TEST_F(TlsTest, WithAClientAuthorityOnlyItsClientsGetThrough) {

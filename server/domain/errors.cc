@@ -239,6 +239,17 @@ absl::Status OwnerQueueFull(absl::string_view owner, int64_t limit, absl::Durati
   return status;
 }
 
+absl::Status EndTakesTime(absl::string_view name) {
+  constexpr absl::Duration kRetry = absl::Seconds(30);
+  absl::Status status =
+      MakeError(absl::StatusCode::kDeadlineExceeded, reason::kNotEndedYet,
+                absl::StrCat(name,
+                             " was cancelled, but has not ended yet; delete it again in a "
+                             "minute"));
+  AddRetryInfo(status, kRetry);
+  return status;
+}
+
 absl::Status ShuttingDown(absl::Duration retry_after) {
   absl::Status status = MakeError(
       absl::StatusCode::kUnavailable, reason::kShuttingDown,

@@ -41,6 +41,7 @@ inline constexpr absl::string_view kOverloaded = "OVERLOADED";
 inline constexpr absl::string_view kQueueFull = "QUEUE_FULL";
 inline constexpr absl::string_view kOwnerQueueFull = "OWNER_QUEUE_FULL";
 inline constexpr absl::string_view kShuttingDown = "SHUTTING_DOWN";
+inline constexpr absl::string_view kNotEndedYet = "NOT_ENDED_YET";
 inline constexpr absl::string_view kSequenceOutOfRange = "SEQUENCE_OUT_OF_RANGE";
 inline constexpr absl::string_view kAttemptSuperseded = "ATTEMPT_SUPERSEDED";
 inline constexpr absl::string_view kReportOutOfOrder = "REPORT_OUT_OF_ORDER";
@@ -115,6 +116,8 @@ absl::Status QueueFull(int64_t limit, absl::Duration retry_after);
 absl::Status OwnerQueueFull(absl::string_view owner, int64_t limit, absl::Duration retry_after);
 // UNAVAILABLE with RetryInfo.
 absl::Status ShuttingDown(absl::Duration retry_after);
+// DEADLINE_EXCEEDED: `name` was cancelled, but its end takes longer than a call may wait.
+absl::Status EndTakesTime(absl::string_view name);
 // OUT_OF_RANGE: a position beyond the last record.
 absl::Status SequenceOutOfRange(int64_t asked, int64_t last);
 // FAILED_PRECONDITION: the fence; for workers.

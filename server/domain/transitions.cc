@@ -10,6 +10,7 @@
 #include "server/domain/errors.h"
 #include "server/domain/proto_time.h"
 #include "server/domain/states.h"
+#include "server/domain/take_back.h"
 
 namespace normlab::server {
 namespace {
@@ -377,6 +378,33 @@ absl::Status LoseAttempt(v1::Job& job,
   }
   EndAttempt(job, &failure, now);
   FailOrRequeue(job, failure, now, records);
+  return absl::OkStatus();
+}
+
+absl::Status TakeBackAttempt(v1::Job& job,
+                             int32_t attempt,
+                             absl::string_view why,
+                             absl::Time now,
+                             std::vector<v1::Segment>& records) {
+  if (absl::Status current = CheckCurrent(job, attempt); !current.ok()) {
+    return current;
+  }
+  if (job.state() != v1::Job::STARTING) {
+    return IllegalTransition(job, "take back an attempt of", "STARTING");
+  }
+  job.mutable_attempts()->RemoveLast();
+  if (job.has_cancel_request_time()) {
+    ChangeState(job, v1::Job::CANCELLED, "cancelled before it started",
+                v1::FailureReason::FAILURE_REASON_UNSPECIFIED, now, records);
+  } else if (job.has_pause_request_time()) {
+    ChangeState(job, v1::Job::PAUSED, "paused before it started",
+                v1::FailureReason::FAILURE_REASON_UNSPECIFIED, now, records);
+  } else {
+    ChangeState(
+        job, v1::Job::QUEUED,
+        absl::StrCat("could not be started, and is tried again (does not use up a retry): ", why),
+        v1::FailureReason::NODE_FAILED, now, records);
+  }
   return absl::OkStatus();
 }
 

@@ -15,6 +15,7 @@
 #include "server/domain/errors.h"
 #include "server/domain/proto_time.h"
 #include "server/domain/states.h"
+#include "server/domain/take_back.h"
 
 namespace normlab::server {
 namespace {
@@ -397,6 +398,40 @@ TEST(TransitionsTest, WaitingIsCountedOverAllStaysInTheQueue) {
   // The wall clock may be set back in between.
   ASSERT_TRUE(BeginAttempt(job, {0}, 1, 0, kNow, records).ok());
   EXPECT_EQ(job.waited_seconds(), 11);
+}
+
+TEST(TransitionsTest, AnAttemptThatCouldNotBeStartedIsTakenBack) {
+  v1::Job job = JobIn(v1::Job::STARTING);
+  const int attempts = job.attempts_size();
+  const int32_t number = job.attempts().rbegin()->number();
+  std::vector<v1::Segment> records;
+  EXPECT_FALSE(TakeBackAttempt(job, number + 1, "no room", kNow, records).ok()) << "the fence";
+  ASSERT_TRUE(TakeBackAttempt(job, number, "no room", kNow, records).ok());
+  EXPECT_EQ(job.state(), v1::Job::QUEUED);
+  EXPECT_EQ(job.attempts_size(), attempts - 1);
+  EXPECT_EQ(RetriesUsed(job), 0);
+  ASSERT_EQ(records.size(), 1u);
+  EXPECT_EQ(records[0].state().failure_reason(), v1::FailureReason::NODE_FAILED);
+  EXPECT_THAT(records[0].state().message(), HasSubstr("no room"));
+  // However often: it is no loss.
+  for (int i = 0; i < 3 * kMaxLossesInARow; ++i) {
+    ASSERT_TRUE(BeginAttempt(job, {0}, 1, 0, kNow, records).ok());
+    ASSERT_TRUE(
+        TakeBackAttempt(job, job.attempts().rbegin()->number(), "no room", kNow, records).ok());
+  }
+  EXPECT_EQ(job.state(), v1::Job::QUEUED);
+
+  v1::Job running = JobIn(v1::Job::RUNNING);
+  EXPECT_FALSE(
+      TakeBackAttempt(running, running.attempts().rbegin()->number(), "x", kNow, records).ok());
+  for (const bool cancel : {true, false}) {
+    v1::Job wished = JobIn(v1::Job::STARTING);
+    ASSERT_TRUE(
+        (cancel ? RequestCancel(wished, kNow, records) : RequestPause(wished, kNow, records)).ok());
+    ASSERT_TRUE(
+        TakeBackAttempt(wished, wished.attempts().rbegin()->number(), "x", kNow, records).ok());
+    EXPECT_EQ(wished.state(), cancel ? v1::Job::CANCELLED : v1::Job::PAUSED);
+  }
 }
 
 TEST(TransitionsTest, AFailureThatEndsTheJobIsToldOnce) {

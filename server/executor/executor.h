@@ -31,6 +31,14 @@ struct ProcessExit {
   int64_t peak_memory_bytes = 0;   // resident at most; 0: unknown
 };
 
+// What the processes of attempts use, for monitoring.
+struct WorkerUsage {
+  int processes = 0;  // that run now
+  double cpu_seconds =
+      0;  // since the executor began, of those that have ended as well: never falls
+  int64_t resident_bytes = 0;
+};
+
 // Runs attempts as processes somewhere. Knows processes, nothing of jobs' states: the controller
 // decides. Implementations are thread-safe; calls may block for some milliseconds.
 class Executor {
@@ -54,6 +62,8 @@ class Executor {
   // Ends the attempt's process without asking it (SIGKILL); the exit is told as usual. OK when it
   // is gone.
   virtual absl::Status Kill(const AttemptKey& attempt) = 0;
+  // As of now; costs some microseconds a process.
+  virtual WorkerUsage GetUsage() { return {}; }
 };
 
 }  // namespace normlab::server

@@ -42,6 +42,9 @@ constexpr bool kLimitMemory = false;  // sanitizers map terabytes that are never
 constexpr bool kLimitMemory = true;
 #endif
 
+// A killed process that is not gone after so long hangs in the kernel.
+constexpr int kKillWaitMs = 2000;
+
 // One request on its way.
 struct Pending {
   v1::HelperRequest request;
@@ -111,6 +114,7 @@ class HelperProcess final : public Helper {
       }
       ExpireCallers();
       EndWhenStuck();
+      ReapDoomed();
       if (!child_ && !pending_.empty() && Now() >= restart_at_) {
         StartChild();
       }
@@ -186,7 +190,7 @@ class HelperProcess final : public Helper {
     if (absl::Status status = TryStartChild(); !status.ok()) {
       BackOff();
       for (Pending& pending : pending_) {
-        Answer(pending, absl::InternalError(
+        Answer(pending, absl::ResourceExhaustedError(
                             absl::StrCat("the helper process cannot be started: ", status.message(),
                                          "; tell the server's operator")));
       }
@@ -231,12 +235,30 @@ class HelperProcess final : public Helper {
       return "it was not running";
     }
     child_->process.Signal(SIGKILL).IgnoreError();
-    pollfd entry = {child_->process.pidfd(), POLLIN, 0};
-    while (poll(&entry, 1, -1) < 0 && errno == EINTR) {
+    if (!HasEnded(child_->process, kKillWaitMs)) {
+      // Nobody else shall wait for that.
+      doomed_.push_back(std::move(child_->process));
+      child_.reset();
+      return "it does not end, killed as it is: it waits for a disk or a network file system";
     }
     const absl::StatusOr<common::Subprocess::Exit> exit = child_->process.Reap();
     child_.reset();
     return exit.ok() ? exit->ToString() : "it ended";
+  }
+
+  static bool HasEnded(const common::Subprocess& process, int wait_ms) {
+    pollfd entry = {process.pidfd(), POLLIN, 0};
+    int ready = 0;
+    do {
+      ready = poll(&entry, 1, wait_ms);
+    } while (ready < 0 && errno == EINTR);
+    return ready > 0;
+  }
+
+  void ReapDoomed() {
+    std::erase_if(doomed_, [](common::Subprocess& process) {
+      return HasEnded(process, 0) && process.Reap().ok();
+    });
   }
 
   // The child crashed or has to go: the request it was at fails, the others go to the next one.
@@ -370,6 +392,7 @@ class HelperProcess final : public Helper {
   // Of the I/O thread.
   std::deque<Pending> pending_;  // oldest first
   std::optional<Child> child_;
+  std::vector<common::Subprocess> doomed_;  // killed, but not gone yet
   absl::Duration restart_at_ = -absl::InfiniteDuration();
   absl::Duration restart_delay_;
 

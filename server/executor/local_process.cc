@@ -111,7 +111,9 @@ class LocalProcessExecutor final : public Executor {
       return absl::NotFoundError(parsed.status().message());
     }
     NORMLAB_ASSIGN_OR_RETURN(common::Subprocess process, common::Subprocess::Adopt(*parsed));
-    NORMLAB_RETURN_IF_ERROR(Add(attempt, std::move(process), 0, 0));
+    // What it used under the earlier server counted there.
+    const double cpu_before = process.GetUsage().value_or(common::Subprocess::Usage()).cpu_seconds;
+    NORMLAB_RETURN_IF_ERROR(Add(attempt, std::move(process), 0, 0, cpu_before));
     return parsed->Age();
   }
 
@@ -125,19 +127,37 @@ class LocalProcessExecutor final : public Executor {
     return absl::OkStatus();
   }
 
+  WorkerUsage GetUsage() override {
+    absl::MutexLock lock(&mu_);
+    WorkerUsage usage;
+    usage.cpu_seconds = ended_cpu_seconds_;
+    for (auto& [token, entry] : entries_) {
+      if (const auto now = entry.process.GetUsage(); now.ok()) {
+        entry.cpu_seconds = std::max(entry.cpu_seconds, now->cpu_seconds - entry.cpu_before);
+        usage.resident_bytes += now->resident_bytes;
+      }
+      ++usage.processes;
+      usage.cpu_seconds += entry.cpu_seconds;
+    }
+    return usage;
+  }
+
  private:
   struct Entry {
     AttemptKey attempt;
     common::Subprocess process;
     int64_t memory_kills_before;
     int64_t memory_limit_bytes;
+    double cpu_before;       // used before it was ours
+    double cpu_seconds = 0;  // used since, as far as was looked
   };
   static constexpr uint64_t kStopToken = 0;
 
   absl::Status Add(AttemptKey attempt,
                    common::Subprocess process,
                    int64_t kills_before,
-                   int64_t memory_limit) ABSL_LOCKS_EXCLUDED(mu_) {
+                   int64_t memory_limit,
+                   double cpu_before = 0) ABSL_LOCKS_EXCLUDED(mu_) {
     absl::MutexLock lock(&mu_);
     const uint64_t token = next_token_++;
     epoll_event event = {};
@@ -149,8 +169,8 @@ class LocalProcessExecutor final : public Executor {
       process.Signal(SIGKILL).IgnoreError();
       return status;
     }
-    entries_.emplace(token,
-                     Entry{std::move(attempt), std::move(process), kills_before, memory_limit});
+    entries_.emplace(token, Entry{std::move(attempt), std::move(process), kills_before,
+                                  memory_limit, cpu_before});
     return absl::OkStatus();
   }
 
@@ -192,6 +212,8 @@ class LocalProcessExecutor final : public Executor {
       exit.killed_for_memory = reaped->by_signal && reaped->code == SIGKILL &&
                                KernelMemoryKills() > entry.memory_kills_before &&
                                reaped->peak_memory_bytes > entry.memory_limit_bytes / 2;
+      // Of one that was adopted only what was seen last is known.
+      ended_cpu_seconds_ += std::max(entry.cpu_seconds, reaped->cpu_seconds);
       epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, entry.process.pidfd(), nullptr);
       entries_.erase(found);
     }
@@ -208,6 +230,7 @@ class LocalProcessExecutor final : public Executor {
   absl::Mutex mu_;
   std::map<uint64_t, Entry> entries_ ABSL_GUARDED_BY(mu_);
   uint64_t next_token_ ABSL_GUARDED_BY(mu_) = kStopToken + 1;
+  double ended_cpu_seconds_ ABSL_GUARDED_BY(mu_) = 0;
 
   // Held while the callback runs, which must not block: so SetExitCallback can promise that the old
   // one is done.

@@ -202,6 +202,40 @@ TEST_F(LocalProcessTest, AWorkerOutlivesItsExecutorAndIsAdoptedByTheNext) {
   EXPECT_EQ(executor->Adopt({"job", 7}, "nonsense").status().code(), absl::StatusCode::kNotFound);
 }
 
+TEST_F(LocalProcessTest, CountsWhatProcessesUseAlsoAfterTheirEnd) {
+  // Looks until the first process has computed for at least `seconds`.
+  const auto usage_with = [](Executor& executor, double seconds) {
+    const absl::Time deadline = absl::Now() + kDeadline;
+    WorkerUsage usage = executor.GetUsage();
+    while (usage.cpu_seconds < seconds && absl::Now() < deadline) {
+      usage = executor.GetUsage();
+    }
+    return usage;
+  };
+  auto executor = MakeExecutor("while :; do :; done");
+  EXPECT_EQ(executor->GetUsage().processes, 0);
+  const auto identity = executor->Launch(Request(1));
+  ASSERT_TRUE(identity.ok());
+  const WorkerUsage running = usage_with(*executor, 0.2);
+  EXPECT_EQ(running.processes, 1);
+  EXPECT_GE(running.cpu_seconds, 0.2);
+  EXPECT_GT(running.resident_bytes, 100'000);
+
+  // What it used before it was taken over is not this executor's.
+  auto next = MakeExecutor("exit 1");
+  ASSERT_TRUE(next->Adopt({"job", 1}, *identity).ok());
+  EXPECT_LT(next->GetUsage().cpu_seconds, 0.2);
+  EXPECT_EQ(next->GetUsage().processes, 1);
+  next.reset();
+
+  ASSERT_TRUE(executor->Kill({"job", 1}).ok());
+  exits_.WaitFor(1);
+  const WorkerUsage ended = executor->GetUsage();
+  EXPECT_EQ(ended.processes, 0);
+  EXPECT_EQ(ended.resident_bytes, 0);
+  EXPECT_GE(ended.cpu_seconds, running.cpu_seconds) << "a counter never falls";
+}
+
 TEST_F(LocalProcessTest, NeverAdoptsAnotherProcessOfTheSameNumber) {
   const auto executor = MakeExecutor("exit 1");
   auto identity = common::ProcessIdentity::Of(getpid());

@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include <google/protobuf/descriptor.h>
+
 namespace normlab::server {
 namespace {
 
@@ -24,7 +26,36 @@ std::string ReasonLabel(int reason) {
              : v1::FailureReason::Kind_Name(static_cast<v1::FailureReason::Kind>(reason));
 }
 
+// The families that have a `model` label, one child for each field of Model.
+void MakeTraining(prometheus::Registry& registry,
+                  std::map<v1::Model::KindCase, Catalogue::Training>& training) {
+  auto& steps = prometheus::BuildCounter()
+                    .Name("normlab_steps_total")
+                    .Help("Training steps done by all workers, by model.")
+                    .Register(registry);
+  auto& examples = prometheus::BuildCounter()
+                       .Name("normlab_examples_total")
+                       .Help("Training examples processed by all workers, by model.")
+                       .Register(registry);
+  auto& durations = prometheus::BuildHistogram()
+                        .Name("normlab_step_duration_seconds")
+                        .Help("Duration of training steps, by model.")
+                        .Register(registry);
+  const google::protobuf::OneofDescriptor& kinds =
+      *v1::Model::descriptor()->FindOneofByName("kind");
+  for (int i = 0; i < kinds.field_count(); ++i) {
+    const prometheus::Labels labels = {{"model", kinds.field(i)->name()}};
+    training[static_cast<v1::Model::KindCase>(kinds.field(i)->number())] = {
+        &steps.Add(labels), &examples.Add(labels), &durations.Add(labels, StepDurationBuckets())};
+  }
+}
+
 }  // namespace
+
+const Catalogue::Training& Catalogue::TrainingOf(v1::Model::KindCase model) const {
+  const auto found = training.find(model);
+  return found != training.end() ? found->second : training.at(v1::Model::kCustom);
+}
 
 const std::vector<double>& StepDurationBuckets() {
   static const auto& buckets =
@@ -36,9 +67,6 @@ const std::vector<double>& StepDurationBuckets() {
 Catalogue::Catalogue(prometheus::Registry& registry)
     : attempts_started(
           PlainCounter(registry, "normlab_attempts_started_total", "Worker processes started.")),
-      steps(PlainCounter(registry, "normlab_steps_total", "Training steps done by all workers.")),
-      examples(PlainCounter(
-          registry, "normlab_examples_total", "Training examples processed by all workers.")),
       points(PlainCounter(registry, "normlab_metric_points_total", "Metric points stored.")),
       replay_mismatches(PlainCounter(
           registry,
@@ -52,6 +80,8 @@ Catalogue::Catalogue(prometheus::Registry& registry)
       commit_operations(PlainCounter(registry,
                                      "normlab_commit_operations_total",
                                      "Write operations carried by database commits.")),
+      checkpoint_bytes(PlainCounter(
+          registry, "normlab_checkpoint_bytes_total", "Bytes of checkpoints written.")),
       streams_cut_off(PlainCounter(registry,
                                    "normlab_streams_cut_off_total",
                                    "Streams ended because their reader was too slow.")),
@@ -65,15 +95,31 @@ Catalogue::Catalogue(prometheus::Registry& registry)
                                 "normlab_queue_wait_seconds",
                                 "Seconds that jobs waited in the queue.",
                                 {0.01, 0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 14400, 86400})),
-      step_duration(PlainHistogram(registry,
-                                   "normlab_step_duration_seconds",
-                                   "Duration of training steps.",
-                                   StepDurationBuckets())),
       commit_duration(PlainHistogram(
           registry,
           "normlab_commit_duration_seconds",
           "Duration of database commits.",
-          {1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5})) {
+          {1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5})),
+      checkpoint_duration(PlainHistogram(registry,
+                                         "normlab_checkpoint_duration_seconds",
+                                         "Duration of writing checkpoints.",
+                                         {0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60})),
+      memory_estimate(PlainHistogram(
+          registry,
+          "normlab_memory_estimate_ratio",
+          "Most memory that the process of an attempt had, over what was reserved for it.",
+          {0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 2})) {
+  MakeTraining(registry, training);
+  auto& recovered_family =
+      prometheus::BuildCounter()
+          .Name("normlab_jobs_recovered_total")
+          .Help("Unfinished jobs found when the server started, by how they came through.")
+          .Register(registry);
+  constexpr std::array<const char*, kRecoveries> kRecoveryNames = {"queued", "reconnected",
+                                                                   "requeued", "ended", "failed"};
+  for (size_t how = 0; how < kRecoveries; ++how) {
+    recovered[how] = &recovered_family.Add({{"how", kRecoveryNames[how]}});
+  }
   auto& transition_family =
       prometheus::BuildCounter()
           .Name("normlab_job_transitions_total")
@@ -151,8 +197,41 @@ std::vector<prometheus::MetricFamily> SampleFamilies(const ServiceSample& sample
   }
   plain("normlab_queue_depth", "Jobs that wait for cores and memory.",
         static_cast<double>(sample.queue_depth));
+  plain("normlab_queue_oldest_wait_seconds",
+        "How long the job that has waited longest has waited by now; 0 when none waits.",
+        sample.oldest_wait_seconds);
   plain("normlab_stream_subscribers", "Streams that follow a job.",
         static_cast<double>(sample.stream_subscribers));
+  plain("normlab_stream_lag_records",
+        "Committed records that the stream which is furthest behind has not been sent.",
+        static_cast<double>(sample.stream_lag_records));
+  plain("normlab_workers", "Worker processes that run.", static_cast<double>(sample.workers));
+  families.push_back(GaugeFamily("normlab_worker_cpu_seconds_total",
+                                 "CPU time of worker processes, ended ones included."));
+  families.back().type = prometheus::MetricType::Counter;
+  families.back().metric.emplace_back().counter.value = sample.worker_cpu_seconds;
+  plain("normlab_worker_resident_memory_bytes", "Resident memory of the worker processes that run.",
+        static_cast<double>(sample.worker_resident_bytes));
+  plain("normlab_worker_report_age_seconds",
+        "Longest time for which a connected worker has had no report stored; 0 without workers.",
+        sample.report_age_seconds);
+  plain("normlab_data_disk_size_bytes", "Size of the disk that holds the data folder.",
+        static_cast<double>(sample.disk.size_bytes));
+  plain("normlab_data_disk_free_bytes", "What may still be written to that disk.",
+        static_cast<double>(sample.disk.free_bytes));
+  families.push_back(GaugeFamily("normlab_database_bytes", "Size of the database's files."));
+  families.back().metric.push_back(
+      GaugeValue(static_cast<double>(sample.disk.database_bytes), {{"file", "main"}}));
+  families.back().metric.push_back(
+      GaugeValue(static_cast<double>(sample.disk.log_bytes), {{"file", "wal"}}));
+  if (sample.certificate.has_value()) {
+    plain("normlab_tls_certificate_not_after_seconds",
+          "When the certificate that is served ends, since unix epoch.",
+          static_cast<double>(sample.certificate->end));
+    plain("normlab_tls_files_healthy",
+          "1 while the files of certificate and key are what is served, else 0.",
+          sample.certificate->files_healthy ? 1 : 0);
+  }
   plain("normlab_store_healthy", "1 while the database takes writes, else 0.",
         sample.store_healthy ? 1 : 0);
   capacity("normlab_cores", "Cores that jobs may use, and those that running jobs have reserved.",

@@ -2,7 +2,9 @@
 
 #include <httplib.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <deque>
@@ -11,20 +13,25 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/synchronization/notification.h"
 
+#include "server/monitor/http_stream.h"
 #include "server/monitor/metrics.h"
 
 namespace normlab::server {
 namespace {
 
-constexpr int kThreads = 4;
+constexpr int kThreads = 8;
 constexpr size_t kMaxWaiting = 32;
-constexpr int kTimeoutSeconds = 5;
+// For a connection, from when it is looked at to the last byte of the answer.
+constexpr absl::Duration kRequestLimit = absl::Seconds(3);
 // For a new connection to begin its request.
-constexpr int kFirstByteSeconds = 1;
+constexpr absl::Duration kFirstByteLimit = absl::Seconds(1);
+// For AskWhetherReady to connect, and to get its answer.
+constexpr int kTimeoutSeconds = 5;
 constexpr size_t kMaxBodyBytes = 4096;
 constexpr char kPlainText[] = "text/plain; charset=utf-8";
 
@@ -81,11 +88,31 @@ class BoundedTaskQueue final : public httplib::TaskQueue {
   std::vector<std::thread> threads_;
 };
 
+// One request per connection: an idle one would keep a thread from others. Scrapes are seconds apart.
+class LimitedServer final : public httplib::Server {
+ public:
+  // Connections that wait or are served end now.
+  void EndConnections() { stopping_.store(true); }
+
+ private:
+  bool process_and_close_socket(socket_t socket) override {
+    HttpStream stream(socket, kRequestLimit, stopping_);
+    bool closed = false;
+    const bool answered = stream.WaitForRequest(kFirstByteLimit) &&
+                          process_request(stream, /*close_connection=*/true, closed, nullptr);
+    ::shutdown(socket, SHUT_RDWR);
+    ::close(socket);
+    return answered;
+  }
+
+  std::atomic<bool> stopping_ = false;
+};
+
 }  // namespace
 
 struct HttpServer::Impl {
   HttpServerOptions options;
-  httplib::Server http;
+  LimitedServer http;
   int port = 0;
   std::thread thread;
 };
@@ -102,12 +129,6 @@ absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(HttpServerOptions 
     const int yes = 1;
     setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes));
   });
-  http.set_read_timeout(kTimeoutSeconds, 0);
-  http.set_write_timeout(kTimeoutSeconds, 0);
-  // One request per connection: an idle one would keep a thread from others, and the server from
-  // ending, for as long as it may stay open. Scrapes are seconds apart.
-  http.set_keep_alive_max_count(1);
-  http.set_keep_alive_timeout(kFirstByteSeconds);
   http.set_payload_max_length(kMaxBodyBytes);
 
   // httplib answers HEAD with the headers of GET.
@@ -151,9 +172,28 @@ absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(HttpServerOptions 
   return std::unique_ptr<HttpServer>(new HttpServer(std::move(impl)));
 }
 
+absl::Status AskWhetherReady(const std::string& host, int port) {
+  constexpr time_t kTimeoutSeconds = 5;
+  httplib::Client client(host, port);
+  client.set_connection_timeout(kTimeoutSeconds, 0);
+  client.set_read_timeout(kTimeoutSeconds, 0);
+  const httplib::Result answer = client.Get("/readyz");
+  if (!answer) {
+    return absl::UnavailableError(absl::StrCat("nothing answers HTTP on ", host, ":", port, " (",
+                                               httplib::to_string(answer.error()),
+                                               "); is normlabd running, with this --http_listen?"));
+  }
+  if (answer->status != 200) {
+    return absl::UnavailableError(
+        absl::StrCat("not ready: ", absl::StripTrailingAsciiWhitespace(answer->body)));
+  }
+  return absl::OkStatus();
+}
+
 HttpServer::HttpServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
 HttpServer::~HttpServer() {
+  impl_->http.EndConnections();
   impl_->http.stop();
   impl_->thread.join();
 }

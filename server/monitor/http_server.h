@@ -18,16 +18,20 @@ struct HttpServerOptions {
   std::function<absl::Status()> ready;
 };
 
+// Asks the server at a numeric address for /readyz. OK: it takes jobs; UNAVAILABLE: why not, or that
+// there is none.
+absl::Status AskWhetherReady(const std::string& host, int port);
+
 // GET and HEAD of /metrics, /healthz (200 while the process lives) and /readyz (200, or 503 with
-// the reason). No job data. Four threads; a connection that stalls is dropped after 5 s, and
-// further ones wait in the kernel's backlog.
+// the reason). No job data. Eight threads; a connection is dropped after 1 s without a request and after
+// 3 s whatever comes on it, and further ones wait in the kernel's backlog.
 //
 // Serves from Start to destruction. Thread-safe.
 class HttpServer {
  public:
   // UNAVAILABLE, with the reason and what to do, when the address cannot be listened on.
   static absl::StatusOr<std::unique_ptr<HttpServer>> Start(HttpServerOptions options);
-  // Ends requests in progress, then stops.
+  // Cuts off what is in progress within a tenth of a second, then stops.
   ~HttpServer();
   HttpServer(const HttpServer&) = delete;
   HttpServer& operator=(const HttpServer&) = delete;

@@ -13,6 +13,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -25,15 +26,21 @@ namespace {
 
 using ::testing::HasSubstr;
 
-// One request on a connection of its own; what comes until the server closes it.
-std::string Http(int port, const std::string& request, const std::string& connection = "close") {
+int Connect(int port) {
   const int fd = socket(AF_INET, SOCK_STREAM, 0);
   sockaddr_in address{};
   address.sin_family = AF_INET;
   address.sin_port = htons(static_cast<uint16_t>(port));
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  EXPECT_EQ(connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+  return fd;
+}
+
+// One request on a connection of its own; what comes until the server closes it.
+std::string Http(int port, const std::string& request, const std::string& connection = "close") {
+  const int fd = Connect(port);
   std::string answer;
-  if (connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0) {
+  {
     const std::string text = absl::StrCat(
         request, " HTTP/1.1\r\nHost: localhost\r\nConnection: ", connection, "\r\n\r\n");
     EXPECT_EQ(write(fd, text.data(), text.size()), static_cast<ssize_t>(text.size()));
@@ -125,6 +132,58 @@ TEST_F(HttpServerTest, ManyScrapesAtOnce) {
     client.join();
   }
   EXPECT_EQ(answered.load(), 50);
+}
+
+// Sends a request one byte at a time until it is cut off.
+class Trickle {
+ public:
+  explicit Trickle(int port) : socket_(Connect(port)) {
+    thread_ = std::thread([this] {
+      const std::string request = "GET /healthz HTTP/1.1\r\nX-Long: " + std::string(100'000, 'x');
+      for (const char byte : request) {
+        if (stop_.load() || send(socket_, &byte, 1, MSG_NOSIGNAL) != 1) {
+          break;
+        }
+        absl::SleepFor(absl::Milliseconds(20));
+      }
+      cut_off_.store(true);
+    });
+  }
+  ~Trickle() {
+    stop_.store(true);
+    thread_.join();
+    close(socket_);
+  }
+  bool cut_off() const { return cut_off_.load(); }
+
+ private:
+  const int socket_;
+  std::atomic<bool> stop_ = false;
+  std::atomic<bool> cut_off_ = false;
+  std::thread thread_;
+};
+
+TEST_F(HttpServerTest, SlowClientsKeepNobodyWaitingForLong) {
+  std::vector<std::unique_ptr<Trickle>> slow;
+  for (int i = 0; i < 16; ++i) {
+    slow.push_back(std::make_unique<Trickle>(server_->port()));
+  }
+  EXPECT_THAT(Http(server_->port(), "GET /healthz"), HasSubstr("HTTP/1.1 200"));
+  for (const auto& client : slow) {
+    while (!client->cut_off()) {
+      absl::SleepFor(absl::Milliseconds(10));
+    }
+  }
+}
+
+TEST_F(HttpServerTest, EndsAtOnceWhileClientsAreSlow) {
+  std::vector<std::unique_ptr<Trickle>> slow;
+  for (int i = 0; i < 16; ++i) {
+    slow.push_back(std::make_unique<Trickle>(server_->port()));
+  }
+  const absl::Time begin = absl::Now();
+  server_.reset();
+  EXPECT_LT(absl::Now() - begin, absl::Seconds(2)) << "half of them are in the queue";
 }
 
 }  // namespace

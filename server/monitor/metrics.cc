@@ -19,6 +19,11 @@ void AppendTo(std::vector<prometheus::MetricFamily> more,
                   std::make_move_iterator(more.end()));
 }
 
+// Also NaN counts as 0, which would spoil a histogram's sum for ever.
+double NotNegative(double value) {
+  return value > 0 ? value : 0.0;
+}
+
 }  // namespace
 
 Metrics::Metrics(const std::string& version)
@@ -39,7 +44,7 @@ void Metrics::OnTransition(v1::Job::State state, v1::FailureReason::Kind reason)
 }
 
 void Metrics::OnQueueWait(double seconds) {
-  catalogue_->queue_wait.Observe(std::max(seconds, 0.0));
+  catalogue_->queue_wait.Observe(NotNegative(seconds));
 }
 
 void Metrics::OnAttemptStarted() {
@@ -59,12 +64,29 @@ void Metrics::OnAttemptEnded(v1::Job::State state, v1::FailureReason::Kind reaso
   catalogue_->ended_by_reason[known ? reason : v1::FailureReason::INTERNAL]->Increment();
 }
 
-void Metrics::OnReport(int64_t steps,
+void Metrics::OnPeakMemory(int64_t peak, int64_t reserved) {
+  if (reserved > 0) {
+    catalogue_->memory_estimate.Observe(static_cast<double>(peak) / static_cast<double>(reserved));
+  }
+}
+
+void Metrics::OnRecovered(Recovery how) {
+  catalogue_->recovered[static_cast<size_t>(how)]->Increment();
+}
+
+void Metrics::OnCheckpoint(double seconds, int64_t bytes) {
+  catalogue_->checkpoint_duration.Observe(NotNegative(seconds));
+  catalogue_->checkpoint_bytes.Increment(static_cast<double>(std::max<int64_t>(bytes, 0)));
+}
+
+void Metrics::OnReport(v1::Model::KindCase model,
+                       int64_t steps,
                        int64_t examples,
                        absl::Span<const float> step_seconds,
                        int64_t points) {
-  catalogue_->steps.Increment(static_cast<double>(steps));
-  catalogue_->examples.Increment(static_cast<double>(examples));
+  const Catalogue::Training& training = catalogue_->TrainingOf(model);
+  training.steps->Increment(static_cast<double>(steps));
+  training.examples->Increment(static_cast<double>(examples));
   catalogue_->points.Increment(static_cast<double>(points));
   if (step_seconds.empty()) {
     return;
@@ -74,13 +96,12 @@ void Metrics::OnReport(int64_t steps,
   std::vector<double> increments(bounds.size() + 1, 0.0);
   double sum = 0;
   for (const float value : step_seconds) {
-    // The negated comparison also catches NaN, which would spoil the sum for ever.
-    const double seconds = !(value > 0) ? 0.0 : static_cast<double>(value);
+    const double seconds = NotNegative(static_cast<double>(value));
     const auto bucket = std::lower_bound(bounds.begin(), bounds.end(), seconds);
     increments[bucket - bounds.begin()] += 1;
     sum += seconds;
   }
-  catalogue_->step_duration.ObserveMultiple(increments, sum);
+  training.step_duration->ObserveMultiple(increments, sum);
 }
 
 void Metrics::OnReplayMismatch(int64_t points) {

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -10,6 +11,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 
+#include "server/monitor/disk.h"
 #include "server/monitor/observer.h"
 
 #include "normlab/v1/job.pb.h"
@@ -27,12 +29,24 @@ class GrpcMetrics;
 struct ServiceSample {
   std::vector<std::pair<v1::Job::State, int64_t>> jobs;
   int64_t queue_depth = 0;
+  double oldest_wait_seconds = 0;
   int64_t stream_subscribers = 0;
+  int64_t stream_lag_records = 0;
+  int64_t workers = 0;
+  double worker_cpu_seconds = 0;
+  int64_t worker_resident_bytes = 0;
+  double report_age_seconds = 0;
   int64_t cores_capacity = 0;
   int64_t cores_reserved = 0;
   int64_t memory_bytes_capacity = 0;
   int64_t memory_bytes_reserved = 0;
   bool store_healthy = true;
+  DiskSample disk;
+  struct Certificate {
+    int64_t end = 0;            // of the one that is served, in seconds since 1970
+    bool files_healthy = true;  // the files are those that are served
+  };
+  std::optional<Certificate> certificate;  // none: no TLS
 };
 
 // Everything that the server tells Prometheus; the names, labels and buckets are in catalogue.h. No
@@ -52,7 +66,11 @@ class Metrics final : public Observer {
   void OnAttemptStarted() override;
   void OnFenced() override;
   void OnAttemptEnded(v1::Job::State state, v1::FailureReason::Kind reason) override;
-  void OnReport(int64_t steps,
+  void OnPeakMemory(int64_t peak, int64_t reserved) override;
+  void OnRecovered(Recovery how) override;
+  void OnCheckpoint(double seconds, int64_t bytes) override;
+  void OnReport(v1::Model::KindCase model,
+                int64_t steps,
                 int64_t examples,
                 absl::Span<const float> step_seconds,
                 int64_t points) override;

@@ -6,8 +6,18 @@
 #include "absl/types/span.h"
 
 #include "normlab/v1/job.pb.h"
+#include "normlab/v1/spec.pb.h"
 
 namespace normlab::server {
+
+// How an unfinished job came through a restart of the server.
+enum class Recovery {
+  kQueued,       // it waited and goes on waiting
+  kReconnected,  // its worker outlived the earlier server and reported to this one
+  kRequeued,     // its worker was lost; it waits again, with its last checkpoint
+  kEnded,   // its worker was lost, and cancellation or pause had been asked for: that is it now
+  kFailed,  // it could not go on
+};
 
 // What happens to jobs, for whoever counts it (server/monitor does). The default does nothing, so
 // that a component may always hold an Observer and never asks for null: see None(). Implementations
@@ -32,16 +42,31 @@ class Observer {
     (void)state;
     (void)reason;
   }
-  // A worker's report was committed. `steps` steps on `examples` examples; their durations
-  // [seconds]; `points`: new metric points stored.
-  virtual void OnReport(int64_t steps,
+  // How much memory the process of an attempt that ended had at most, and what was reserved for it.
+  // [bytes]
+  virtual void OnPeakMemory(int64_t peak, int64_t reserved) {
+    (void)peak;
+    (void)reserved;
+  }
+  // An unfinished job of an earlier server was taken up; once a job and start.
+  virtual void OnRecovered(Recovery how) { (void)how; }
+  // A worker's report was committed. `model`: which field of Model its network is; `steps` steps on
+  // `examples` examples; their durations [seconds]; `points`: new metric points stored.
+  virtual void OnReport(v1::Model::KindCase model,
+                        int64_t steps,
                         int64_t examples,
                         absl::Span<const float> step_seconds,
                         int64_t points) {
+    (void)model;
     (void)steps;
     (void)examples;
     (void)step_seconds;
     (void)points;
+  }
+  // A checkpoint that a worker had written in `seconds` was committed.
+  virtual void OnCheckpoint(double seconds, int64_t bytes) {
+    (void)seconds;
+    (void)bytes;
   }
   // A connection or report of an attempt that is not its job's current one was refused.
   virtual void OnFenced() {}

@@ -26,12 +26,27 @@ const v1::Attempt* FindAttempt(const v1::Job& job, int32_t number) {
   return nullptr;
 }
 
+// How a job whose worker was lost with the earlier server came through, by the state it is in now.
+Recovery RecoveryOf(v1::Job::State state) {
+  switch (state) {
+    case v1::Job::QUEUED:
+      return Recovery::kRequeued;
+    case v1::Job::FAILED:
+      return Recovery::kFailed;
+    default:
+      return Recovery::kEnded;
+  }
+}
+
 }  // namespace
 
 void ControllerImpl::OnExit(const ProcessExit& exit) {
   LiveAttempt* attempt = Find(exit.attempt);
   if (attempt == nullptr || stopping_) {
     return;
+  }
+  if (exit.peak_memory_bytes > 0 && attempt->reservation.memory_bytes > 0) {
+    observer_.OnPeakMemory(exit.peak_memory_bytes, attempt->reservation.memory_bytes);
   }
   attempt->has_process = false;
   attempt->exit = exit;
@@ -66,6 +81,16 @@ void ControllerImpl::OnExit(const ProcessExit& exit) {
 void ControllerImpl::FinishExit(LiveAttempt& attempt) {
   if (attempt.failure.has_value()) {
     Lose(attempt, *attempt.failure);
+    return;
+  }
+  if (const ProcessExit& exit = *attempt.exit;
+      !attempt.said_hello && !exit.by_signal && (exit.code == 126 || exit.code == 127)) {
+    // What the shell and the loader of programs say: it cannot be executed, or a library is missing.
+    const absl::Status why = absl::UnavailableError(
+        absl::StrCat("the worker program does not start (", exit.description, "); look at ",
+                     LogPath(attempt.key), " and install what is missing"));
+    OnMachineFailed(why);
+    TakeBack(attempt, why);
     return;
   }
   const bool adopted_in_vain = attempt.phase == Phase::kAdopting;
@@ -289,8 +314,12 @@ void ControllerImpl::Ended(LiveAttempt& attempt, const v1::Job& job) {
   const bool cancelled = job.state() == v1::Job::CANCELLED;
   observer_.OnAttemptEnded(IsTerminal(job.state()) ? job.state() : v1::Job::FAILED,
                            cancelled ? v1::FailureReason::FAILURE_REASON_UNSPECIFIED : reason);
+  if (std::exchange(attempt.recovering, false)) {
+    observer_.OnRecovered(RecoveryOf(job.state()));
+  }
   observer_.OnTransition(job.state(),
                          cancelled ? v1::FailureReason::FAILURE_REASON_UNSPECIFIED : reason);
+  CorrectCoreSeconds(attempt, job);
   attempt.phase = Phase::kEnded;
   attempt.phase_deadline = Monotonic() + options_.exit_grace;
   attempt.cancel_deadline = absl::InfiniteDuration();

@@ -14,6 +14,7 @@
 #include "server/domain/transitions.h"
 #include "server/scheduler/controller_impl.h"
 #include "server/scheduler/failures.h"
+#include "server/scheduler/work_folder.h"
 
 #include "spdlog/spdlog.h"
 
@@ -33,8 +34,8 @@ constexpr bool kLimitMemory = true;
 
 // While what a job needs to go on cannot be read.
 constexpr absl::Duration kFirstPostponement = absl::Seconds(1);
-constexpr absl::Duration kLongestPostponement = absl::Minutes(1);
-constexpr int kMostDoublings = 6;
+constexpr absl::Duration kLongestPostponement = absl::Minutes(5);
+constexpr int kMostDoublings = 9;
 
 // Whether the folder is there. UNAVAILABLE: that cannot be told now.
 absl::StatusOr<bool> FolderExists(const std::string& path) {
@@ -53,7 +54,7 @@ absl::Status MakeFolder(const std::string& path) {
   std::error_code error;
   std::filesystem::create_directories(path, error);
   if (error) {
-    return absl::InternalError(
+    return absl::UnavailableError(
         absl::StrCat("cannot make the folder ", path, ": ", error.message()));
   }
   return absl::OkStatus();
@@ -82,7 +83,7 @@ void ControllerImpl::Begin(const StartAction& start) {
   if (!job.ok()) {
     spdlog::warn("cannot read {} to start it: {}", JobName(start.id),
                  std::string(job.status().message()));
-    Postpone(waiting);
+    Postpone(waiting, job.status().message());
     return;
   }
   if (job->state() != v1::Job::QUEUED) {
@@ -101,7 +102,12 @@ void ControllerImpl::Begin(const StartAction& start) {
     // Starting from the beginning would throw away what the checkpoint saves.
     spdlog::warn("{} is not started yet: its last checkpoint cannot be found out: {}",
                  JobName(start.id), std::string(from.status().message()));
-    Postpone(waiting);
+    Postpone(waiting, from.status().message());
+    return;
+  }
+  if (const absl::Status room = CheckRoomFor(*job); !room.ok()) {
+    spdlog::warn("{} is not started yet: {}", JobName(start.id), std::string(room.message()));
+    Postpone(waiting, room.message());
     return;
   }
   waiting_.erase(found);
@@ -112,6 +118,8 @@ void ControllerImpl::Begin(const StartAction& start) {
   attempt.reservation = {start.cores, start.memory_bytes, job->owner()};
   attempt.secret = common::RandomBytes(kSecretBytes);
   attempt.secret_sha256 = common::Sha256Bytes(attempt.secret);
+  attempt.postponed = waiting.postponed;
+  attempt.held_since = Monotonic();
   AddLive(std::move(owned), Monotonic());
 
   attempt.resume_folder = from->folder;
@@ -192,7 +200,8 @@ absl::StatusOr<ControllerImpl::StartingPoint> ControllerImpl::FindStartingPoint(
   return from;
 }
 
-void ControllerImpl::Postpone(WaitingJob waiting) {
+void ControllerImpl::Postpone(WaitingJob waiting, absl::string_view why) {
+  waiting.postponed_for = std::string(why);
   const int doublings = std::min(waiting.postponed++, kMostDoublings);
   waiting.not_before =
       Monotonic() + std::min(kFirstPostponement * (1 << doublings), kLongestPostponement);
@@ -220,7 +229,7 @@ void ControllerImpl::OnBegun(const AttemptKey& key, const WaitingJob& waiting, J
     } else {
       spdlog::warn("cannot start {}: {}; trying again", JobName(key.job_id),
                    std::string(result.status().message()));
-      Postpone(waiting);
+      Postpone(waiting, result.status().message());
     }
     return;
   }
@@ -278,6 +287,12 @@ void ControllerImpl::OnPrepared(const AttemptKey& key,
     // attempt stays as it is for the next server, which takes it up like any that it finds.
     return;
   }
+  if (absl::IsResourceExhausted(response.status())) {
+    // Not even the helper can be started.
+    OnMachineFailed(response.status());
+    TakeBack(*attempt, response.status());
+    return;
+  }
   const bool helper_failed = !response.ok() && !absl::IsDeadlineExceeded(response.status());
   if (helper_failed && attempt->preparations < kMostPreparations) {
     // Not the job's fault, as far as is known: the helper looks at other jobs' data too.
@@ -288,6 +303,9 @@ void ControllerImpl::OnPrepared(const AttemptKey& key,
   }
   if (!response.ok()) {
     Lose(*attempt, DataFailure(response.status()));
+  } else if (!response->data().violations().empty() && !response->data().lasting()) {
+    // It was there when the job was accepted, and may come back: a disk that is not mounted, or full.
+    TakeBack(*attempt, absl::UnavailableError(DataFailure(response->data()).message()));
   } else if (!response->data().violations().empty() || response->data().data_cache().empty()) {
     Lose(*attempt, DataFailure(response->data()));
   } else {
@@ -322,11 +340,18 @@ void ControllerImpl::Launch(LiveAttempt& attempt, const std::string& data_cache)
   }
   assignment.set_orphan_timeout_ms(absl::ToInt64Milliseconds(options_.orphan_timeout));
 
-  const absl::Status folder_made = MakeFolder(folder);
+  // Preparing it may have taken long.
+  absl::Status ready =
+      CheckWorkFolder(options_.work_dir, start_options_.work_mark, start_options_.least_free_bytes);
+  if (ready.ok()) {
+    ready = MakeFolder(folder);
+  }
   const absl::StatusOr<std::string> identity =
-      folder_made.ok() ? executor_.Launch(request) : absl::StatusOr<std::string>(folder_made);
+      ready.ok() ? executor_.Launch(request) : absl::StatusOr<std::string>(ready);
   if (!identity.ok()) {
-    Lose(attempt, LaunchFailure(identity.status()));
+    // No job's fault: those of the whole queue would fail one after the other.
+    OnMachineFailed(identity.status());
+    TakeBack(attempt, identity.status());
     return;
   }
   observer_.OnAttemptStarted();

@@ -22,15 +22,30 @@ std::unique_ptr<Controller> Controller::Create(ControllerOptions options,
                                                Executor& executor,
                                                Helper& helper,
                                                Observer& observer) {
+  return CreateController(std::move(options), {}, store, executor, helper, observer);
+}
+
+std::unique_ptr<Controller> CreateController(ControllerOptions options,
+                                             StartOptions start,
+                                             Store& store,
+                                             Executor& executor,
+                                             Helper& helper,
+                                             Observer& observer) {
   if (options.cache_dir.empty()) {
     options.cache_dir = absl::StrCat(options.work_dir, "/cache");
   }
-  return std::make_unique<ControllerImpl>(std::move(options), store, executor, helper, observer);
+  return std::make_unique<ControllerImpl>(std::move(options), std::move(start), store, executor,
+                                          helper, observer);
 }
 
-ControllerImpl::ControllerImpl(
-    ControllerOptions options, Store& store, Executor& executor, Helper& helper, Observer& observer)
+ControllerImpl::ControllerImpl(ControllerOptions options,
+                               StartOptions start,
+                               Store& store,
+                               Executor& executor,
+                               Helper& helper,
+                               Observer& observer)
     : options_(std::move(options)),
+      start_options_(std::move(start)),
       store_(store),
       executor_(executor),
       helper_(helper),

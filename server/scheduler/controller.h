@@ -28,6 +28,8 @@ class WorkerSession {
   virtual ~WorkerSession() = default;
   // Asks the worker to end after its current step. Does not block.
   virtual void Stop(const v1::StopRequest& request) = 0;
+  // What the attempt trains, for monitoring. Before the answer to the hello.
+  virtual void Trains(v1::Model::KindCase model) { (void)model; }
   // Cuts the connection: the worker is not the job's current attempt any more, or the server is
   // going down.
   virtual void Close(absl::Status reason) = 0;
@@ -103,6 +105,9 @@ class Controller {
     (void)why;
   }
 
+  // Has the thread call `done` when it comes to it: the sign that it lives. After Stop, dropped.
+  virtual void Ping(absl::AnyInvocable<void() &&> done) { std::move(done)(); }
+
   // Starts no more attempts from now on, and has every worker end with a checkpoint after its current
   // step; attempts that have not begun to train end at once. Their reason is SERVER_DRAINED, and
   // their jobs wait for the next server.
@@ -122,6 +127,8 @@ class Controller {
     int running = 0;  // starting or running
     int free_cores = 0;
     int64_t free_memory_bytes = 0;
+    // Since when the job waits that has waited longest; monotonic. Infinite: none waits.
+    absl::Duration oldest_wait_since = absl::InfiniteDuration();
   };
   virtual Load GetLoad() = 0;
 

@@ -17,12 +17,13 @@
 #include "server/scheduler/mailbox.h"
 #include "server/scheduler/policy.h"
 #include "server/scheduler/shares.h"
+#include "server/scheduler/start_options.h"
 
 namespace normlab::server {
 
 // The controller's thread and what it knows. Members are implemented by topic: controller.cc
-// (thread), queue.cc (queue, policy), recovery.cc, attempt_start.cc, attempt_end.cc, damage.cc,
-// sessions.cc.
+// (thread), queue.cc (queue, policy), recovery.cc, attempt_start.cc, attempt_end.cc, trouble.cc,
+// durations.cc, damage.cc, sessions.cc.
 //
 // The store is the truth; what is held here is a view of it that every answer of the store
 // corrects. All writes go through pure transitions inside the store's transactions, so an action
@@ -30,6 +31,7 @@ namespace normlab::server {
 class ControllerImpl final : public Controller {
  public:
   ControllerImpl(ControllerOptions options,
+                 StartOptions start,
                  Store& store,
                  Executor& executor,
                  Helper& helper,
@@ -44,6 +46,7 @@ class ControllerImpl final : public Controller {
   void Disconnected(const AttemptKey& attempt, const WorkerSession* session) override;
   void AttemptFinished(const v1::Job& job) override;
   void ReportRefused(const AttemptKey& attempt, const absl::Status& why) override;
+  void Ping(absl::AnyInvocable<void() &&> done) override { mailbox_->Post(std::move(done)); }
   void Drain() override;
   bool WaitUntilIdle(absl::Duration timeout) override;
   void Stop() override;
@@ -63,6 +66,14 @@ class ControllerImpl final : public Controller {
     absl::Time queue_time;  // when it came into the queue; wall clock, as stored
     absl::Duration not_before = -absl::InfiniteDuration();  // monotonic; back-off
     int postponed = 0;  // times in a row that something else than the job kept it from starting
+    std::string postponed_for{};  // what that was; empty: not known
+  };
+
+  // What keeps every attempt from being started.
+  struct Trouble {
+    absl::Status what;  // OK: nothing
+    int failures = 0;   // attempts in a row that the machine could not start
+    absl::Duration not_before = -absl::InfiniteDuration();  // the next try; monotonic
   };
 
   // ---- controller.cc
@@ -90,7 +101,7 @@ class ControllerImpl final : public Controller {
               std::optional<AttemptSecrets> secrets,
               std::function<void(JobResult)> then);
   // For a little later: something failed that is not the job's fault.
-  void Postpone(WaitingJob waiting);
+  void Postpone(WaitingJob waiting, absl::string_view why);
   void StartDraining();
   absl::Status LoadUsage();
   void SaveUsage();
@@ -137,6 +148,30 @@ class ControllerImpl final : public Controller {
   void Ended(LiveAttempt& attempt, const v1::Job& job);
   void Remove(const AttemptKey& key);
 
+  // ---- trouble.cc
+  // Nothing is to be started now.
+  bool StartsAreHeld(absl::Duration now);
+  bool OneStartAtATime() const;
+  // Holds the starts back when it is not.
+  bool WorkFolderIsUsable();
+  // UNAVAILABLE: the work folder is not usable, or has not enough room for the job's files.
+  absl::Status CheckRoomFor(const v1::Job& job) const;
+  void HoldStarts(const absl::Status& why, absl::Duration until);
+  void TellStarts() const;
+  // The machine can start attempts.
+  void ReleaseStarts();
+  // The machine could not start an attempt.
+  void OnMachineFailed(const absl::Status& why);
+  // Undoes an attempt that has had no working process, and puts its job off.
+  void TakeBack(LiveAttempt& attempt, const absl::Status& why);
+  void OnTakenBack(const AttemptKey& key, const std::string& why, JobResult result);
+
+  // ---- durations.cc
+  // The job has left the queue.
+  void CorrectWaited(const std::string& job_id, const v1::Job& job);
+  // The attempt has ended.
+  void CorrectCoreSeconds(const LiveAttempt& attempt, const v1::Job& job);
+
   // ---- damage.cc
   void OnReportRefused(const AttemptKey& key, const absl::Status& why);
   // Ends a job without a live attempt of which something stored cannot be read.
@@ -156,6 +191,7 @@ class ControllerImpl final : public Controller {
   void OnDisconnected(const AttemptKey& key, const WorkerSession* session);
 
   const ControllerOptions options_;
+  const StartOptions start_options_;
   Store& store_;
   Executor& executor_;
   Helper& helper_;
@@ -166,6 +202,7 @@ class ControllerImpl final : public Controller {
   std::map<std::string, WaitingJob> waiting_;                 // by job id
   std::map<std::string, std::unique_ptr<LiveAttempt>> live_;  // by job id: a job has one at most
   HeadHistory history_;
+  Trouble trouble_;
   ShareLedger ledger_;
   absl::Duration usage_due_ = absl::InfiniteDuration();  // when it is saved next; monotonic
   std::map<std::string, absl::Duration> usage_loaded_;   // owners, and up to when; monotonic
@@ -173,6 +210,7 @@ class ControllerImpl final : public Controller {
   // The earliest end of a back-off; monotonic.
   absl::Duration next_delay_ = absl::InfiniteDuration();
   absl::Duration last_decision_ = -absl::InfiniteDuration();
+  absl::Duration oldest_wait_since_ = absl::InfiniteDuration();  // as of last_decision_
   bool must_schedule_ = false;
   bool draining_ = false;
   bool stopping_ = false;

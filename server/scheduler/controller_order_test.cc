@@ -90,6 +90,47 @@ TEST_F(ControllerOrderTest, AStepOfTheWallClockIsNoWaiting) {
   EXPECT_NEAR(Get(wide).waited_seconds(), 60, 1);
 }
 
+TEST_F(ControllerOrderTest, AStepOfTheWallClockIsNoWaitingOfAJobThatIsPausedThenOrCancelled) {
+  UseCores({0});
+  const std::string running = Submit();
+  Run(running, 1);
+  const std::string paused = Submit();
+  const std::string cancelled = Submit();
+  Sync();
+  Advance(absl::Seconds(40));
+  clock_.JumpWallClock(absl::Hours(10));
+  Pause(paused);
+  RequestCancelOf(cancelled);
+  for (const std::string& id : {paused, cancelled}) {
+    WaitUntil("what it waited is put right", [&] { return Get(id).waited_seconds() < 3600; });
+    EXPECT_NEAR(Get(id).waited_seconds(), 40, 1);
+  }
+  // Backwards as well.
+  Resume(paused);
+  Sync();
+  Advance(absl::Seconds(40));
+  clock_.JumpWallClock(-absl::Hours(20));
+  Pause(paused);
+  WaitUntil("what it waited is put right", [&] { return Get(paused).waited_seconds() > 60; });
+  EXPECT_NEAR(Get(paused).waited_seconds(), 80, 1);
+}
+
+TEST_F(ControllerOrderTest, AStepOfTheWallClockIsNoUseOfCores) {
+  for (const absl::Duration step : {absl::Hours(10), -absl::Hours(10)}) {
+    const std::string id = Submit({.cores = 2});
+    Run(id, 1);
+    Advance(absl::Seconds(30));
+    clock_.JumpWallClock(step);
+    Finish(id, 1);
+    WaitUntil("the core-seconds are put right", [&] {
+      const double used = Get(id).attempts(0).core_seconds();
+      return used > 1 && used < 3600;
+    });
+    EXPECT_NEAR(Get(id).attempts(0).core_seconds(), 60, 2);
+    EXPECT_EQ(Get(id).state(), v1::Job::SUCCEEDED);
+  }
+}
+
 TEST_F(ControllerOrderTest, AHeadThatLeavesTheQueueHoldsNobodyUp) {
   UseCores({0, 1});
   const std::string running = Submit();

@@ -14,6 +14,8 @@
 namespace normlab::server {
 namespace {
 
+using ::testing::UnorderedElementsAre;
+
 class ControllerRestartTest : public ControllerTest {
  protected:
   // A running job of two cores with two stored reports, whose process has the identity that the
@@ -30,6 +32,24 @@ class ControllerRestartTest : public ControllerTest {
     identity_ = "fake/" + id_ + "/1";
   }
 
+  // How jobs came through the restart, in order.
+  class Recoveries final : public Observer {
+   public:
+    void OnRecovered(Recovery how) override {
+      absl::MutexLock lock(&mu_);
+      all_.push_back(how);
+    }
+    std::vector<Recovery> all() const {
+      absl::MutexLock lock(&mu_);
+      return all_;
+    }
+
+   private:
+    mutable absl::Mutex mu_;
+    std::vector<Recovery> all_ ABSL_GUARDED_BY(mu_);
+  };
+
+  Recoveries recoveries_;
   std::string id_;
   LaunchRequest launch_;
   std::string identity_;
@@ -47,6 +67,31 @@ TEST_F(ControllerRestartTest, AJobWhoseWorkerIsGoneIsStartedAgain) {
   EXPECT_EQ(Connect(HelloOf(launch_), std::make_shared<FakeSession>()).status().code(),
             absl::StatusCode::kFailedPrecondition);
   Run(id_, 2);
+}
+
+TEST_F(ControllerRestartTest, EveryUnfinishedJobIsToldOnceByHowItCameThrough) {
+  StartOne();
+  const std::string lost = Submit({.cores = 1});
+  WaitForLaunch(lost, 1);
+  Run(lost, 1);
+  const std::string cancelled = Submit({.cores = 1});
+  WaitForLaunch(cancelled, 1);
+  Run(cancelled, 1);
+  const std::string waiting = Submit({.cores = 4});
+  RequestCancelOf(cancelled);
+  told_ = &recoveries_;
+  RestartServer({identity_});
+  ASSERT_TRUE(Connect(HelloOf(launch_), std::make_shared<FakeSession>()).ok());
+  WaitForState(cancelled, v1::Job::CANCELLED);
+  WaitForLaunch(lost, 2);
+  Sync();
+  EXPECT_THAT(recoveries_.all(), UnorderedElementsAre(Recovery::kQueued, Recovery::kReconnected,
+                                                      Recovery::kRequeued, Recovery::kEnded));
+  // What happens to them later is no recovery.
+  Run(lost, 2);
+  ASSERT_TRUE(ReportOutcome({lost, 2}, 1, v1::Job::SUCCEEDED).ok());
+  WaitForState(lost, v1::Job::SUCCEEDED);
+  EXPECT_EQ(recoveries_.all().size(), 4U);
 }
 
 TEST_F(ControllerRestartTest, AWorkerThatOutlivedTheServerGoesOn) {

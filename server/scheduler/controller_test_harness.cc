@@ -29,6 +29,7 @@ void ControllerTest::SetUp() {
   options_.cores = {0, 1, 2, 3};
   options_.memory_bytes = 1000;
   options_.work_dir = data_dir_ + "/work";
+  std::filesystem::create_directories(options_.work_dir);
   options_.worker_target = "unix:/run/worker.sock";
   options_.data_roots = {"/data"};
   options_.max_sleep = absl::Milliseconds(1);
@@ -53,7 +54,12 @@ void ControllerTest::StartController() {
     ASSERT_TRUE(store.ok()) << store.status();
     store_ = *std::move(store);
   }
-  controller_ = Controller::Create(options_, *store_, *executor_, helper_);
+  StartOptions start = start_options_;
+  start.on_change = [this](const absl::Status& starts) {
+    absl::MutexLock lock(&starts_mu_);
+    starts_ = starts;
+  };
+  controller_ = CreateController(options_, std::move(start), *store_, *executor_, helper_, *told_);
   const absl::Status started = controller_->Start();
   ASSERT_TRUE(started.ok()) << started;
 }
@@ -167,13 +173,15 @@ v1::Job ControllerTest::Resume(const std::string& id) {
 LaunchRequest ControllerTest::WaitForLaunch(const std::string& id, int32_t attempt) {
   LaunchRequest found;
   WaitUntil(absl::StrCat(id, " attempt ", attempt, " is launched"), [&] {
+    // The last one: those before may have been in vain.
+    bool there = false;
     for (const LaunchRequest& launch : executor_->launches()) {
       if (launch.attempt.job_id == id && launch.attempt.number == attempt) {
         found = launch;
-        return true;
+        there = true;
       }
     }
-    return false;
+    return there;
   });
   return found;
 }

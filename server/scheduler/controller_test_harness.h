@@ -15,6 +15,7 @@
 #include "server/executor/fake_executor.h"
 #include "server/executor/fake_helper.h"
 #include "server/scheduler/controller.h"
+#include "server/scheduler/start_options.h"
 #include "server/store/store.h"
 
 namespace normlab::server {
@@ -103,10 +104,21 @@ class ControllerTest : public ::testing::Test {
   std::string data_dir_;
   common::FakeClock clock_;
   ControllerOptions options_;
+  StartOptions start_options_;
+  // What the controller told last of what keeps jobs from being started.
+  absl::Status Starts() {
+    absl::MutexLock lock(&starts_mu_);
+    return starts_;
+  }
   std::unique_ptr<Store> store_;
   std::unique_ptr<FakeExecutor> executor_;
   FakeHelper helper_;
+  Observer* told_ = &Observer::None();  // what the controllers to come tell
   std::unique_ptr<Controller> controller_;
+
+ private:
+  absl::Mutex starts_mu_;
+  absl::Status starts_ ABSL_GUARDED_BY(starts_mu_);
 };
 
 }  // namespace normlab::server

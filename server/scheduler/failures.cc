@@ -71,6 +71,14 @@ v1::Failure ExitFailure(const ProcessExit& exit,
   if (told_to_end) {
     return ServerLostFailure(absl::StrCat("the worker was told to end (", exit.description, ")"));
   }
+  if (said_hello && !exit.by_signal && exit.code == common::kExitFenced) {
+    // Whom the server does not want is not asked why it ended.
+    return MakeFailure(
+        v1::FailureReason::NODE_FAILED,
+        WithLog("the folder of the attempt was not there any more (is the disk of the "
+                "work folder mounted?)",
+                log_path));
+  }
   if (!said_hello && !exit.by_signal) {
     return MakeFailure(
         v1::FailureReason::WORKER_START_FAILED,
@@ -86,11 +94,9 @@ v1::Failure ExitFailure(const ProcessExit& exit,
               log_path));
 }
 
-v1::Failure LaunchFailure(const absl::Status& status) {
-  return MakeFailure(
-      v1::FailureReason::WORKER_START_FAILED,
-      absl::StrCat("the worker could not be started: ", status.message(),
-                   ". Tell the server's operator, and submit the job again when it is mended"));
+v1::Failure NotStartedFailure(const absl::Status& status) {
+  return MakeFailure(v1::FailureReason::NODE_FAILED,
+                     absl::StrCat("the worker could not be started: ", status.message()));
 }
 
 v1::Failure HelloTimeoutFailure(absl::Duration timeout, const std::string& log_path) {

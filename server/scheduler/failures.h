@@ -20,14 +20,15 @@ namespace normlab::server {
 int64_t MemoryLimit(int64_t estimate_bytes);
 
 // Why an attempt ended whose process exited without an outcome: OUT_OF_MEMORY (with estimate and
-// limit), SERVER_LOST (somebody ended it in an orderly way), WORKER_START_FAILED (it never said
+// limit), SERVER_LOST (somebody ended it in an orderly way), NODE_FAILED (its folder went away), WORKER_START_FAILED (it never said
 // hello) or WORKER_CRASHED, with the last lines of its log.
 v1::Failure ExitFailure(const ProcessExit& exit,
                         bool said_hello,
                         int64_t estimate_bytes,
                         const std::string& log_path);
 
-v1::Failure LaunchFailure(const absl::Status& status);
+// NODE_FAILED: the machine could not start it.
+v1::Failure NotStartedFailure(const absl::Status& status);
 v1::Failure HelloTimeoutFailure(absl::Duration timeout, const std::string& log_path);
 v1::Failure TimeLimitFailure(absl::Duration limit);
 v1::Failure ServerLostFailure(absl::string_view how);

@@ -43,7 +43,11 @@ struct LiveAttempt {
   bool is_running = false;    // the store has it as RUNNING
 
   int preparations = 0;  // so far; the helper may have failed
+  int postponed = 0;     // how often its job was, in a row
 
+  // Since when it has held its cores, as far as that was measured; monotonic.
+  std::optional<absl::Duration> held_since;
+  bool recovering = false;  // of an earlier server; how it came through is not told yet
   bool has_process = false;
   bool said_hello = false;
   std::shared_ptr<WorkerSession> session;  // null while not connected

@@ -55,7 +55,9 @@ void ControllerImpl::Schedule() {
   next_delay_ = absl::InfiniteDuration();
   std::vector<const QueuedJob*> queued;
   queued.reserve(waiting_.size());
+  oldest_wait_since_ = absl::InfiniteDuration();
   for (const auto& [id, job] : waiting_) {
+    oldest_wait_since_ = std::min(oldest_wait_since_, job.queued.queued_since);
     if (job.not_before > now) {
       next_delay_ = std::min(next_delay_, job.not_before);
       continue;
@@ -65,12 +67,27 @@ void ControllerImpl::Schedule() {
       queued.push_back(&job.queued);
     }
   }
+  if (StartsAreHeld(now)) {
+    return;
+  }
   const Sharing sharing = CurrentSharing();
   Decision decision = Decide(
       {queued, Reservations(), {options_.cores, options_.memory_bytes}, history_, now, sharing});
+  if (!decision.starts.empty() && !WorkFolderIsUsable()) {
+    return;
+  }
   history_ = std::move(decision.history);
+  if (OneStartAtATime() && decision.starts.size() > 1) {
+    decision.starts.resize(1);
+  }
   for (const StartAction& start : decision.starts) {
     Begin(start);
+  }
+  if (!decision.starts.empty()) {
+    oldest_wait_since_ = absl::InfiniteDuration();
+    for (const auto& [id, job] : waiting_) {
+      oldest_wait_since_ = std::min(oldest_wait_since_, job.queued.queued_since);
+    }
   }
 }
 
@@ -140,6 +157,7 @@ void ControllerImpl::Remove(const AttemptKey& key) {
 void ControllerImpl::PublishLoad() {
   Load load;
   load.queued = static_cast<int>(waiting_.size());
+  load.oldest_wait_since = waiting_.empty() ? absl::InfiniteDuration() : oldest_wait_since_;
   std::vector<int> free = options_.cores;
   load.free_memory_bytes = options_.memory_bytes;
   for (const auto& [id, attempt] : live_) {
@@ -183,6 +201,7 @@ void ControllerImpl::AddWaiting(const v1::Job& job) {
     waiting.not_before = Monotonic() + delay;
     next_delay_ = std::min(next_delay_, waiting.not_before);
   }
+  oldest_wait_since_ = std::min(oldest_wait_since_, waiting.queued.queued_since);
   waiting_.insert_or_assign(*id, std::move(waiting));
   must_schedule_ = true;
 }
@@ -211,6 +230,7 @@ void ControllerImpl::OnJobChanged(const v1::Job& job) {
   if (stopping_ || !id.ok()) {
     return;
   }
+  CorrectWaited(*id, job);
   // `job` may be older than what is known here, as it comes on any thread: only what cannot be taken
   // back is believed, the rest is read anew.
   if (IsTerminal(job.state())) {
@@ -288,7 +308,10 @@ std::map<std::string, std::string> ControllerImpl::Explain(
       reasons[id] = absl::StrCat(
           "waits ",
           absl::FormatDuration(absl::Ceil(found->second.not_before - now, absl::Seconds(1))),
-          " before it is tried again");
+          " before it is tried again", found->second.postponed_for.empty() ? "" : ": ",
+          found->second.postponed_for);
+    } else if (!trouble_.what.ok()) {
+      reasons[id] = absl::StrCat("waits for the machine: ", trouble_.what.message());
     }
   }
   return reasons;

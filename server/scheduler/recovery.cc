@@ -21,6 +21,7 @@ absl::Status ControllerImpl::Recover() {
   for (const std::string& id : damaged) {
     // One job is lost; the others are not.
     FailDamagedJob(id, absl::DataLossError("its row in the database cannot be decoded"));
+    observer_.OnRecovered(Recovery::kFailed);
   }
   for (const v1::Job& job : jobs) {
     if (IsActive(job.state())) {
@@ -28,6 +29,7 @@ absl::Status ControllerImpl::Recover() {
       continue;
     }
     AddWaiting(job);
+    observer_.OnRecovered(Recovery::kQueued);
     const int cores = std::max(job.estimate().cores(), 1);
     if (cores > static_cast<int>(options_.cores.size()) ||
         job.estimate().memory_bytes() > options_.memory_bytes) {
@@ -65,6 +67,7 @@ absl::Status ControllerImpl::RecoverAttempt(const v1::Job& job) {
   if (absl::IsDataLoss(secrets.status())) {
     // Should its worker live, it is refused when it says hello, and exits.
     FailDamagedJob(id, secrets.status());
+    observer_.OnRecovered(Recovery::kFailed);
     return absl::OkStatus();
   }
   NORMLAB_RETURN_IF_ERROR(secrets.status());
@@ -82,6 +85,9 @@ absl::Status ControllerImpl::RecoverAttempt(const v1::Job& job) {
       adopted.ok()
           ? *adopted
           : std::max(WallClock() - FromTimestamp(current->start_time()), absl::ZeroDuration());
+  if (adopted.ok()) {
+    owned->held_since = Monotonic() - ago;
+  }
   // What it used before the usage was saved last is known already.
   const auto known = usage_loaded_.find(job.owner());
   LiveAttempt& attempt =
@@ -89,6 +95,7 @@ absl::Status ControllerImpl::RecoverAttempt(const v1::Job& job) {
               std::max(Monotonic() - ago,
                        known == usage_loaded_.end() ? -absl::InfiniteDuration() : known->second));
   attempt.job = job;
+  attempt.recovering = true;
   attempt.is_running = job.state() == v1::Job::RUNNING;
   attempt.cancel_requested = job.has_cancel_request_time();
   attempt.pause_requested = job.has_pause_request_time();

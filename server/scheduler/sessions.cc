@@ -91,6 +91,9 @@ void ControllerImpl::OnConnected(const v1::Hello& hello,
     return;
   }
   LiveAttempt& attempt = *Find(key);
+  if (attempt.phase == Phase::kStarting) {
+    ReleaseStarts();
+  }
   if (attempt.session != nullptr) {
     attempt.session->Close(absl::UnavailableError("the worker has connected anew"));
   }
@@ -153,6 +156,10 @@ void ControllerImpl::OnMarkedRunning(const AttemptKey& key,
   if (waits_for_hello) {
     attempt->phase = Phase::kRunning;
   }
+  if (std::exchange(attempt->recovering, false)) {
+    observer_.OnRecovered(Recovery::kReconnected);
+  }
+  session->Trains(attempt->job.resolved_spec().model().kind_case());
   v1::Welcome welcome;
   welcome.set_last_report(secrets->last_report);
   std::move(done)(std::move(welcome));

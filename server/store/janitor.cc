@@ -18,7 +18,7 @@ constexpr absl::Duration kEvery = absl::Minutes(1);
 }  // namespace
 
 Janitor::Janitor(JanitorOptions options, ReadPool& reads)
-    : options_(std::move(options)), reads_(reads) {}
+    : options_(std::move(options)), reads_(reads), wall_clock_(*options_.clock) {}
 
 void Janitor::Start() {
   thread_ = std::thread([this] { Run(); });
@@ -117,7 +117,8 @@ absl::Status Janitor::RunOnce() {
   absl::Status checkpoints = RemoveSupersededCheckpoints();
   const absl::Time requests_before = options_.clock->Now() - kRequestLifetime;
   std::optional<absl::Time> ended_before;
-  if (options_.retention != absl::InfiniteDuration()) {
+  const bool ages_are_right = wall_clock_.IsTrusted();
+  if (options_.retention != absl::InfiniteDuration() && ages_are_right) {
     ended_before = options_.clock->Now() - options_.retention;
   }
   // A look first, so that an idle store commits nothing.
@@ -125,7 +126,7 @@ absl::Status Janitor::RunOnce() {
                            reads_.Read([&](Connection& connection) -> absl::StatusOr<Housekeeping> {
                              return FindHousekeeping(connection, requests_before, ended_before);
                            }));
-  if (work.requests) {
+  if (work.requests && ages_are_right) {
     NORMLAB_RETURN_IF_ERROR(
         CommitAll([requests_before](WriteContext& context, Effects&) -> absl::StatusOr<bool> {
           return ForgetRequests(context.connection, requests_before);

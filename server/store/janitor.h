@@ -15,6 +15,7 @@
 #include "common/clock.h"
 #include "common/steady_wait.h"
 #include "server/store/read_pool.h"
+#include "server/store/wall_clock_watch.h"
 #include "server/store/write_op.h"
 
 namespace normlab::server {
@@ -65,6 +66,7 @@ class Janitor {
 
   const JanitorOptions options_;
   ReadPool& reads_;
+  WallClockWatch wall_clock_;
   absl::Mutex run_mu_;  // one round at a time
   mutable absl::Mutex mu_;
   common::SteadyWait woken_;

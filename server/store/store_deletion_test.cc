@@ -212,6 +212,38 @@ TEST_F(StoreDeletionTest, RetentionRemovesWholeEndedJobsOnly) {
   EXPECT_EQ(store_->ListJobs({}, 10, "")->jobs.size(), 1u);  // the queued one
 }
 
+TEST_F(StoreDeletionTest, AStepOfTheWallClockMakesNoJobOld) {
+  MakeEnded(1, 10);
+  Open(absl::Hours(24));
+  clock_.JumpWallClock(absl::Hours(72));
+  ASSERT_TRUE(store_->Maintain().ok());
+  EXPECT_TRUE(store_->GetJob(TestId(1)).ok());
+  // The other jobs' housekeeping goes on.
+  MakeEnded(2, 10);
+  ASSERT_TRUE(store_->DeleteJobAndWait(TestId(2)).ok());
+  ASSERT_TRUE(store_->Maintain().ok());
+  EXPECT_FALSE(HasFiles(2));
+  // Put right again: ages count, and a step as NTP makes it is none.
+  clock_.JumpWallClock(-absl::Hours(72) + absl::Minutes(2));
+  clock_.Advance(absl::Hours(23));
+  ASSERT_TRUE(store_->Maintain().ok());
+  EXPECT_TRUE(store_->GetJob(TestId(1)).ok());
+  clock_.Advance(absl::Hours(1));
+  ASSERT_TRUE(store_->Maintain().ok());
+  EXPECT_EQ(store_->GetJob(TestId(1)).status().code(), absl::StatusCode::kNotFound);
+}
+
+TEST_F(StoreDeletionTest, AStartConfirmsTheWallClock) {
+  MakeEnded(1, 10);
+  Open(absl::Hours(24));
+  clock_.JumpWallClock(absl::Hours(72));
+  ASSERT_TRUE(store_->Maintain().ok());
+  ASSERT_TRUE(store_->GetJob(TestId(1)).ok());
+  Open(absl::Hours(24));
+  ASSERT_TRUE(store_->Maintain().ok());
+  EXPECT_EQ(store_->GetJob(TestId(1)).status().code(), absl::StatusCode::kNotFound);
+}
+
 TEST_F(StoreDeletionTest, RequestIdsAreKeptForAWeekAlsoOverARestart) {
   const auto create = [&](int number, const std::string& hash) {
     return CreateAndWait(*store_, TestJob(TestId(number), "ann"), "same", hash);

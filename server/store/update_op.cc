@@ -41,7 +41,7 @@ class UpdateOp : public WriteOp {
     }
     NORMLAB_RETURN_IF_ERROR(CommitJob(context, *live, std::move(job), std::move(records),
                                       /*job_changed=*/true, effects));
-    if (secrets_.has_value() || live->job.attempts_size() != attempts_before) {
+    if (secrets_.has_value() || live->job.attempts_size() > attempts_before) {
       NORMLAB_RETURN_IF_ERROR(StoreSecrets(context.connection, *live));
     }
     result_ = live->job;

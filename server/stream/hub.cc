@@ -1,6 +1,7 @@
 #include "server/stream/hub.h"
 
 #include <algorithm>
+#include <atomic>
 #include <thread>
 #include <utility>
 
@@ -36,7 +37,16 @@ struct Hub::Entry {
     mu.Await(absl::Condition(&others_are_done));
   }
 
+  void Committed(int64_t sequence) {
+    int64_t known = last.load(std::memory_order_relaxed);
+    while (known < sequence &&
+           !last.compare_exchange_weak(known, sequence, std::memory_order_relaxed)) {
+    }
+  }
+
   const std::function<void()> on_news;
+  std::atomic<int64_t> sent = -1;  // never told: -1
+  std::atomic<int64_t> last = 0;   // record of the job that was committed, as far as was told
   absl::Mutex mu;
   bool ended ABSL_GUARDED_BY(mu) = false;
   std::vector<std::thread::id> running ABSL_GUARDED_BY(mu);
@@ -48,6 +58,11 @@ Hub::Subscription::Subscription(Hub& hub, std::string job_id, std::shared_ptr<En
 Hub::Subscription::~Subscription() {
   hub_.Remove(job_id_, entry_.get());
   entry_->End();
+}
+
+void Hub::Subscription::Sent(int64_t sequence, int64_t last) {
+  entry_->Committed(std::max(sequence, last));
+  entry_->sent.store(sequence, std::memory_order_relaxed);
 }
 
 std::unique_ptr<Hub::Subscription> Hub::Subscribe(const std::string& job_id,
@@ -82,11 +97,14 @@ std::unique_ptr<Hub::Subscription> Hub::ObserveAudience(const std::string& job_i
   return std::make_unique<Subscription>(*this, job_id, std::move(entry));
 }
 
-void Hub::Published(const std::string& job_id, int64_t /*last_sequence*/, bool /*terminal*/) {
+void Hub::Published(const std::string& job_id, int64_t last_sequence, bool /*terminal*/) {
   Entries to_call;
   {
     absl::MutexLock lock(&mu_);
     to_call = Find(subscribers_, job_id);
+  }
+  for (const std::shared_ptr<Entry>& entry : to_call) {
+    entry->Committed(last_sequence);
   }
   CallAll(to_call);
 }
@@ -94,6 +112,20 @@ void Hub::Published(const std::string& job_id, int64_t /*last_sequence*/, bool /
 int64_t Hub::subscriber_count() const {
   absl::MutexLock lock(&mu_);
   return subscriber_count_;
+}
+
+int64_t Hub::MaxLag() const {
+  absl::MutexLock lock(&mu_);
+  int64_t most = 0;
+  for (const auto& [job_id, entries] : subscribers_) {
+    for (const std::shared_ptr<Entry>& entry : entries) {
+      const int64_t sent = entry->sent.load(std::memory_order_relaxed);
+      if (sent >= 0) {
+        most = std::max(most, entry->last.load(std::memory_order_relaxed) - sent);
+      }
+    }
+  }
+  return most;
 }
 
 void Hub::Remove(const std::string& job_id, const Entry* entry) {

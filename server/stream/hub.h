@@ -44,6 +44,10 @@ class Hub {
 
   int64_t subscriber_count() const ABSL_LOCKS_EXCLUDED(mu_);
 
+  // How many committed records the subscriber that is furthest behind has not been sent; 0 when none
+  // is. Of those that tell what they sent.
+  int64_t MaxLag() const ABSL_LOCKS_EXCLUDED(mu_);
+
  private:
   struct Entry;
   using Entries = std::vector<std::shared_ptr<Entry>>;
@@ -68,6 +72,10 @@ class Hub::Subscription {
   ~Subscription();
   Subscription(const Subscription&) = delete;
   Subscription& operator=(const Subscription&) = delete;
+
+  // For MaxLag: the reader was sent everything up to `sequence`, and the job's last record is `last`
+  // or a later one. Thread-safe.
+  void Sent(int64_t sequence, int64_t last = 0);
 
  private:
   Hub& hub_;

@@ -32,6 +32,28 @@ TEST(HubTest, TellsTheSubscribersOfThatJobOnly) {
   EXPECT_EQ(a, 3);
 }
 
+TEST(HubTest, LagIsThatOfTheReaderFurthestBehind) {
+  Hub hub;
+  auto fast = hub.Subscribe("a", [] {});
+  auto slow = hub.Subscribe("a", [] {});
+  auto silent = hub.Subscribe("b", [] {});
+  hub.Published("b", 1'000, false);
+  EXPECT_EQ(hub.MaxLag(), 0) << "one that tells nothing has no lag";
+  fast->Sent(9);
+  slow->Sent(2, 10);
+  EXPECT_EQ(hub.MaxLag(), 8) << "what it was greeted with counts before anything is published";
+  hub.Published("a", 30, false);
+  EXPECT_EQ(hub.MaxLag(), 28);
+  slow->Sent(30);
+  EXPECT_EQ(hub.MaxLag(), 21);
+  fast->Sent(31);  // read before it was told of
+  EXPECT_EQ(hub.MaxLag(), 0);
+  hub.Published("a", 31, false);
+  EXPECT_EQ(hub.MaxLag(), 1);
+  slow.reset();
+  EXPECT_EQ(hub.MaxLag(), 0);
+}
+
 TEST(HubTest, DestructionWaitsForARunningCall) {
   Hub hub;
   absl::Notification entered;

@@ -1,0 +1,20 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace normlab::server {
+
+// The disk below the data folder, and what the database takes of it. [bytes]
+struct DiskSample {
+  int64_t size_bytes = 0;
+  int64_t free_bytes = 0;  // that we may still write
+  int64_t database_bytes = 0;
+  int64_t log_bytes = 0;  // of the database's write-ahead log
+};
+
+// As of now, of a folder on a local disk; zero where something cannot be looked at. Thread-safe;
+// costs some microseconds.
+DiskSample SampleDisk(const std::string& data_dir);
+
+}  // namespace normlab::server
