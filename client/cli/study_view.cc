@@ -3,12 +3,14 @@
 #include <algorithm>
 #include <cmath>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 
 #include "client/cli/context.h"
+#include "client/report/number_text.h"
 #include "client/studies/runner.h"
 #include "client/studies/spec_text.h"
 
@@ -97,9 +99,9 @@ std::string ClaimNumber(const Claim& claim) {
   if (!claim.value.has_value()) {
     return "no value";
   }
-  return claim.interval.has_value() ? absl::StrFormat("%.4g [%.4g, %.4g]", *claim.value,
-                                                      claim.interval->low, claim.interval->high)
-                                    : absl::StrFormat("%.4g", *claim.value);
+  const report::MeasuredText text = report::FormatMeasured(claim);
+  return text.low.empty() ? text.value
+                          : absl::StrCat(text.value, " [", text.low, ", ", text.high, "]");
 }
 
 json Number(double value) {
@@ -269,8 +271,8 @@ std::string ClaimsText(const Output& out, const std::vector<Claim>& claims) {
     absl::StrAppend(
         &text, body,
         Wrap(absl::StrCat(
-                 Printable(claim.quantity), ": ", ClaimNumber(claim), ", ", claim.seeds, " seeds",
-                 claim.diverged > 0 ? absl::StrCat(", ", claim.diverged, " diverged") : "",
+                 Printable(claim.quantity), ": ", ClaimNumber(claim),
+                 claim.seeds > 0 ? absl::StrCat(", ", report::SeedsText(claim)) : "",
                  claim.paper.empty() ? "" : absl::StrCat("; paper: ", Printable(claim.paper))),
              width, kVerdictWidth + 1),
         out.Paint(Color::kDim, Wrap(Printable(claim.reason), width, kVerdictWidth + 1)));
@@ -281,21 +283,20 @@ std::string ClaimsText(const Output& out, const std::vector<Claim>& claims) {
 std::string ClaimsJson(const std::vector<Claim>& claims) {
   json array = json::array();
   for (const Claim& claim : claims) {
-    json object = {{"id", claim.id},
-                   {"statement", claim.statement},
-                   {"source", claim.source},
-                   {"quantity", claim.quantity},
-                   {"rule", claim.rule},
-                   {"verdict", VerdictName(claim.verdict)},
-                   {"reason", claim.reason},
-                   {"seeds", claim.seeds},
-                   {"diverged", claim.diverged}};
+    json object = {{"id", claim.id},         {"statement", claim.statement},
+                   {"source", claim.source}, {"quantity", claim.quantity},
+                   {"rule", claim.rule},     {"verdict", VerdictName(claim.verdict)},
+                   {"reason", claim.reason}, {"seeds", claim.seeds},
+                   {"jobs", claim.jobs},     {"diverged", claim.diverged}};
     if (claim.value.has_value()) {
       object["value"] = Number(*claim.value);
     }
     if (claim.interval.has_value()) {
       object["interval"] = {Number(claim.interval->low), Number(claim.interval->high)};
       object["confidence"] = claim.confidence;
+    }
+    if (!claim.unit.empty()) {
+      object["unit"] = absl::StripAsciiWhitespace(claim.unit);
     }
     if (!claim.paper.empty()) {
       object["paper"] = claim.paper;

@@ -83,6 +83,15 @@ TEST(NumberTextTest, PlacesFollowTheWidthOfTheInterval) {
   EXPECT_EQ(text.high, "1.50");
   EXPECT_EQ(FormatMeasured(1234.5, Interval{1200, 1270}).value, "1234");
   EXPECT_EQ(FormatMeasured(0.5, std::nullopt).low, "");
+  // On which side of nothing a bound lies is always to be seen.
+  EXPECT_EQ(FormatMeasured(0.1033, Interval{-0.0007383, 0.2074}).low, "\u22120.0007");
+  EXPECT_EQ(FormatMeasured(0.1033, Interval{0, 0.2074}).low, "0.00");
+  Claim times;
+  times.value = 1.25;
+  times.interval = Interval{0.9983, 1.5};
+  times.unit = " times";
+  EXPECT_EQ(FormatMeasured(times).value, "1.250 times");
+  EXPECT_EQ(FormatMeasured(times).low, "0.998");
 }
 
 TEST(NumberTextTest, ColumnsLineUp) {
@@ -107,7 +116,7 @@ TEST(HtmlWriterTest, ClaimsComeFirstAndEveryVerdictHasItsWord) {
                             "class=\"verdict inconclusive\""}) {
     EXPECT_EQ(Count(html, badge), 2U) << badge << ": one in the tally, one at its claim";
   }
-  EXPECT_TRUE(absl::StrContains(html, "1 of them diverged"));
+  EXPECT_TRUE(absl::StrContains(html, "1 of 10 jobs diverged"));
   EXPECT_TRUE(absl::StrContains(html, "95% interval"));
 }
 
