@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
@@ -22,6 +23,20 @@ class HelperGate final : public Helper {
       absl::ReaderMutexLock lock(&mu_);
       if (helper_ != nullptr) {
         helper_->Call(std::move(request), timeout, std::move(done));
+        return;
+      }
+    }
+    std::move(done)(absl::UnavailableError("the server is shutting down; try again soon"));
+  }
+
+  void CallInTurn(std::string owner,
+                  v1::HelperRequest request,
+                  absl::Duration timeout,
+                  Callback done) override {
+    {
+      absl::ReaderMutexLock lock(&mu_);
+      if (helper_ != nullptr) {
+        helper_->CallInTurn(std::move(owner), std::move(request), timeout, std::move(done));
         return;
       }
     }

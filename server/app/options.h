@@ -42,6 +42,7 @@ struct RawOptions {
   std::vector<std::string> owner_weights;  // NAME=W each
   int owner_max_cores = 0;
   int owner_max_running = 0;
+  int32_t max_priority = 0;
   int64_t owner_max_queued = 0;
   int64_t queue_limit = 10'000;
 };

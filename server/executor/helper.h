@@ -1,6 +1,8 @@
 #pragma once
 
 #include <functional>
+#include <string>
+#include <utility>
 
 #include "absl/functional/any_invocable.h"
 #include "absl/status/statusor.h"
@@ -24,7 +26,19 @@ class Helper {
   // started anew); UNAVAILABLE: shutting down.
   virtual void Call(v1::HelperRequest request, absl::Duration timeout, Callback done) = 0;
 
-  // The same, waiting.
+  // The same for somebody who can wait: what Call sends goes first. The owners' requests take turns,
+  // equal ones share an answer, and an owner has so many different ones waiting at most: beyond that
+  // RESOURCE_EXHAUSTED.
+  static constexpr int kMaxWaitingPerOwner = 8;
+  virtual void CallInTurn(std::string owner,
+                          v1::HelperRequest request,
+                          absl::Duration timeout,
+                          Callback done) {
+    (void)owner;
+    Call(std::move(request), timeout, std::move(done));
+  }
+
+  // The same as Call, waiting.
   absl::StatusOr<v1::HelperResponse> CallAndWait(v1::HelperRequest request, absl::Duration timeout);
 };
 

@@ -12,12 +12,14 @@
 #include <array>
 #include <cerrno>
 #include <deque>
+#include <map>
 #include <optional>
 #include <thread>
 #include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
@@ -51,6 +53,9 @@ struct Pending {
   absl::Duration timeout;
   absl::Duration deadline;  // of the caller, monotonic
   Helper::Callback done;    // empty: the caller has its answer, the helper is not done yet
+  // Of CallInTurn: who asks, and the request without its id. No value: it goes first.
+  std::optional<std::string> owner{};
+  std::string question{};
 };
 
 // The child and our end of its socket.
@@ -85,23 +90,41 @@ class HelperProcess final : public Helper {
   }
 
   void Call(v1::HelperRequest request, absl::Duration timeout, Callback done) override {
+    Arrive({.request = std::move(request), .timeout = timeout, .done = std::move(done)});
+  }
+
+  void CallInTurn(std::string owner,
+                  v1::HelperRequest request,
+                  absl::Duration timeout,
+                  Callback done) override {
+    request.clear_id();
+    std::string question = request.SerializeAsString();
+    Arrive({.request = std::move(request),
+            .timeout = timeout,
+            .done = std::move(done),
+            .owner = std::move(owner),
+            .question = std::move(question)});
+  }
+
+ private:
+  void Arrive(Pending pending) {
     {
       absl::MutexLock lock(&mu_);
       if (!stopping_) {
-        request.set_id(next_id_++);
-        arrived_.push_back({std::move(request), timeout, Now() + timeout, std::move(done)});
-        done = nullptr;
+        pending.request.set_id(next_id_++);
+        pending.deadline = Now() + pending.timeout;
+        arrived_.push_back(std::move(pending));
+        pending.done = nullptr;
       }
     }
-    if (done) {
-      std::move(done)(
-          absl::UnavailableError("the server is shutting down; try again when it is back"));
+    if (pending.done) {
+      Answer(pending,
+             absl::UnavailableError("the server is shutting down; try again when it is back"));
       return;
     }
     Wake();
   }
 
- private:
   void Wake() const {
     const uint64_t one = 1;
     (void)!write(wake_.get(), &one, sizeof(one));  // a full counter wakes as well
@@ -118,7 +141,7 @@ class HelperProcess final : public Helper {
       if (!child_ && !pending_.empty() && Now() >= restart_at_) {
         StartChild();
       }
-      SendOldest();
+      SendNext();
       Wait();
     }
     EndChild();
@@ -143,6 +166,12 @@ class HelperProcess final : public Helper {
                             "the request is too large for the helper; make it smaller"));
         continue;
       }
+      if (HasTooMany(pending)) {
+        Answer(pending, absl::ResourceExhaustedError(absl::StrCat(
+                            "this owner has ", kMaxWaitingPerOwner,
+                            " data sets waiting to be looked at already; try again later")));
+        continue;
+      }
       pending_.push_back(std::move(pending));
     }
     return !stopping;
@@ -155,9 +184,53 @@ class HelperProcess final : public Helper {
     }
   }
 
-  // When the helper has nothing to do.
-  void SendOldest() {
+  bool IsSent(const Pending& pending) const {
+    return child_ && child_->busy && &pending == &pending_.front();
+  }
+
+  // Whether its owner has as many different requests waiting as may, and this is another one.
+  bool HasTooMany(const Pending& arrived) const {
+    if (!arrived.owner.has_value()) {
+      return false;
+    }
+    absl::flat_hash_set<absl::string_view> waiting;
+    for (const Pending& pending : pending_) {
+      if (pending.owner.has_value() && pending.question == arrived.question) {
+        return false;
+      }
+      if (pending.owner == arrived.owner && !IsSent(pending)) {
+        waiting.insert(pending.question);
+      }
+    }
+    return waiting.size() >= static_cast<size_t>(kMaxWaitingPerOwner);
+  }
+
+  // Of those that nobody else's turn comes before, the oldest.
+  std::deque<Pending>::iterator NextInTurn() {
+    auto next = pending_.end();
+    uint64_t next_turn = 0;
+    for (auto pending = pending_.begin(); pending != pending_.end(); ++pending) {
+      if (!pending->owner.has_value()) {
+        return pending;
+      }
+      const auto last = turns_.find(*pending->owner);
+      const uint64_t turn = last == turns_.end() ? 0 : last->second;
+      if (next == pending_.end() || turn < next_turn) {
+        next = pending;
+        next_turn = turn;
+      }
+    }
+    return next;
+  }
+
+  // When the helper has nothing to do. What it works on is at the front from now on.
+  void SendNext() {
     if (child_ && !child_->busy && !pending_.empty()) {
+      const auto next = NextInTurn();
+      std::rotate(pending_.begin(), next, next + 1);
+      if (const auto& owner = pending_.front().owner; owner.has_value()) {
+        turns_[*owner] = ++turn_;
+      }
       child_->busy = true;
       child_->busy_since = Now();
       child_->output.clear();
@@ -175,8 +248,7 @@ class HelperProcess final : public Helper {
                              "; try again, and look at the server's log if it happens again")));
       }
       // One that was never sent is forgotten; one that was stays until the helper is done with it.
-      const bool sent = child_ && child_->busy && pending == pending_.begin();
-      pending = !pending->done && !sent ? pending_.erase(pending) : pending + 1;
+      pending = !pending->done && !IsSent(*pending) ? pending_.erase(pending) : pending + 1;
     }
   }
 
@@ -263,6 +335,7 @@ class HelperProcess final : public Helper {
 
   // The child crashed or has to go: the request it was at fails, the others go to the next one.
   void Lost(std::string how) {
+    const bool crashed = how.empty();
     // A child that closed its socket is about to end by itself; its own exit status tells more than
     // our SIGKILL.
     if (how.empty()) {
@@ -277,12 +350,15 @@ class HelperProcess final : public Helper {
     }
     BackOff();
     if (busy) {
-      Answer(pending_.front(),
-             absl::InternalError(absl::StrCat(
-                 "the helper process failed on this request (", how,
-                 "); the server goes on. Try again with other input, and report it if it "
-                 "happens again")));
+      const absl::Status failure = absl::InternalError(absl::StrCat(
+          "the helper process failed on this request (", how,
+          "); the server goes on. Try again with other input, and report it if it happens again"));
+      Pending failed = std::move(pending_.front());
       pending_.pop_front();
+      if (crashed) {
+        AnswerEqual(failed, failure);
+      }
+      Answer(failed, failure);
     }
   }
 
@@ -313,7 +389,7 @@ class HelperProcess final : public Helper {
       }
     }
     if (!pending_.empty()) {
-      // With a child, SendOldest has made it busy.
+      // With a child, SendNext has made it busy.
       until = std::min(until, child_ ? child_->busy_since + pending_.front().timeout : restart_at_);
     }
     if (until == absl::InfiniteDuration()) {
@@ -361,7 +437,20 @@ class HelperProcess final : public Helper {
     child_->busy = false;
     Pending answered = std::move(pending_.front());
     pending_.pop_front();
+    AnswerEqual(answered, response);
     Answer(answered, std::move(response));
+  }
+
+  // Those who asked the same get the same answer: it would not be another one.
+  void AnswerEqual(const Pending& answered, const absl::StatusOr<v1::HelperResponse>& response) {
+    for (auto pending = pending_.begin(); answered.owner && pending != pending_.end();) {
+      if (pending->owner.has_value() && pending->question == answered.question) {
+        Answer(*pending, response);
+        pending = pending_.erase(pending);
+      } else {
+        ++pending;
+      }
+    }
   }
 
   bool HasOutput() const { return child_->written < child_->output.size(); }
@@ -390,7 +479,9 @@ class HelperProcess final : public Helper {
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
 
   // Of the I/O thread.
-  std::deque<Pending> pending_;  // oldest first
+  std::deque<Pending> pending_;            // oldest first, but for the one that the helper works on
+  std::map<std::string, uint64_t> turns_;  // by owner: when it had its last turn
+  uint64_t turn_ = 0;
   std::optional<Child> child_;
   std::vector<common::Subprocess> doomed_;  // killed, but not gone yet
   absl::Duration restart_at_ = -absl::InfiniteDuration();

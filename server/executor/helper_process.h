@@ -23,7 +23,8 @@ struct HelperProcessOptions {
 // little-endian uint32 of at most kMaxFrameBytes, then the message). One thread of its own does all I/O and
 // runs the callbacks, which must not block.
 //
-// The helper gets one request at a time, in order, so a crash is the fault of that one: only its
+// The helper gets one request at a time (those of Call in order, then those of CallInTurn, owner by
+// owner), so a crash is the fault of that one: only its
 // caller gets INTERNAL, and the others are sent to the next process. A request whose caller has given
 // up before its turn is never sent. FAILED_PRECONDITION:
 // worker_binary cannot be run. Destruction answers UNAVAILABLE to everything outstanding.

@@ -123,6 +123,58 @@ TEST(HelperProcessTest, AStuckHelperIsReplaced) {
   EXPECT_EQ(response->data().data_cache(), "behind");
 }
 
+std::future<Response> CallInTurn(Helper& helper,
+                                 const std::string& owner,
+                                 const std::string& command) {
+  auto promise = std::make_shared<std::promise<Response>>();
+  helper.CallInTurn(owner, Request(command), kLong,
+                    [promise](Response response) { promise->set_value(std::move(response)); });
+  return promise->get_future();
+}
+
+// How many requests the process had answered with this one.
+int Rank(std::future<Response>& answer) {
+  const Response response = answer.get();
+  EXPECT_TRUE(response.ok()) << response.status();
+  return response.ok() ? response->data().test_examples() : -1;
+}
+
+TEST(HelperProcessTest, StartsGoFirstAndOwnersTakeTurns) {
+  const auto helper = MakeHelper();
+  // Until it is ended everything else waits.
+  auto stuck = CallAsync(*helper, "hang", absl::Milliseconds(500));
+  auto ann1 = CallInTurn(*helper, "ann", "a1");
+  auto ann2 = CallInTurn(*helper, "ann", "a2");
+  auto ann3 = CallInTurn(*helper, "ann", "a3");
+  auto bob1 = CallInTurn(*helper, "bob", "b1");
+  auto bob2 = CallInTurn(*helper, "bob", "b2");
+  auto start = CallAsync(*helper, "start");
+  EXPECT_EQ(stuck.get().status().code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(Rank(start), 1);
+  EXPECT_EQ(Rank(ann1), 2);
+  EXPECT_EQ(Rank(bob1), 3);
+  EXPECT_EQ(Rank(ann2), 4);
+  EXPECT_EQ(Rank(bob2), 5);
+  EXPECT_EQ(Rank(ann3), 6);
+}
+
+TEST(HelperProcessTest, AnOwnerHasSoManyWaitingAndEqualOnesShareAnAnswer) {
+  const auto helper = MakeHelper();
+  auto stuck = CallAsync(*helper, "hang", absl::Milliseconds(500));
+  std::vector<std::future<Response>> waiting;
+  for (int i = 0; i < Helper::kMaxWaitingPerOwner; ++i) {
+    waiting.push_back(CallInTurn(*helper, "ann", absl::StrCat("a", i)));
+  }
+  auto again = CallInTurn(*helper, "ann", "a3");
+  auto too_many = CallInTurn(*helper, "ann", "another");
+  auto other = CallInTurn(*helper, "bob", "another");
+  EXPECT_EQ(too_many.get().status().code(), absl::StatusCode::kResourceExhausted);
+  stuck.wait();
+  EXPECT_EQ(Rank(again), Rank(waiting[3]));
+  EXPECT_EQ(Rank(other), 2);
+  EXPECT_EQ(Rank(waiting[7]), 9);
+}
+
 TEST(HelperProcessTest, ACallerMayGiveUpBeforeItsTurn) {
   const auto helper = MakeHelper();
   auto stuck = CallAsync(*helper, "hang", absl::Milliseconds(700));

@@ -87,6 +87,9 @@ class Decider {
       history.reserved.clear();
     }
     owners_.Start(turn.owner, *turn.job);
+    if (turn.overtaken != nullptr) {
+      ++history.entries[turn.overtaken->id].overtaken;
+    }
     if (head_ != nullptr) {
       ++head_->passed_over;
     }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <string>
 #include <vector>
@@ -39,6 +40,7 @@ struct HeadHistory {
   struct Entry {
     absl::Duration since;  // when it first was the head; monotonic
     int passed_over = 0;   // jobs that were started past it since then
+    int overtaken = 0;     // and of higher priority, although cores were kept for it
   };
   // Those that the machine had no room for, by job id.
   std::map<std::string, Entry> entries;
@@ -54,6 +56,8 @@ struct Sharing {
   std::map<std::string, double> weights;  // above 0; missing: 1
   int owner_max_cores = 0;                // that one owner may hold; 0: no limit
   int owner_max_running = 0;              // jobs of one owner at a time; 0: no limit
+  // More of a job's priority counts among its owner's jobs only.
+  int32_t max_priority = std::numeric_limits<int32_t>::max();
 };
 
 struct StartAction {
@@ -71,6 +75,8 @@ struct Decision {
 // nothing any more.
 inline constexpr absl::Duration kHeadPatience = absl::Seconds(60);
 inline constexpr int kMaxPassedOver = 20;
+// But for so many of higher priority.
+inline constexpr int kMaxOvertaken = 20;
 // A job gains one priority for so much waiting, which is why none starves.
 inline constexpr absl::Duration kAgingPeriod = absl::Minutes(10);
 
@@ -95,12 +101,14 @@ struct QueueState {
 // Decides what to start now. Pure; deterministic whatever the order of its arguments.
 //
 // Jobs are taken in the order of effective priority, then the owner's share (usage over weight, the
-// least first), then age (then id). The first that may run and does not fit is the head; jobs behind
+// least first), then age (then id). Of a priority only Sharing::max_priority counts between owners:
+// nobody gets ahead of others by asking for it. What is above orders the owner's own jobs, which
+// exchange their turns by it. The first that may run and does not fit is the head; jobs behind
 // it may start past it (backfill) while the head is patient: nobody knows how long jobs run, so a
 // fixed patience is what bounds the head's wait. After that cores are kept for it: nothing starts
 // past it, and its turn comes before any other's, whoever is first in line by then, until it starts
 // or leaves the queue. Only jobs of a higher priority of their own (not by ageing) that are before
-// it in that order go first. Nothing is ever preempted. A job that is larger than the whole capacity
+// it in that order go first, kMaxOvertaken of them. Nothing is ever preempted. A job that is larger than the whole capacity
 // is no head and waits for a larger server.
 //
 // A job that its owner's quota holds back is no head either: the others pass it, and it keeps no

@@ -28,6 +28,7 @@ constexpr uint32_t kSeed = 20240607;
 // The rules' numbers once more: these tests must fail when somebody changes one of them unawares.
 constexpr absl::Duration kPatience = absl::Seconds(60);
 constexpr int kPasses = 20;
+constexpr int kOvertakers = 20;
 constexpr absl::Duration kAging = absl::Minutes(10);
 constexpr double kAdvanceSeconds = 60;
 // Of the simulated jobs.
@@ -38,6 +39,7 @@ constexpr int kLongestRunSeconds = 270;
 struct Head {
   absl::Duration since;
   int passed = 0;
+  int overtaken = 0;  // by jobs of higher priority, although cores were kept for it
 };
 
 // What the plain policy remembers from one decision to the next.
@@ -67,6 +69,7 @@ class PlainDecision {
     if (memory.heads.count(memory.reserved) == 0) {
       memory.reserved.clear();
     }
+    before_ = memory.heads;
     impatient_ = ImpatientOnes(memory.heads);
     for (const std::string& id : ImpatientOnes(memory.held)) {
       if (sharing.owner_max_cores == 0 || Waiting(id).cores <= sharing.owner_max_cores) {
@@ -180,7 +183,8 @@ class PlainDecision {
     size_t best = queued_.size();
     for (size_t i = 0; i < queued_.size(); ++i) {
       const bool may_go_first = next_reserved_.empty() || queued_[i].id == next_reserved_ ||
-                                (queued_[i].priority > Waiting(next_reserved_).priority &&
+                                (before_.at(next_reserved_).overtaken < kOvertakers &&
+                                 queued_[i].priority > Waiting(next_reserved_).priority &&
                                  Key(queued_[i]) < Key(Waiting(next_reserved_)));
       if (may_go_first && (best == queued_.size() || Key(queued_[i]) < Key(queued_[best]))) {
         best = i;
@@ -196,6 +200,9 @@ class PlainDecision {
 
   void Start(const QueuedJob& job) {
     Hold(job.owner, job.cores, job.memory_bytes);
+    if (!next_reserved_.empty()) {
+      ++memory_.heads[next_reserved_].overtaken;
+    }
     memory_.heads.erase(job.id);
     memory_.held.erase(job.id);
     if (memory_.reserved == job.id) {
@@ -236,6 +243,7 @@ class PlainDecision {
   std::map<std::string, std::pair<int, int>> held_;  // cores and jobs, by owner
   std::map<std::string, QueuedJob> kept_;            // what quotas are kept for, by owner
   std::map<std::string, QueuedJob> held_jobs_;  // the first that its quota holds back, by owner
+  std::map<std::string, Head> before_;          // the heads at the beginning of the decision
   std::vector<std::string> impatient_;
   std::string next_reserved_;
   std::string head_;

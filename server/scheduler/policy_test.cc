@@ -61,6 +61,36 @@ TEST(PolicyTest, PriorityComesBeforeAgeAndWaitingRaisesIt) {
   EXPECT_THAT(Ids(Decide(jobs, {}, one, {}, kStart + absl::Minutes(20))), ElementsAre("old"));
 }
 
+// Nobody gets ahead of others by asking for it.
+TEST(PolicyTest, PriorityAboveTheMaximumOrdersItsOwnersJobsOnly) {
+  const auto job = [](const std::string& id, const std::string& owner, int after, int priority) {
+    QueuedJob made = Job(id, 1, absl::Minutes(after), priority);
+    made.owner = owner;
+    return made;
+  };
+  Sharing sharing;
+  sharing.usage = {{"ann", 10'000}, {"bob", 5'000}};
+  sharing.max_priority = 0;
+  const std::vector<QueuedJob> jobs = {job("ann-old", "ann", 8, 0),
+                                       job("ann-urgent", "ann", 9, 100), job("bob", "bob", 9, 0),
+                                       job("ann-meek", "ann", 7, -1)};
+  const absl::Duration now = kStart + absl::Minutes(9.5);
+  const auto order = [&](const std::vector<QueuedJob>& queued) {
+    return Ids(Decide(queued, {}, {{0, 1, 2, 3}, 1000}, {}, now, sharing));
+  };
+  // bob has used less, whatever ann asks for; and less than nothing counts.
+  EXPECT_THAT(order(jobs), ElementsAre("bob", "ann-urgent", "ann-old", "ann-meek"));
+  // With a maximum of its own it counts so far.
+  sharing.max_priority = 1;
+  EXPECT_THAT(order(jobs), ElementsAre("ann-urgent", "bob", "ann-old", "ann-meek"));
+  // The turn that an old job has earned goes to its owner's urgent one.
+  sharing.max_priority = 0;
+  std::vector<QueuedJob> aged = jobs;
+  aged[0].waited = absl::Minutes(30);
+  aged[2].waited = absl::Minutes(10);
+  EXPECT_THAT(order(aged), ElementsAre("ann-urgent", "bob", "ann-old", "ann-meek"));
+}
+
 TEST(PolicyTest, MemoryIsAResourceToo) {
   QueuedJob large = Job("large", 1);
   large.memory_bytes = 901;
@@ -200,6 +230,23 @@ TEST_F(ReservedTest, OnlyAHigherPriorityOfItsOwnGoesFirst) {
   now_ = kStart + kAgingPeriod;
   sharing_.usage.clear();
   EXPECT_THAT(Ids(Next({wide_, New("urgent", 1, 1)})), IsEmpty());
+}
+
+TEST_F(ReservedTest, SoManyOfHigherPriorityGoFirst) {
+  for (int i = 0; i < kMaxOvertaken; ++i) {
+    const std::string id = absl::StrCat("urgent-", i);
+    EXPECT_THAT(Ids(Next({wide_, New(id, 1, 1)})), ElementsAre(id));
+  }
+  EXPECT_EQ(history_.reserved, "wide");
+  EXPECT_THAT(Ids(Next({wide_, New("one-more", 1, 1)})), IsEmpty());
+}
+
+TEST_F(ReservedTest, OnlyPriorityThatCountsBetweenOwnersGoesFirst) {
+  sharing_.max_priority = 0;
+  EXPECT_THAT(Ids(Next({wide_, New("urgent", 1, 100)})), IsEmpty());
+  QueuedJob own = New("own", 1, 1);
+  own.owner = "ann";
+  EXPECT_THAT(Ids(Next({wide_, own})), ElementsAre("own"));
 }
 
 TEST_F(ReservedTest, AMoreUrgentHeadDoesNotLetTheOthersPass) {

@@ -68,6 +68,10 @@ double Owners::Share(int owner) const {
   return (held.usage + held.cores * absl::ToDoubleSeconds(kShareAdvance)) / held.weight;
 }
 
+int64_t Owners::SharedPriority(const QueuedJob& job, absl::Duration now) const {
+  return EffectivePriority(job, now) - std::max<int64_t>(0, int64_t{job.priority} - max_priority());
+}
+
 void Owners::Hold(int owner, int cores) {
   owners_[owner].cores += cores;
   ++owners_[owner].running;
@@ -86,15 +90,40 @@ Turns::Turns(absl::Span<const QueuedJob* const> queued,
              Owners& owners)
     : owners_(owners) {
   waiting_.reserve(queued.size());
+  bool some_above = false;
   for (const QueuedJob* job : queued) {
     if (CanEverFit(*job, capacity)) {
-      waiting_.push_back(
-          {EffectivePriority(*job, now), job->create_time, job, owners_.IndexOf(job->owner), -1});
+      waiting_.push_back({owners_.SharedPriority(*job, now), EffectivePriority(*job, now),
+                          job->create_time, job, owners_.IndexOf(job->owner), -1});
+      some_above = some_above || job->priority > owners_.max_priority();
     }
   }
+  if (some_above) {
+    ExchangeTurns();
+  }
   std::sort(waiting_.begin(), waiting_.end(), [this](const Waiting& a, const Waiting& b) {
-    return a.priority != b.priority ? a.priority > b.priority : Earlier(a, b);
+    return std::tie(a.priority, a.own) != std::tie(b.priority, b.own)
+               ? std::tie(a.priority, a.own) > std::tie(b.priority, b.own)
+               : Earlier(a, b);
   });
+}
+
+void Turns::ExchangeTurns() {
+  std::vector<std::pair<int, int64_t>> turns;  // owner, negative priority: the first comes first
+  turns.reserve(waiting_.size());
+  for (const Waiting& waiting : waiting_) {
+    turns.emplace_back(waiting.owner, -waiting.priority);
+  }
+  std::sort(turns.begin(), turns.end());
+  std::sort(waiting_.begin(), waiting_.end(), [this](const Waiting& a, const Waiting& b) {
+    if (a.owner != b.owner) {
+      return a.owner < b.owner;
+    }
+    return a.own != b.own ? a.own > b.own : Earlier(a, b);
+  });
+  for (size_t i = 0; i < waiting_.size(); ++i) {
+    waiting_[i].priority = -turns[i].second;
+  }
 }
 
 bool Turns::Earlier(const Waiting& a, const Waiting& b) const {
@@ -148,7 +177,7 @@ Turns::Turn Turns::Next() {
   });
   taken_ = fronts_.back().waiting;
   fronts_.pop_back();
-  return {waiting_[taken_].job, waiting_[taken_].owner};
+  return {waiting_[taken_].job, waiting_[taken_].owner, nullptr};
 }
 
 namespace {
@@ -196,16 +225,24 @@ void VisitInOrder(const QueueState& state,
       continue;
     }
     std::vector<const QueuedJob*> ahead = {&reserved};
-    const int64_t priority = EffectivePriority(reserved, state.now);
+    const auto goes_first = [&](const QueuedJob& job) {
+      if (job.owner == reserved.owner) {
+        return job.priority > reserved.priority &&
+               EffectivePriority(job, state.now) >= EffectivePriority(reserved, state.now);
+      }
+      const int32_t most = owners.max_priority();
+      return std::min(job.priority, most) > std::min(reserved.priority, most) &&
+             owners.SharedPriority(job, state.now) >= owners.SharedPriority(reserved, state.now);
+    };
     for (const QueuedJob* job : state.queued) {
-      if (job->priority > reserved.priority && EffectivePriority(*job, state.now) >= priority &&
-          !visited.contains(job)) {
+      if (one.entry.overtaken < kMaxOvertaken && goes_first(*job) && !visited.contains(job)) {
         ahead.push_back(job);
       }
     }
     Turns turns(ahead, state.capacity, state.now, owners);
     for (Turns::Turn turn = turns.Next(); turn.job != nullptr; turn = turns.Next()) {
       visited.insert(turn.job);
+      turn.overtaken = turn.job == &reserved ? nullptr : &reserved;
       if (!visit(turn)) {
         return;
       }

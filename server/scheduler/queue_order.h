@@ -55,6 +55,9 @@ class Owners {
   // Least goes first.
   double Share(int owner) const;
   void Start(int owner, const QueuedJob& job);
+  // That counts between owners: EffectivePriority without what is above the maximum.
+  int64_t SharedPriority(const QueuedJob& job, absl::Duration now) const;
+  int32_t max_priority() const { return sharing_.max_priority; }
   int held_cores(int owner) const { return owners_[owner].cores; }
   int running(int owner) const { return owners_[owner].running; }
 
@@ -75,14 +78,17 @@ class Owners {
   absl::flat_hash_map<std::string, int> indexes_;
 };
 
-// Hands out waiting jobs in the order of the policy: by effective priority; within one, the next job
-// of the owner with the least share at that moment; an owner's jobs by age. Jobs that could never
+// Hands out waiting jobs in the order of the policy: by effective priority as far as it counts between
+// owners; within one, the next job of the owner with the least share at that moment; an owner's jobs
+// by all of their effective priority, then age. Jobs that could never
 // fit the capacity are left out. Refers to jobs and owners.
 class Turns {
  public:
   struct Turn {
     const QueuedJob* job = nullptr;  // null: no more
     int owner = 0;
+    // A job that cores are kept for, but which this one goes before; null: none.
+    const QueuedJob* overtaken = nullptr;
   };
 
   Turns(absl::Span<const QueuedJob* const> queued,
@@ -94,7 +100,8 @@ class Turns {
 
  private:
   struct Waiting {
-    int64_t priority;
+    int64_t priority;  // of the turn
+    int64_t own;       // of the job, among its owner's
     absl::Time create_time;
     const QueuedJob* job;
     int owner;
@@ -109,6 +116,8 @@ class Turns {
   // Takes up the next priority.
   void OpenClass();
   bool Earlier(const Waiting& a, const Waiting& b) const;
+  // Gives the owners' turns to their jobs in the order of `own`.
+  void ExchangeTurns();
 
   Owners& owners_;
   std::vector<Waiting> waiting_;  // sorted by priority, then age
