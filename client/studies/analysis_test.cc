@@ -417,7 +417,7 @@ TEST(AnalysisTest, ExplosionAgreesWithTheClosedFormOrNot) {
   EXPECT_THAT(claims.at("relu").rule, HasSubstr("3% at B = 8"));
   EXPECT_EQ(claims.at("skips").paper, "not in the paper");
   EXPECT_THAT(claims.at("shallow").statement,
-              HasSubstr("Nets of at most 19 layers (half of 16/ln(rate) = 40) train; depth 20 is "
+              HasSubstr("Nets of at most 20 layers (half of 16/ln(rate) = 40) train; depth 40 is "
                         "not judged (0.80 ["));
   EXPECT_THAT(report.subtitle, HasSubstr("5 seeds"));
   // Batch norm whose backward pass ignores the statistics grows by 1.6% too much at a batch of 64.
