@@ -47,6 +47,23 @@ Color VerdictColor(Verdict verdict) {
                                              : Color::kYellow;
 }
 
+// Text whose lines were broken for a file, with a line for each paragraph: an empty line ends one.
+std::string Unfold(absl::string_view text) {
+  std::string unfolded;
+  bool open = false;
+  for (const absl::string_view line : absl::StrSplit(text, '\n')) {
+    const absl::string_view words = absl::StripAsciiWhitespace(line);
+    if (words.empty()) {
+      absl::StrAppend(&unfolded, open ? "\n" : "");
+      open = false;
+    } else {
+      absl::StrAppend(&unfolded, open ? " " : "", words);
+      open = true;
+    }
+  }
+  return unfolded;
+}
+
 // Paragraphs broken at `width` columns, each line behind `indent` spaces.
 std::string Wrap(absl::string_view text, int width, int indent) {
   std::string wrapped;
@@ -140,9 +157,10 @@ std::string DescribeStudyText(const Output& out,
   const int width = std::clamp(out.Width(), 40, 100);
   std::string result = absl::StrCat(
       out.Paint(Color::kBold, absl::StrCat(text.name, ": ", text.title)), "\n\n",
-      Wrap(text.question, width, 0), "\n", out.Paint(Color::kBold, "Definition"), "\n",
-      Wrap(text.definition, width, 2), "\n", out.Paint(Color::kBold, "What the literature found"),
-      "\n", Wrap(text.paper, width, 2),
+      Wrap(Unfold(text.question), width, 0), "\n", out.Paint(Color::kBold, "Definition"), "\n",
+      Wrap(Unfold(text.definition), width, 2), "\n",
+      out.Paint(Color::kBold, "What the literature found"), "\n",
+      Wrap(Unfold(text.paper), width, 2),
       Wrap(absl::StrCat("(", absl::StrJoin(text.sources, "; "), ")"), width, 2), "\n",
       out.Paint(Color::kBold, "Presets"), "\n");
   for (const Plan& plan : presets) {
@@ -151,7 +169,7 @@ std::string DescribeStudyText(const Output& out,
       about = known.name == plan.preset ? known.about : about;
     }
     absl::StrAppend(&result, "  ", PadRight(plan.preset, 8), Prediction(plan, kAssumedCores), "\n",
-                    Wrap(about, width, 10));
+                    Wrap(Unfold(about), width, 10));
   }
   for (const Plan& plan : presets) {
     if (plan.preset != preset) {
@@ -162,7 +180,7 @@ std::string DescribeStudyText(const Output& out,
     for (const Part& part : plan.parts) {
       absl::StrAppend(
           &result, "  ", out.Paint(Color::kCyan, part.name), ": ", part.jobs(), " jobs of about ",
-          RoughTime(part.core_seconds), "\n", Wrap(part.about, width, 4),
+          RoughTime(part.core_seconds), "\n", Wrap(Unfold(part.about), width, 4),
           Wrap(absl::StrCat(AxesText(part), "; ", part.seeds.size(), " seeds"), width, 4));
     }
   }

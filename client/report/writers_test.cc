@@ -237,6 +237,36 @@ TEST(MarkdownWriterTest, HasClaimsTablesAndHowToRepeat) {
   EXPECT_FALSE(code);
 }
 
+TEST(MarkdownWriterTest, WithoutPicturesTheNumbersOfChartsAreTables) {
+  Report report;
+  report.sections.push_back({.title = "s"});
+  report.sections[0].charts = {
+      {.id = "l",
+       .title = "Lines",
+       .body = LineChart{.x = {.title = "step"},
+                         .lines = {{.name = "a", .x = {0, 5, 9}, .y = {2, 8, 1}}}}},
+      {.id = "h",
+       .title = "Map",
+       .body = HeatMap{.x = {.title = "rate"},
+                       .y = {.title = "scale"},
+                       .columns = {"0.1", "1"},
+                       .rows = {"3"},
+                       .values = {0.25, 0.75}}},
+      {.id = "d",
+       .title = "Dots",
+       .body = DotChart{
+           .x = {.title = "net"},
+           .y = {.title = "accuracy"},
+           .dots = {{.category = "vgg", .value = 0.5, .interval = Interval{0.25, 0.75}}}}}};
+  const std::string text = RenderMarkdown(report, "");
+  EXPECT_TRUE(absl::StrContains(text, "from step")) << text;
+  EXPECT_TRUE(absl::StrContains(text, "| a | 0 | 2 | 9 | 1 | 1 | 8 |")) << text;
+  EXPECT_TRUE(absl::StrContains(text, "| 3 | 0.25")) << text;
+  EXPECT_TRUE(absl::StrContains(text, "0.25 to 0.75")) << text;
+  // With pictures there is no need.
+  EXPECT_FALSE(absl::StrContains(RenderMarkdown(report, "images/"), "from step"));
+}
+
 TEST(MarkdownWriterTest, RowsHaveAsManyCellsAsTheirHead) {
   for (const absl::string_view line : absl::StrSplit(RenderMarkdown(HostileReport(), ""), '\n')) {
     if (absl::StartsWith(line, "| ") && absl::StrContains(line, "1.5")) {
@@ -332,6 +362,33 @@ TEST_F(WriteReportTest, AFolderThatCannotBeMadeIsNamed) {
       WriteReport(SampleReport(), Format::kHtml, (folder_ / "no/such/report.html").string());
   ASSERT_FALSE(written.ok());
   EXPECT_TRUE(absl::StrContains(written.status().message(), "no/such")) << written.status();
+}
+
+TEST_F(WriteReportTest, APlaceIsCheckedBeforeAnythingIsMade) {
+  EXPECT_TRUE(CheckPlace(Format::kHtml, folder_.string() + "/r.html").ok());
+  EXPECT_TRUE(CheckPlace(Format::kCsv, folder_.string() + "/new/er").ok());  // is made
+  EXPECT_TRUE(CheckPlace(Format::kHtml, "-").ok());
+  const std::string nowhere = folder_.string() + "/no/such/r.html";
+  for (const absl::Status& status :
+       {CheckPlace(Format::kHtml, nowhere),
+        WriteReport(SampleReport(), Format::kHtml, nowhere).status()}) {
+    EXPECT_TRUE(absl::StrContains(status.message(), absl::StrCat("cannot write ", nowhere)))
+        << status;
+    EXPECT_FALSE(absl::StrContains(status.message(), ".tmp")) << status;
+  }
+  EXPECT_TRUE(
+      absl::StrContains(CheckPlace(Format::kMarkdown, folder_.string()).message(), "is a folder"));
+  ASSERT_TRUE(WriteReport(SampleReport(), Format::kHtml, folder_.string() + "/r.html").ok());
+  EXPECT_TRUE(absl::StrContains(CheckPlace(Format::kCsv, folder_.string() + "/r.html").message(),
+                                "is a file"));
+}
+
+TEST(FormatTest, FollowsTheEndingUnlessNamed) {
+  EXPECT_EQ(*ChooseFormat("", "x.md"), Format::kMarkdown);
+  EXPECT_EQ(*ChooseFormat("", "x.CSV"), Format::kCsv);
+  EXPECT_EQ(*ChooseFormat("", "folder.d/x"), Format::kHtml);
+  EXPECT_EQ(*ChooseFormat("html", "x.md"), Format::kHtml);
+  EXPECT_FALSE(ChooseFormat("pdf", "x.md").ok());
 }
 
 TEST(FormatTest, NamesAreChecked) {

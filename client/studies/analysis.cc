@@ -213,8 +213,12 @@ report::Report MakeReport(const Run& run) {
   report.repeat.push_back(absl::StrCat("normlab study run ", run.plan.study, " --preset ",
                                        run.plan.preset, run.plan.changes.empty() ? "" : " ",
                                        absl::StrJoin(run.plan.changes, " ")));
-  report.repeat.push_back(absl::StrCat("normlab study report ", run.plan.study, " -o report.html"));
+  report.repeat.push_back(absl::StrCat("normlab report ", run.plan.study, " --preset ",
+                                       run.plan.preset, " -o report.html"));
   report.provenance = run.server;
+  if (!run.plan.changes.empty()) {
+    absl::StrAppend(&report.subtitle, "; changed: ", absl::StrJoin(run.plan.changes, " "));
+  }
   return report;
 }
 
