@@ -84,7 +84,7 @@ TEST(NumberTextTest, PlacesFollowTheWidthOfTheInterval) {
   EXPECT_EQ(FormatMeasured(1234.5, Interval{1200, 1270}).value, "1234");
   EXPECT_EQ(FormatMeasured(0.5, std::nullopt).low, "");
   // On which side of nothing a bound lies is always to be seen.
-  EXPECT_EQ(FormatMeasured(0.1033, Interval{-0.0007383, 0.2074}).low, "\u22120.0007");
+  EXPECT_EQ(FormatMeasured(0.1033, Interval{-0.0007383, 0.2074}).low, "\u22120.001");
   EXPECT_EQ(FormatMeasured(0.1033, Interval{0, 0.2074}).low, "0.00");
   Claim times;
   times.value = 1.25;

@@ -23,16 +23,13 @@ double Last(const SeedRun& seed, const std::string& series) {
   return points == nullptr || points->values.empty() ? std::nan("") : points->values.back();
 }
 
-// The mean over layers of how far the variance of a feature behind gamma and beta is from 1: that variance is gamma^2, so its
-// mean over the features of a layer is that of gamma squared. (The variance over all features together has beta's in it.)
-double DistanceFromUnitVariance(const SeedRun& seed, const std::vector<std::string>& normalizers) {
+// The mean over layers of how far the variance of the normalized outputs, over batch and features together, is from 1.
+double DistanceFromUnitVariance(const SeedRun& seed, const std::vector<std::string>& layers) {
   double sum = 0;
-  for (const std::string& normalizer : normalizers) {
-    const double mean = Last(seed, LayerSeries(normalizer, "gamma_mean"));
-    const double deviation = Last(seed, LayerSeries(normalizer, "gamma_std"));
-    sum += std::abs(mean * mean + deviation * deviation - 1);
+  for (const std::string& layer : layers) {
+    sum += std::abs(Last(seed, LayerSeries(layer, "post_variance")) - 1);
   }
-  return normalizers.empty() ? std::nan("") : sum / static_cast<double>(normalizers.size());
+  return layers.empty() ? std::nan("") : sum / static_cast<double>(layers.size());
 }
 
 // Batch norm of four numbers, step by step; write-ups often print the variance as 1 and the output as [0, 2, 4, 6].
@@ -96,18 +93,17 @@ void AnalyzeAffine(const Run& run, report::Report& report) {
   const CellRun& sigmoid_without = nets.Cell({"sigmoid", kWithout});
   const CellRun& relu_with = nets.Cell({"ReLU", kWith});
   const CellRun& relu_without = nets.Cell({"ReLU", kWithout});
-  const std::vector<std::string> normalizers = LayersWith(sigmoid_with, "gamma_std");
+  const std::vector<std::string> layers = LayersWith(sigmoid_with, "post_variance");
   verdicts.Above(
       {.id = "used",
        .statement = "Training uses the freedom: the inputs of sigmoids leave unit variance.",
        .source = "Ioffe & Szegedy 2015, section 3",
        .quantity =
-           "|variance of a feature behind gamma and beta - 1| at the end, from its mean over the "
-           "features of a layer, mean over layers; a diverged net uses nothing: 0"},
-      Over(sigmoid_with, {[&normalizers](const SeedRun& seed) {
-                            return DistanceFromUnitVariance(seed, normalizers);
-                          },
-                          0}),
+           "|variance - 1| behind gamma and beta at the end, over batch and features together (the "
+           "mean of gamma squared plus the variance of beta), mean over layers; a diverged net "
+           "uses nothing: 0"},
+      Over(sigmoid_with,
+           {[&layers](const SeedRun& seed) { return DistanceFromUnitVariance(seed, layers); }, 0}),
       0.05);
   verdicts.Above(
       {.id = "sigmoid",

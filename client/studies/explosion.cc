@@ -140,7 +140,7 @@ void JudgeTraining(const PartRun& training, double rate, Verdicts& verdicts) {
   for (const CellRun& cell : training.cells) {
     const double depth = Depth(cell);
     Sample sample = Over(cell, TrainAccuracy(), absl::StrCat("depth ", cell.levels[0]));
-    if (depth <= limit / 2) {
+    if (depth <= std::round(limit / 2)) {
       shallow.push_back(std::move(sample));
     } else if (depth > kUntrainable) {
       deep.push_back(std::move(sample));
@@ -156,7 +156,7 @@ void JudgeTraining(const PartRun& training, double rate, Verdicts& verdicts) {
       {.id = "shallow",
        .statement = absl::StrFormat("Nets of at most %.0f layers (half of 16/ln(rate) = %.0f) "
                                     "train%s%s.",
-                                    std::floor(limit / 2), limit, between.empty() ? "" : "; ",
+                                    std::round(limit / 2), limit, between.empty() ? "" : "; ",
                                     absl::StrJoin(between, ", ")),
        .source = "Yang et al. 2019",
        .quantity = "training accuracy of the last 20 steps, of the depth where it is least certain",
