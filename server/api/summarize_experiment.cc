@@ -164,10 +164,9 @@ absl::Status CheckSize(const v1::SummarizeExperimentRequest& request,
   int64_t bytes = 0;
   for (int s = 0; s < request.series_size(); ++s) {
     if (const size_t length = request.series(s).size(); length > kMaxSeriesBytes) {
-      return InvalidArgument(
-          absl::StrCat("series[", s, "]"),
-          absl::StrCat("has ", length, " bytes, but no series has more than ", kMaxSeriesBytes,
-                       "; give a name such as train/loss"));
+      return InvalidArgument(absl::StrCat("series[", s, "]"),
+                             absl::StrCat("has ", length, " bytes, but no series has more than ",
+                                          kMaxSeriesBytes, "; give a name such as train/loss"));
     }
     bytes += cells * static_cast<int64_t>(request.series(s).size()) +
              jobs * static_cast<int64_t>(sizeof(double));
@@ -238,9 +237,9 @@ absl::StatusOr<v1::ExperimentSummary> HandleSummarizeExperiment(
     }
     bytes += out.ByteSizeLong();
     if (bytes > kMaxSummaryBytes) {
-      return TooLarge(absl::StrCat("an answer of more than ", kMaxSummaryBytes >> 10,
-                                   " KiB (", series.size(), " series of ",
-                                   stored.experiment.cells_size(), " cells)"));
+      return TooLarge(absl::StrCat("an answer of more than ", kMaxSummaryBytes >> 10, " KiB (",
+                                   series.size(), " series of ", stored.experiment.cells_size(),
+                                   " cells)"));
     }
   }
   return summary;

@@ -138,11 +138,12 @@ ABSL_FLAG(int32_t,
           0,
           "Cores that one owner's jobs may hold together. 0: no limit.");
 ABSL_FLAG(int32_t, owner_max_running, 0, "Jobs of one owner that may run at a time. 0: no limit.");
-ABSL_FLAG(int32_t,
-          max_priority,
-          0,
-          "How much of a job's priority counts between owners; the rest orders its owner's own jobs. "
-          "100: all of it, for owners who trust each other.");
+ABSL_FLAG(
+    int32_t,
+    max_priority,
+    0,
+    "How much of a job's priority counts between owners; the rest orders its owner's own jobs. "
+    "100: all of it, for owners who trust each other.");
 ABSL_FLAG(int64_t,
           owner_max_queued,
           0,

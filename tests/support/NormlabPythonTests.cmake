@@ -1,5 +1,10 @@
 # normlab_python_test(NAME FILE test_x.py LABELS label [TIMEOUT seconds]): a test of the whole product, run by Python's
 # unittest against the programs of this build. They share the two cores with nothing else.
+#
+# Debian's modules (NumPy, grpcio) are those of Debian's Python, whatever other one comes first in the PATH.
+if(NOT Python3_EXECUTABLE AND EXISTS /usr/bin/python3)
+  set(Python3_EXECUTABLE /usr/bin/python3)
+endif()
 function(normlab_python_test name)
   cmake_parse_arguments(ARG "" "FILE;TIMEOUT" "LABELS" ${ARGN})
   find_package(Python3 REQUIRED COMPONENTS Interpreter)
