@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "client/studies/analysis.h"
+#include "client/studies/curves.h"
 #include "client/studies/measure.h"
 
 namespace normlab::client::studies {

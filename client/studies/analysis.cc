@@ -11,6 +11,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 
+#include "client/studies/curves.h"
 #include "client/studies/measure.h"
 #include "client/studies/spec_text.h"
 

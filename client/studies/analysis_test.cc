@@ -16,6 +16,7 @@
 #include <gtest/gtest.h>
 
 #include "client/studies/closed_forms.h"
+#include "client/studies/curves.h"
 #include "client/studies/measure.h"
 
 namespace normlab::client::studies {

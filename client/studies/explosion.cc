@@ -13,6 +13,7 @@
 
 #include "client/studies/analysis.h"
 #include "client/studies/closed_forms.h"
+#include "client/studies/curves.h"
 #include "client/studies/measure.h"
 #include "common/statistics.h"
 

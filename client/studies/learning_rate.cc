@@ -10,6 +10,7 @@
 #include "absl/strings/str_format.h"
 
 #include "client/studies/analysis.h"
+#include "client/studies/curves.h"
 #include "client/studies/measure.h"
 
 namespace normlab::client::studies {

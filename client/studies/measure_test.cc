@@ -6,6 +6,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "client/studies/curves.h"
+
 namespace normlab::client::studies {
 namespace {
 

@@ -1,16 +1,22 @@
 """The smoke preset of every study on a real server: its report in a real browser, in light and dark, on desk and phone."""
 import os
+import time
 
 import browser_test_case
 from browser_test_case import DRAWN
-from normlab_testing import ServerTest, main
+from normlab_testing import PATIENCE, ServerTest, main
+
+# Of a smoke preset, on two cores.
+MOST_SECONDS = 20
 
 
 class StudyReportTest(ServerTest, browser_test_case.BrowserTest):
 
     def check_study(self, name):
         path = os.path.join(self.folder, name + '.html')
+        started = time.monotonic()
         self.server.cli('study', 'run', name, '--preset', 'smoke', '-o', path, check=0, seconds=300)
+        self.assertLess(time.monotonic() - started, MOST_SECONDS * PATIENCE)
         page = self.browser.open(path, wait=DRAWN)
         claims = page.evaluate('document.querySelectorAll(".claims tbody tr").length')
         self.assertGreater(claims, 0)

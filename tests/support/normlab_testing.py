@@ -199,8 +199,11 @@ class Server:
         return wait_for(reached, f'{name} to be {"/".join(states)} (it is {self.get(name)["state"]})', seconds)
 
     def wait_step(self, name, step, seconds=60):
-        return wait_for(lambda: int(self.get(name).get('progress', {}).get('step', 0)) >= step,
-                        f'{name} to reach step {step}', seconds)
+        """Waits until the job has reached the step; returns the one it is at."""
+        def reached():
+            at = int(self.get(name).get('progress', {}).get('step', 0))
+            return at if at >= step else None
+        return wait_for(reached, f'{name} to reach step {step}', seconds)
 
     def watch(self, name, after=0):
         """A `watch --output json` process whose lines can be read as they come."""
