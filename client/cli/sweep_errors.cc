@@ -35,6 +35,7 @@ std::string InTermsOfOptions(absl::string_view text, const normlab::v1::Experime
         std::pair{"design.random.cells", "--random"}, std::pair{"design.random", "--random"},
         std::pair{"design.cells", "--cells"}, std::pair{"): design: ", "): the sweep "},
         std::pair{"experiment cannot be accepted", "sweep cannot be accepted"},
+        std::pair{"?. Correct", "? Correct"},
         std::pair{"Correct the named fields and submit again",
                   "Correct what is named and repeat "
                   "the command"}}) {
