@@ -6,6 +6,8 @@
 #include <map>
 #include <optional>
 #include <set>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -26,6 +28,10 @@ using google::protobuf::OneofDescriptor;
 
 constexpr size_t kMaxCurves = 26;
 constexpr int kMinPlotWidth = 10;
+// What lies so many times above nearly all other values is cut off; a range that is greater is logarithmic.
+constexpr double kFarAbove = 10;
+constexpr double kNearlyAll = 0.9;
+constexpr double kLogarithmic = 30;
 
 // Paths and values of a spec; those of chosen members of oneofs by the path of what holds the oneof.
 struct FlatSpec {
@@ -91,6 +97,35 @@ struct Range {
     return range > 0 ? (value / 2 - low / 2) / range : 0.5;
   }
 };
+
+// What is drawn of values: from where to where, and how.
+struct ValueScale {
+  double Place(double value) const {
+    const double within = std::clamp(value, range.low, range.high);
+    return logarithmic ? Range{std::log(range.low), std::log(range.high)}.Share(std::log(within))
+                       : range.Share(within);
+  }
+
+  Range range;
+  bool logarithmic = false;
+  bool cut = false;  // some values lie above the range
+};
+
+// `values`: finite, not empty.
+ValueScale ChooseScale(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  ValueScale scale;
+  const auto rank = static_cast<size_t>(kNearlyAll * static_cast<double>(values.size() - 1));
+  const double limit = values[rank] * kFarAbove;
+  for (const double value : values) {
+    scale.cut = scale.cut || (limit > 0 && value > limit);
+    if (limit <= 0 || value <= limit) {
+      scale.range.Add(value);
+    }
+  }
+  scale.logarithmic = scale.range.low > 0 && scale.range.high / scale.range.low > kLogarithmic;
+  return scale;
+}
 
 // The curve at a step, between its points; none beyond its ends or in a gap.
 std::optional<double> ValueAt(const Curve& curve, double step) {
@@ -165,21 +200,22 @@ std::string RenderCurves(const std::string& title,
                          const std::vector<Curve>& curves,
                          int width,
                          int height) {
-  Range values;
+  std::vector<double> values;
   Range steps;
   for (size_t c = 0; c < std::min(curves.size(), kMaxCurves); ++c) {
     for (size_t i = 0; i < curves[c].values.size(); ++i) {
       if (std::isfinite(curves[c].values[i])) {
-        values.Add(curves[c].values[i]);
+        values.push_back(curves[c].values[i]);
         steps.Add(static_cast<double>(curves[c].steps[i]));
       }
     }
   }
-  if (values.low > values.high) {
+  if (values.empty()) {
     return absl::StrCat(title, ": no finite value to draw\n");
   }
-  const std::string top = FormatRounded(values.high);
-  const std::string bottom = FormatRounded(values.low);
+  const ValueScale scale = ChooseScale(std::move(values));
+  const std::string top = FormatRounded(scale.range.high);
+  const std::string bottom = FormatRounded(scale.range.low);
   const auto label_width = static_cast<int>(std::max(top.size(), bottom.size()));
   const int columns = std::max(kMinPlotWidth, width - label_width - 1);
   std::vector<std::string> rows(static_cast<size_t>(height),
@@ -189,12 +225,12 @@ std::string RenderCurves(const std::string& title,
       const double step = steps.low + (steps.high - steps.low) * column / std::max(1, columns - 1);
       if (const std::optional<double> value = ValueAt(curves[c], step); value.has_value()) {
         const auto row = static_cast<size_t>(
-            std::lround((1 - values.Share(*value)) * static_cast<double>(height - 1)));
+            std::lround((1 - scale.Place(*value)) * static_cast<double>(height - 1)));
         rows[row][static_cast<size_t>(column)] = LetterOf(c);
       }
     }
   }
-  std::string text = absl::StrCat(title, "\n");
+  std::string text = absl::StrCat(title, scale.logarithmic ? " (logarithmic)" : "", "\n");
   for (int row = 0; row < height; ++row) {
     const bool is_end = row == 0 || row == height - 1;
     const std::string label = row == 0 ? top : row == height - 1 ? bottom : "";
@@ -212,6 +248,9 @@ std::string RenderCurves(const std::string& title,
   for (size_t c = 0; c < std::min(curves.size(), kMaxCurves); ++c) {
     absl::StrAppend(&text, "  ", std::string(1, LetterOf(c)), "  ", Printable(curves[c].name),
                     "\n");
+  }
+  if (scale.cut) {
+    absl::StrAppend(&text, "  values above ", top, " are drawn at the top\n");
   }
   if (curves.size() > kMaxCurves) {
     absl::StrAppend(&text, "  and ", curves.size() - kMaxCurves, " more, which are not drawn\n");

@@ -29,7 +29,9 @@ struct Curve {
 };
 
 // Curves in one plot of letters (a for the first one, at most 26), with a legend; the last of those
-// that meet in a place is seen. Every line ends with a line break.
+// that meet in a place is seen. A few values far above the others (a run on its way to diverging) are
+// drawn at the top, as the last line then says; values above 0 that still range over more than a factor
+// of 30 stand on a logarithmic scale. Every line ends with a line break.
 std::string RenderCurves(const std::string& title,
                          const std::vector<Curve>& curves,
                          int width,

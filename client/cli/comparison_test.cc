@@ -14,6 +14,7 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 normlab::v1::JobSpec Spec(const std::string& text) {
   normlab::v1::JobSpec spec;
@@ -71,6 +72,33 @@ TEST(RenderCurvesTest, DrawsEachWithItsLetter) {
   EXPECT_EQ(lines[6], "  step 0           10");
   EXPECT_EQ(lines[7], "  a  down");
   EXPECT_EQ(lines[8], "  b  flat?[31m");
+}
+
+TEST(RenderCurvesTest, ARunOnItsWayToDivergingFlattensNoOther) {
+  Curve falling = {.name = "falling"};
+  for (int step = 0; step <= 20; ++step) {
+    falling.steps.push_back(step);
+    falling.values.push_back(2.0 - 0.09 * step);
+  }
+  const std::string text =
+      RenderCurves("loss", {falling, {"wild", {0, 1}, {2, 6e35}}}, /*width=*/40, /*height=*/7);
+  EXPECT_THAT(text, Not(HasSubstr("e35"))) << text;
+  EXPECT_THAT(text, HasSubstr("values above 2 are drawn at the top"));
+  // The falling one uses all rows.
+  const std::vector<std::string> lines = absl::StrSplit(text, '\n');
+  for (size_t row = 2; row <= 7; ++row) {
+    EXPECT_THAT(lines[row], HasSubstr("a")) << text;
+  }
+}
+
+TEST(RenderCurvesTest, GreatRangesAreLogarithmic) {
+  const std::string text =
+      RenderCurves("loss", {{"x", {0, 1, 2, 3, 4}, {1, 0.1, 0.01, 0.001, 0.0001}}}, 45, 5);
+  EXPECT_THAT(text, HasSubstr("loss (logarithmic)\n"));
+  const std::vector<std::string> lines = absl::StrSplit(text, '\n');
+  for (size_t row = 1; row <= 5; ++row) {
+    EXPECT_THAT(lines[row], HasSubstr("a")) << text;  // a decade a row
+  }
 }
 
 TEST(RenderCurvesTest, SaysWhenThereIsNothing) {

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "absl/strings/string_view.h"
 #include "google/protobuf/util/json_util.h"
 
@@ -13,6 +14,24 @@
 #include "common/status_macros.h"
 
 namespace normlab::client {
+
+namespace {
+
+// The server speaks to programs and people; who types commands looks for these in vain.
+std::string InCommands(const std::string& text) {
+  return absl::StrReplaceAll(
+      text, {{"ListJobs (normlab list)", "normlab list"},
+             {"ListJobs", "normlab list"},
+             {"ListExperiments (normlab experiment list)", "normlab experiment list"},
+             {"ListExperiments", "normlab experiment list"},
+             {"CreateJob", "normlab submit"},
+             {"CreateExperiment", "normlab sweep"},
+             {"GetJob (normlab get)", "normlab get"},
+             {"ListArtifacts (normlab artifacts)", "normlab artifacts"},
+             {"ListArtifacts", "normlab artifacts"}});
+}
+
+}  // namespace
 
 std::string ToJson(const google::protobuf::Message& message, bool pretty) {
   google::protobuf::util::JsonPrintOptions options;
@@ -79,8 +98,8 @@ int CommandContext::Fail(const absl::Status& status) {
   if (json()) {
     PrintJsonError(status);
   } else {
-    err_.Write(
-        absl::StrCat(err_.Paint(Color::kRed, "error: "), Printable(DescribeError(status)), "\n"));
+    err_.Write(absl::StrCat(err_.Paint(Color::kRed, "error: "),
+                            Printable(InCommands(DescribeError(status))), "\n"));
   }
   return ExitCodeForStatus(status);
 }

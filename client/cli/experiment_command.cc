@@ -13,6 +13,7 @@
 #include "client/cli/experiment_watch.h"
 #include "client/cli/interrupt.h"
 #include "client/lib/number_format.h"
+#include "client/report/runs.h"
 
 #include "CLI/Validators.hpp"
 
@@ -111,7 +112,7 @@ int Delete(const DeleteOptions& options, CommandContext& context) {
 struct SummaryOptions {
   std::string name;
   std::string series;
-  std::optional<int32_t> baseline;
+  std::string baseline;
   std::optional<double> confidence;
 };
 
@@ -122,11 +123,22 @@ int Summarize(const SummaryOptions& options, CommandContext& context) {
   for (const absl::string_view series : absl::StrSplit(options.series, ',', absl::SkipEmpty())) {
     request.add_series(std::string(series));
   }
-  if (options.baseline.has_value()) {
-    request.set_baseline(*options.baseline);
-  }
   if (options.confidence.has_value()) {
     request.set_confidence(*options.confidence);
+  }
+  const absl::StatusOr<Experiment> experiment = client.GetExperiment(options.name);
+  if (!experiment.ok()) {
+    return context.Fail(experiment.status());
+  }
+  if (!options.baseline.empty()) {
+    std::vector<std::string> axes;
+    const absl::StatusOr<size_t> cell =
+        report::FindGroup(report::GroupCells(*experiment, &axes), options.baseline);
+    if (!cell.ok()) {
+      return context.FailUsage(
+          absl::StrCat("--baseline: ", Printable(std::string(cell.status().message()))));
+    }
+    request.set_baseline(static_cast<int32_t>(*cell));
   }
   const absl::StatusOr<normlab::v1::ExperimentSummary> summary =
       client.SummarizeExperiment(request);
@@ -136,10 +148,6 @@ int Summarize(const SummaryOptions& options, CommandContext& context) {
   if (context.json()) {
     context.PrintJson(*summary);
     return kExitSucceeded;
-  }
-  const absl::StatusOr<Experiment> experiment = client.GetExperiment(options.name);
-  if (!experiment.ok()) {
-    return context.Fail(experiment.status());
   }
   context.out().Write(SummaryTables(context.out(), *experiment, *summary,
                                     options.confidence.value_or(kDefaultConfidence)));
@@ -235,7 +243,8 @@ void AddSummary(CLI::App& group, Command& selected) {
       ->type_name("LIST");
   command
       .add_option("--baseline", options->baseline,
-                  "Number of the cell that differences are taken to, seed by seed")
+                  "The cell that differences are taken to, seed by seed: its name (as in a report: "
+                  "\"batch, learning rate 0.1\") or its number, from 0, as the tables have it")
       ->type_name("CELL");
   command.add_option("--confidence", options->confidence, "Of the intervals; default 0.95")
       ->type_name("P");

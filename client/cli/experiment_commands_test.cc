@@ -117,6 +117,22 @@ TEST_F(ExperimentCommandsTest, SweepRefusesWhatItCannotRead) {
   EXPECT_TRUE(fake().create_requests().empty());
 }
 
+TEST_F(ExperimentCommandsTest, RefusedSweepsAreToldInOptionsButToProgramsInFields) {
+  const grpc::Status refusal(grpc::StatusCode::INVALID_ARGUMENT,
+                             "design.axes[0].values[1]: \"batsh\" is no value of normalization");
+  fake().RefuseCreation(refusal);
+  const std::vector<std::string> arguments = {"sweep", "-", "--axis", "normalization=none,batsh"};
+  EXPECT_THAT(Call(arguments, kBase).err,
+              HasSubstr("--axis normalization, value 2: \"batsh\" is no value"));
+  fake().RefuseCreation(refusal);
+  std::vector<std::string> json = arguments;
+  json.insert(json.end(), {"--output", "json"});
+  EXPECT_THAT(Call(json, kBase).err, HasSubstr("design.axes[0].values[1]"));
+  fake().RefuseCreation(
+      grpc::Status(grpc::StatusCode::INVALID_ARGUMENT, "ListJobs shows the names of all jobs"));
+  EXPECT_THAT(Call(arguments, kBase).err, HasSubstr("normlab list shows the names"));
+}
+
 TEST_F(ExperimentCommandsTest, SweepTellsHowToRepeatALostCall) {
   fake().RefuseCreation(grpc::Status(grpc::StatusCode::DEADLINE_EXCEEDED, "too late"));
   const Outcome outcome = Call({"sweep", "-", "--axis", "steps=1,2", "--request-id", "r1"}, kBase);
@@ -250,6 +266,8 @@ TEST_F(ExperimentCommandsTest, CompareCellsOfAnExperiment) {
   const Outcome outcome = Call({"compare", "experiments/a"});
   EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
   EXPECT_THAT(outcome.out, HasSubstr("a  learning_rate 0.1 (first seed)"));
+  EXPECT_THAT(outcome.out, Not(HasSubstr("more cells")));
+  EXPECT_THAT(outcome.out, Not(HasSubstr("ENDED")));  // the head of a table without lines
   EXPECT_EQ(Call({"compare", "experiments/a", "jobs/ok"}).exit_code, 2);
 }
 

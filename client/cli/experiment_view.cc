@@ -251,7 +251,7 @@ std::string DescribeExperiment(const Output& out, const Experiment& experiment, 
                         : std::string(),
                     "\n  ", FormatCounts(out, experiment.counts()), "\n");
   }
-  return absl::StrCat(text, CellTable(out, experiment, max_cells));
+  return max_cells == 0 ? text : absl::StrCat(text, CellTable(out, experiment, max_cells));
 }
 
 std::string SummaryTables(const Output& out,

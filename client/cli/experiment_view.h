@@ -43,7 +43,7 @@ std::string ExperimentTable(const Output& out,
                             bool with_header);
 
 // Name, times, counts and the cells, at most `max_cells` of them (those with most to tell first, in
-// the design's order).
+// the design's order); 0: without the cells.
 std::string DescribeExperiment(const Output& out,
                                const normlab::v1::Experiment& experiment,
                                int max_cells);

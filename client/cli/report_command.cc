@@ -1,12 +1,10 @@
 #include <algorithm>
-#include <charconv>
 #include <memory>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -39,24 +37,9 @@ struct ReportOptions {
   std::string format;
   std::vector<std::string> series;
   std::string baseline;
+  std::string preset;
   std::string title;
 };
-
-// The format that was named, else that of the file's extension, else html.
-absl::StatusOr<report::Format> ChooseFormat(const ReportOptions& options) {
-  if (!options.format.empty()) {
-    return report::ParseFormat(options.format);
-  }
-  const size_t dot = options.file.rfind('.');
-  if (dot != std::string::npos) {
-    const absl::StatusOr<report::Format> format =
-        report::ParseFormat(absl::AsciiStrToLower(options.file.substr(dot + 1)));
-    if (format.ok()) {
-      return format;
-    }
-  }
-  return report::Format::kHtml;
-}
 
 std::string DefaultFile(report::Format format) {
   switch (format) {
@@ -71,27 +54,6 @@ std::string DefaultFile(report::Format format) {
       break;
   }
   return "report-charts";
-}
-
-// The index of the group that --baseline names, or counts from 1.
-absl::StatusOr<size_t> FindBaseline(const std::vector<report::RunGroup>& groups,
-                                    const std::string& baseline) {
-  std::vector<std::string> names;
-  for (size_t i = 0; i < groups.size(); ++i) {
-    if (absl::EqualsIgnoreCase(groups[i].name, baseline)) {
-      return i;
-    }
-    names.push_back(groups[i].name);
-  }
-  size_t number = 0;
-  const auto end = std::from_chars(baseline.data(), baseline.data() + baseline.size(), number);
-  if (end.ec == std::errc() && end.ptr == baseline.data() + baseline.size() && number >= 1 &&
-      number <= groups.size()) {
-    return number - 1;
-  }
-  return absl::InvalidArgumentError(absl::StrCat(
-      "--baseline: there is no run called \"", Printable(baseline), "\" here, nor number ",
-      Printable(baseline), " of ", groups.size(), "; ", common::NameHint(baseline, names)));
 }
 
 // The command as it can be typed again.
@@ -156,9 +118,11 @@ bool IsStudy(const normlab::v1::Experiment& experiment, const ReportOptions& opt
          options.baseline.empty();
 }
 
-absl::StatusOr<report::Report> MakeStudyReport(Client& client, const std::string& what) {
-  NORMLAB_ASSIGN_OR_RETURN(const studies::Run run, LoadStudyRun(client, what, ""));
-  return studies::MakeReport(run);
+absl::StatusOr<report::Report> MakeStudyReport(Client& client,
+                                               const std::string& what,
+                                               const std::string& preset) {
+  NORMLAB_ASSIGN_OR_RETURN(JudgedStudy judged, LoadStudy(client, what, preset));
+  return std::move(judged.report);
 }
 
 // `usage`: set to what is wrong with the command line, if that is it.
@@ -167,12 +131,23 @@ absl::StatusOr<report::Report> MakeReport(const ReportOptions& options,
                                           std::string& usage) {
   const std::string& name = options.names.front();
   if (options.names.size() == 1 && studies::DescribeStudy(name).ok()) {
-    return MakeStudyReport(client, name);
+    if (!options.series.empty() || !options.baseline.empty()) {
+      usage =
+          "--series and --baseline are for jobs and experiments; a study's report has its own "
+          "charts: name one of its experiments to look at it otherwise";
+      return absl::InvalidArgumentError(usage);
+    }
+    return MakeStudyReport(client, name, options.preset);
+  }
+  if (!options.preset.empty()) {
+    usage = absl::StrCat("--preset says which run of a study, but ", name, " is no study; ",
+                         common::NameHint(name, studies::StudyNames()));
+    return absl::InvalidArgumentError(usage);
   }
   NORMLAB_ASSIGN_OR_RETURN(const std::optional<normlab::v1::Experiment> experiment,
                            FindExperiment(options, client, usage));
   if (experiment.has_value() && IsStudy(*experiment, options)) {
-    return MakeStudyReport(client, experiment->name());
+    return MakeStudyReport(client, experiment->name(), "");
   }
   NORMLAB_ASSIGN_OR_RETURN(report::RunSet set, experiment.has_value()
                                                    ? report::CollectExperiment(client, *experiment)
@@ -182,10 +157,14 @@ absl::StatusOr<report::Report> MakeReport(const ReportOptions& options,
   how.series = options.series;
   how.command = CommandText(options);
   how.time = absl::Now();
+  if (const absl::Status known = report::CheckSeries(set, options.series); !known.ok()) {
+    usage = absl::StrCat("--series: ", known.message());
+    return known;
+  }
   if (!options.baseline.empty()) {
-    const absl::StatusOr<size_t> baseline = FindBaseline(set.groups, options.baseline);
+    const absl::StatusOr<size_t> baseline = report::FindGroup(set.groups, options.baseline);
     if (!baseline.ok()) {
-      usage = std::string(baseline.status().message());
+      usage = absl::StrCat("--baseline: ", baseline.status().message());
       return baseline.status();
     }
     how.baseline = *baseline;
@@ -222,7 +201,7 @@ void PrintWritten(const report::Written& written,
 }
 
 int MakeAndWrite(const ReportOptions& options, CommandContext& context) {
-  const absl::StatusOr<report::Format> format = ChooseFormat(options);
+  const absl::StatusOr<report::Format> format = report::ChooseFormat(options.format, options.file);
   if (!format.ok()) {
     return context.FailUsage(std::string(format.status().message()));
   }
@@ -232,6 +211,9 @@ int MakeAndWrite(const ReportOptions& options, CommandContext& context) {
     return context.FailUsage(
         "-o - writes html, md or csv to standard output, and nothing else: name a file");
   }
+  if (const absl::Status place = report::CheckPlace(*format, file); !place.ok()) {
+    return context.Fail(place);
+  }
   const InterruptScope interrupt;
   Client client(context.MakeClientOptions(interrupt.token()));
   std::string usage;
@@ -240,7 +222,7 @@ int MakeAndWrite(const ReportOptions& options, CommandContext& context) {
     return ReportInterruption(context, interrupt.signal(), "Stopped; nothing was written.");
   }
   if (!usage.empty()) {
-    return context.FailUsage(usage);
+    return context.FailUsage(Printable(usage));
   }
   if (!made.ok()) {
     return context.Fail(made.status());
@@ -269,7 +251,8 @@ void AddReportCommand(CLI::App& app, Command& selected) {
   command
       .add_option(
           "NAME", options->names,
-          "jobs/ID, one or more; experiments/ID; or a study, of which the newest run is taken")
+          "jobs/ID, one or more; experiments/ID; or a study, of which the newest finished run is "
+          "taken")
       ->required()
       ->type_name("");
   command
@@ -293,8 +276,11 @@ void AddReportCommand(CLI::App& app, Command& selected) {
       ->allow_extra_args(false);
   command
       .add_option("--baseline", options->baseline,
-                  "The run that the others are compared with, seed by seed: its name or number")
+                  "The run that the others are compared with, seed by seed: its name, one of its "
+                  "jobs, or its number, counted from 0 as the cells of an experiment")
       ->type_name("RUN");
+  command.add_option("--preset", options->preset, "Of a study: only runs of this preset")
+      ->type_name("NAME");
   command.add_option("--title", options->title, "Title of the report")->type_name("TEXT");
   command.footer(R"(
 Jobs that differ only in the seed are one run, with a band. Jobs that failed, diverged or still run
@@ -302,10 +288,10 @@ are part of it, with a warning. The page is one file that any browser opens, wit
 
 Examples:
   normlab report jobs/A jobs/B -o report.html
-  normlab report jobs/A jobs/B --baseline 1 --series 'train/*,landscape/*'
+  normlab report jobs/A jobs/B --baseline jobs/A --series 'train/*,landscape/*'
   normlab report jobs/A --format csv -o numbers
   normlab report experiments/ID --baseline none -o experiment.html
-  normlab report landscape -o landscape.html
+  normlab report landscape --preset quick -o landscape.html
   normlab report jobs/A jobs/B --format md -o -)");
   command.callback([options, &selected] {
     selected = [options](CommandContext& context) { return MakeAndWrite(*options, context); };

@@ -113,7 +113,8 @@ void AddRun(CLI::App& study, Command& selected) {
   run.add_flag("--validate-only", options->validate_only,
                "Check everything with the server, and start nothing");
   run.add_option("-o,--output-file", options->file,
-                 "Where the report goes; default normlab-NAME-PRESET.html")
+                 "Where the report goes, in the format that its ending says (html, md, csv); "
+                 "default normlab-NAME-PRESET.html")
       ->type_name("FILE");
   run.footer(R"(
 A study is some experiments: the same command after an interruption, or after the study was finished, goes on
@@ -144,9 +145,10 @@ void AddReport(CLI::App& study, Command& selected) {
       .add_option("-o,--output-file", options->file,
                   "Where the report goes; without it only the claims are printed")
       ->type_name("FILE");
-  report.add_option("--format", options->format, "html, md, csv, svg or png")
-      ->type_name("FORMAT")
-      ->capture_default_str();
+  report
+      .add_option("--format", options->format,
+                  "html, md, csv, svg or png; default: as FILE ends, else html")
+      ->type_name("FORMAT");
   report.footer(R"(
 Works while jobs still run and when some failed: what rests on them is inconclusive, and the report says so.
 

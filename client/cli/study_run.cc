@@ -153,10 +153,9 @@ bool HasFailedJobs(const std::vector<v1::Experiment>& experiments) {
 }
 
 // {"studies": [{"study": ..., "preset": ..., "experiments": [...], "claims": [...], "warnings": [...]}], "report": FILE}.
-std::string ResultJson(const std::vector<studies::Run>& runs, const std::string& file) {
+std::string ResultJson(const std::vector<JudgedStudy>& judged, const std::string& file) {
   nlohmann::json document = {{"studies", nlohmann::json::array()}};
-  for (const studies::Run& run : runs) {
-    const report::Report report = studies::MakeReport(run);
+  for (const auto& [run, report] : judged) {
     nlohmann::json experiments = nlohmann::json::array();
     for (const studies::PartRun& part : run.parts) {
       experiments.push_back(part.experiment);
@@ -174,10 +173,29 @@ std::string ResultJson(const std::vector<studies::Run>& runs, const std::string&
   return document.dump(1) + "\n";
 }
 
-std::string DefaultFile(const StudyRunOptions& options, const std::vector<Active>& active) {
-  return absl::StrCat("normlab-",
-                      active.size() == 1 ? active.front().plan.study : std::string("studies"), "-",
-                      options.plan.preset, ".html");
+std::string DefaultFile(const StudyRunOptions& options, const std::vector<studies::Plan>& plans) {
+  return absl::StrCat("normlab-", plans.size() == 1 ? plans.front().study : std::string("studies"),
+                      "-", options.plan.preset, ".html");
+}
+
+// Where and how the report of a run is to be written, checked before anything is run.
+struct Target {
+  report::Format format = report::Format::kHtml;
+  std::string file;
+};
+
+absl::StatusOr<Target> MakeTarget(const StudyRunOptions& options,
+                                  const std::vector<studies::Plan>& plans) {
+  Target target;
+  target.file = options.file.empty() ? DefaultFile(options, plans) : options.file;
+  if (target.file == "-") {
+    return absl::InvalidArgumentError(
+        "-o - : standard output has the claims; name a file, or afterwards: normlab study report "
+        "NAME --format md -o -");
+  }
+  NORMLAB_ASSIGN_OR_RETURN(target.format, report::ChooseFormat("", target.file));
+  NORMLAB_RETURN_IF_ERROR(report::CheckPlace(target.format, target.file));
+  return target;
 }
 
 }  // namespace
@@ -186,6 +204,14 @@ int RunStudies(const StudyRunOptions& options, CommandContext& context) {
   const auto plans = MakePlans(options);
   if (!plans.ok()) {
     return context.Fail(plans.status());
+  }
+  const bool writes = !options.no_wait && !options.validate_only;
+  const absl::StatusOr<Target> target =
+      writes ? MakeTarget(options, *plans) : absl::StatusOr<Target>(Target{});
+  if (!target.ok()) {
+    return absl::IsInvalidArgument(target.status())
+               ? context.FailUsage(std::string(target.status().message()))
+               : context.Fail(target.status());
   }
   InterruptScope interrupt;
   Client client(context.MakeClientOptions(interrupt.token()));
@@ -225,7 +251,7 @@ int RunStudies(const StudyRunOptions& options, CommandContext& context) {
     }
     return kExitSucceeded;
   }
-  std::vector<studies::Run> runs;
+  std::vector<JudgedStudy> judged;
   bool failed = false;
   const absl::Time start = absl::Now();
   for (Active& study : active) {
@@ -247,51 +273,66 @@ int RunStudies(const StudyRunOptions& options, CommandContext& context) {
     if (!run.ok()) {
       return context.Fail(run.status());
     }
+    JudgedStudy one = {.run = *std::move(run), .report = {}};
+    one.report = studies::MakeReport(one.run);
     if (!context.json()) {
-      PrintClaims(studies::MakeReport(*run), study.plan.study, context);
+      PrintClaims(one.report, study.plan.study, context);
     }
-    runs.push_back(*std::move(run));
+    judged.push_back(std::move(one));
   }
-  const std::string file = options.file.empty() ? DefaultFile(options, active) : options.file;
-  const auto written = report::WriteReport(
-      runs.size() == 1 ? studies::MakeReport(runs.front()) : studies::MakeOverview(runs),
-      report::Format::kHtml, file);
+  std::vector<studies::Run> runs;
+  for (const JudgedStudy& one : judged) {
+    runs.push_back(one.run);
+  }
+  const auto written =
+      report::WriteReport(judged.size() == 1 ? judged.front().report : studies::MakeOverview(runs),
+                          target->format, target->file);
   if (!written.ok()) {
     return context.Fail(written.status());
   }
   if (context.json()) {
-    context.out().Write(ResultJson(runs, file));
+    context.out().Write(ResultJson(judged, target->file));
   } else {
-    context.out().Write(absl::StrCat("\nReport: ", file, "  (took ",
+    context.out().Write(absl::StrCat("\nReport: ", Printable(target->file), "  (took ",
                                      RoughTime(absl::ToDoubleSeconds(absl::Now() - start)),
                                      ", predicted ", RoughTime(predicted), ")\n"));
   }
   return failed ? kExitJobFailed : kExitSucceeded;
 }
 
-absl::StatusOr<studies::Run> LoadStudyRun(Client& client,
-                                          const std::string& what,
-                                          const std::string& preset) {
+absl::StatusOr<JudgedStudy> LoadStudy(Client& client,
+                                      const std::string& what,
+                                      const std::string& preset) {
   StudyCalls calls(client);
+  std::string note;
   NORMLAB_ASSIGN_OR_RETURN(const std::vector<v1::Experiment> experiments,
-                           studies::FindRun(calls, what, preset));
+                           studies::FindRun(calls, what, preset, &note));
   NORMLAB_ASSIGN_OR_RETURN(const studies::Plan plan, studies::PlanOfExperiments(experiments));
-  return studies::Collect(client, plan, experiments);
+  NORMLAB_ASSIGN_OR_RETURN(studies::Run run, studies::Collect(client, plan, experiments));
+  report::Report report = studies::MakeReport(run);
+  if (!note.empty()) {
+    report.warnings.insert(report.warnings.begin(), note);
+  }
+  return JudgedStudy{.run = std::move(run), .report = std::move(report)};
 }
 
 int ReportStudy(const StudyReportOptions& options, CommandContext& context) {
-  const auto format = report::ParseFormat(options.format);
+  const auto format = report::ChooseFormat(options.format, options.file);
   if (!format.ok()) {
     return context.FailUsage(std::string(format.status().message()));
   }
-  Client client = context.MakeClient();
-  const auto run = LoadStudyRun(client, options.what, options.preset);
-  if (!run.ok()) {
-    return context.Fail(run.status());
-  }
-  const report::Report report = studies::MakeReport(*run);
   if (!options.file.empty()) {
-    const auto written = report::WriteReport(report, *format, options.file);
+    if (const absl::Status place = report::CheckPlace(*format, options.file); !place.ok()) {
+      return context.Fail(place);
+    }
+  }
+  Client client = context.MakeClient();
+  const auto judged = LoadStudy(client, options.what, options.preset);
+  if (!judged.ok()) {
+    return context.Fail(judged.status());
+  }
+  if (!options.file.empty()) {
+    const auto written = report::WriteReport(judged->report, *format, options.file);
     if (!written.ok()) {
       return context.Fail(written.status());
     }
@@ -301,12 +342,12 @@ int ReportStudy(const StudyReportOptions& options, CommandContext& context) {
     }
   }
   if (context.json()) {
-    context.out().Write(ResultJson({*run}, options.file));
+    context.out().Write(ResultJson({*judged}, options.file));
     return kExitSucceeded;
   }
-  PrintClaims(report, run->plan.study, context);
+  PrintClaims(judged->report, judged->run.plan.study, context);
   if (!options.file.empty()) {
-    context.out().Write(absl::StrCat("\nReport: ", options.file, "\n"));
+    context.out().Write(absl::StrCat("\nReport: ", Printable(options.file), "\n"));
   }
   return kExitSucceeded;
 }

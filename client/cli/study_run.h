@@ -6,6 +6,7 @@
 #include "absl/status/statusor.h"
 
 #include "client/cli/context.h"
+#include "client/report/report.h"
 #include "client/studies/run.h"
 #include "client/studies/study.h"
 
@@ -25,7 +26,7 @@ struct StudyReportOptions {
   std::string what;
   std::string preset;
   std::string file;
-  std::string format = "html";
+  std::string format;  // empty: as the file ends
 };
 
 // `normlab study run`: returns the exit code.
@@ -34,9 +35,16 @@ int RunStudies(const StudyRunOptions& options, CommandContext& context);
 // `normlab study report`: returns the exit code.
 int ReportStudy(const StudyReportOptions& options, CommandContext& context);
 
-// What a study's newest finished run, or that of an experiment, measured. For `normlab report` too.
-absl::StatusOr<studies::Run> LoadStudyRun(Client& client,
-                                          const std::string& what,
-                                          const std::string& preset);
+// A study's run with what follows from it.
+struct JudgedStudy {
+  studies::Run run;
+  report::Report report;
+};
+
+// What a study's newest finished run (empty `preset`: of any), or that of an experiment, measured. A newer run that is under
+// way is named in the warnings. For `normlab report` too.
+absl::StatusOr<JudgedStudy> LoadStudy(Client& client,
+                                      const std::string& what,
+                                      const std::string& preset);
 
 }  // namespace normlab::client

@@ -3,12 +3,14 @@
 #include <algorithm>
 #include <cmath>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 
 #include "client/cli/context.h"
+#include "client/report/number_text.h"
 #include "client/studies/runner.h"
 #include "client/studies/spec_text.h"
 
@@ -43,6 +45,23 @@ Color VerdictColor(Verdict verdict) {
   return verdict == Verdict::kSupported      ? Color::kGreen
          : verdict == Verdict::kNotSupported ? Color::kRed
                                              : Color::kYellow;
+}
+
+// Text whose lines were broken for a file, with a line for each paragraph: an empty line ends one.
+std::string Unfold(absl::string_view text) {
+  std::string unfolded;
+  bool open = false;
+  for (const absl::string_view line : absl::StrSplit(text, '\n')) {
+    const absl::string_view words = absl::StripAsciiWhitespace(line);
+    if (words.empty()) {
+      absl::StrAppend(&unfolded, open ? "\n" : "");
+      open = false;
+    } else {
+      absl::StrAppend(&unfolded, open ? " " : "", words);
+      open = true;
+    }
+  }
+  return unfolded;
 }
 
 // Paragraphs broken at `width` columns, each line behind `indent` spaces.
@@ -80,9 +99,9 @@ std::string ClaimNumber(const Claim& claim) {
   if (!claim.value.has_value()) {
     return "no value";
   }
-  return claim.interval.has_value() ? absl::StrFormat("%.4g [%.4g, %.4g]", *claim.value,
-                                                      claim.interval->low, claim.interval->high)
-                                    : absl::StrFormat("%.4g", *claim.value);
+  const report::MeasuredText text = report::FormatMeasured(claim);
+  return text.low.empty() ? text.value
+                          : absl::StrCat(text.value, " [", text.low, ", ", text.high, "]");
 }
 
 json Number(double value) {
@@ -138,9 +157,10 @@ std::string DescribeStudyText(const Output& out,
   const int width = std::clamp(out.Width(), 40, 100);
   std::string result = absl::StrCat(
       out.Paint(Color::kBold, absl::StrCat(text.name, ": ", text.title)), "\n\n",
-      Wrap(text.question, width, 0), "\n", out.Paint(Color::kBold, "Definition"), "\n",
-      Wrap(text.definition, width, 2), "\n", out.Paint(Color::kBold, "What the literature found"),
-      "\n", Wrap(text.paper, width, 2),
+      Wrap(Unfold(text.question), width, 0), "\n", out.Paint(Color::kBold, "Definition"), "\n",
+      Wrap(Unfold(text.definition), width, 2), "\n",
+      out.Paint(Color::kBold, "What the literature found"), "\n",
+      Wrap(Unfold(text.paper), width, 2),
       Wrap(absl::StrCat("(", absl::StrJoin(text.sources, "; "), ")"), width, 2), "\n",
       out.Paint(Color::kBold, "Presets"), "\n");
   for (const Plan& plan : presets) {
@@ -149,7 +169,7 @@ std::string DescribeStudyText(const Output& out,
       about = known.name == plan.preset ? known.about : about;
     }
     absl::StrAppend(&result, "  ", PadRight(plan.preset, 8), Prediction(plan, kAssumedCores), "\n",
-                    Wrap(about, width, 10));
+                    Wrap(Unfold(about), width, 10));
   }
   for (const Plan& plan : presets) {
     if (plan.preset != preset) {
@@ -160,7 +180,7 @@ std::string DescribeStudyText(const Output& out,
     for (const Part& part : plan.parts) {
       absl::StrAppend(
           &result, "  ", out.Paint(Color::kCyan, part.name), ": ", part.jobs(), " jobs of about ",
-          RoughTime(part.core_seconds), "\n", Wrap(part.about, width, 4),
+          RoughTime(part.core_seconds), "\n", Wrap(Unfold(part.about), width, 4),
           Wrap(absl::StrCat(AxesText(part), "; ", part.seeds.size(), " seeds"), width, 4));
     }
   }
@@ -251,8 +271,8 @@ std::string ClaimsText(const Output& out, const std::vector<Claim>& claims) {
     absl::StrAppend(
         &text, body,
         Wrap(absl::StrCat(
-                 Printable(claim.quantity), ": ", ClaimNumber(claim), ", ", claim.seeds, " seeds",
-                 claim.diverged > 0 ? absl::StrCat(", ", claim.diverged, " diverged") : "",
+                 Printable(claim.quantity), ": ", ClaimNumber(claim),
+                 claim.seeds > 0 ? absl::StrCat(", ", report::SeedsText(claim)) : "",
                  claim.paper.empty() ? "" : absl::StrCat("; paper: ", Printable(claim.paper))),
              width, kVerdictWidth + 1),
         out.Paint(Color::kDim, Wrap(Printable(claim.reason), width, kVerdictWidth + 1)));
@@ -263,21 +283,20 @@ std::string ClaimsText(const Output& out, const std::vector<Claim>& claims) {
 std::string ClaimsJson(const std::vector<Claim>& claims) {
   json array = json::array();
   for (const Claim& claim : claims) {
-    json object = {{"id", claim.id},
-                   {"statement", claim.statement},
-                   {"source", claim.source},
-                   {"quantity", claim.quantity},
-                   {"rule", claim.rule},
-                   {"verdict", VerdictName(claim.verdict)},
-                   {"reason", claim.reason},
-                   {"seeds", claim.seeds},
-                   {"diverged", claim.diverged}};
+    json object = {{"id", claim.id},         {"statement", claim.statement},
+                   {"source", claim.source}, {"quantity", claim.quantity},
+                   {"rule", claim.rule},     {"verdict", VerdictName(claim.verdict)},
+                   {"reason", claim.reason}, {"seeds", claim.seeds},
+                   {"jobs", claim.jobs},     {"diverged", claim.diverged}};
     if (claim.value.has_value()) {
       object["value"] = Number(*claim.value);
     }
     if (claim.interval.has_value()) {
       object["interval"] = {Number(claim.interval->low), Number(claim.interval->high)};
       object["confidence"] = claim.confidence;
+    }
+    if (!claim.unit.empty()) {
+      object["unit"] = absl::StripAsciiWhitespace(claim.unit);
     }
     if (!claim.paper.empty()) {
       object["paper"] = claim.paper;

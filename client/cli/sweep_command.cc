@@ -12,8 +12,10 @@
 #include "client/cli/experiment_watch.h"
 #include "client/cli/interrupt.h"
 #include "client/cli/spec_options.h"
+#include "client/cli/sweep_errors.h"
 #include "client/cli/watch_session.h"
 #include "client/lib/design_text.h"
+#include "client/lib/rpc_error.h"
 
 #include "CLI/Validators.hpp"
 
@@ -110,7 +112,12 @@ int Sweep(const SweepOptions& options, CommandContext& context) {
   const absl::StatusOr<Experiment> experiment = client.CreateExperiment(
       *wanted, {.request_id = request_id, .validate_only = options.validate_only});
   if (!experiment.ok()) {
-    exit_code = context.Fail(experiment.status());
+    // Programs get the names of the API.
+    exit_code = context.Fail(
+        context.json()
+            ? experiment.status()
+            : absl::Status(experiment.status().code(),
+                           InTermsOfOptions(DescribeError(experiment.status()), *wanted)));
     const bool may_be_stored =
         absl::IsDeadlineExceeded(experiment.status()) || absl::IsCancelled(experiment.status());
     if (may_be_stored && !options.validate_only && !context.json()) {

@@ -40,6 +40,10 @@ double Loss(const Job& job) {
   return found == metrics.end() ? std::nan("") : found->second;
 }
 
+double CreatedAt(const Job& job) {
+  return absl::ToDoubleSeconds(ToTime(job.create_time()) - absl::UnixEpoch());
+}
+
 double Share(const Job& job) {
   return job.progress().total_steps() > 0 ? static_cast<double>(job.progress().step()) /
                                                 static_cast<double>(job.progress().total_steps())
@@ -68,7 +72,7 @@ double SortNumber(TopSort sort, const Job& job) {
     case TopSort::kState:
       return Rank(job);
     case TopSort::kAge:
-      return static_cast<double>(job.create_time().seconds());
+      return CreatedAt(job);
     case TopSort::kProgress:
       return -Share(job);
     case TopSort::kSpeed:
@@ -210,7 +214,7 @@ void SortTop(TopSort sort, TopSample& sample) {
     if (first != second) {
       return first < second;
     }
-    return a.create_time().seconds() < b.create_time().seconds();
+    return CreatedAt(a) < CreatedAt(b);
   });
 }
 

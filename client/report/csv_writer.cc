@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 
@@ -109,14 +110,19 @@ std::string ValueText(const Table::Value& value) {
 
 std::string ClaimsFile(const std::vector<Claim>& claims) {
   std::string text =
-      "id,verdict,value,low,high,confidence,seeds,diverged,quantity,paper,statement,source,rule,"
+      "id,verdict,value,low,high,confidence,seeds,jobs,diverged,quantity,paper,statement,source,"
+      "rule,"
       "reason\n";
   for (const Claim& claim : claims) {
-    text += Row({CsvField(claim.id), VerdictText(claim.verdict), Number(claim.value),
-                 Low(claim.interval), High(claim.interval), Number(claim.confidence),
-                 absl::StrCat(claim.seeds), absl::StrCat(claim.diverged), CsvField(claim.quantity),
-                 CsvField(claim.paper), CsvField(StatementWithGroup(claim)), CsvField(claim.source),
-                 CsvField(claim.rule), CsvField(claim.reason)});
+    text += Row(
+        {CsvField(claim.id), VerdictText(claim.verdict), Number(claim.value), Low(claim.interval),
+         High(claim.interval), Number(claim.confidence), absl::StrCat(claim.seeds),
+         absl::StrCat(claim.jobs), absl::StrCat(claim.diverged),
+         CsvField(claim.unit.empty() ? claim.quantity
+                                     : absl::StrCat(claim.quantity, " [",
+                                                    absl::StripAsciiWhitespace(claim.unit), "]")),
+         CsvField(claim.paper), CsvField(StatementWithGroup(claim)), CsvField(claim.source),
+         CsvField(claim.rule), CsvField(claim.reason)});
   }
   return text;
 }

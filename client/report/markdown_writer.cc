@@ -1,4 +1,8 @@
+#include <algorithm>
+#include <cmath>
 #include <string>
+#include <utility>
+#include <variant>
 #include <vector>
 
 #include "absl/strings/ascii.h"
@@ -13,6 +17,9 @@
 
 namespace normlab::client::report {
 namespace {
+
+// Of a chart's lines, as a table.
+constexpr size_t kMostLines = 16;
 
 std::string Row(const std::vector<std::string>& cells) {
   return absl::StrCat("| ", absl::StrJoin(cells, " | "), " |\n");
@@ -105,6 +112,64 @@ std::string TableText(const Table& table) {
   return absl::StrCat(text, "\n");
 }
 
+// The numbers of a chart that matter most, where there is no picture of it.
+Table InShort(const LineChart& chart) {
+  Table table;
+  const bool facets = !chart.facets.empty();
+  table.columns = {""};
+  const std::string x = chart.x.title.empty() ? "x" : chart.x.title;
+  table.columns.insert(table.columns.end(), {absl::StrCat("from ", x), "value",
+                                             absl::StrCat("to ", x), "value", "least", "greatest"});
+  for (size_t i = 0; i < chart.lines.size() && i < kMostLines; ++i) {
+    const Line& line = chart.lines[i];
+    std::vector<double> values;
+    std::vector<double> places;
+    for (size_t p = 0; p < line.y.size() && p < line.x.size(); ++p) {
+      if (std::isfinite(line.y[p])) {
+        values.push_back(line.y[p]);
+        places.push_back(line.x[p]);
+      }
+    }
+    if (!values.empty()) {
+      const auto [least, greatest] = std::minmax_element(values.begin(), values.end());
+      table.rows.push_back({facets ? absl::StrCat(chart.facets[i], ": ", line.name) : line.name,
+                            places.front(), values.front(), places.back(), values.back(), *least,
+                            *greatest});
+    }
+  }
+  return table;
+}
+
+Table InShort(const HeatMap& chart) {
+  Table table;
+  table.columns = {absl::StrCat(chart.y.title, " \\ ", chart.x.title)};
+  table.columns.insert(table.columns.end(), chart.columns.begin(), chart.columns.end());
+  for (size_t r = 0; r < chart.rows.size(); ++r) {
+    std::vector<Table::Value> row = {chart.rows[r]};
+    for (size_t c = 0; c < chart.columns.size(); ++c) {
+      const size_t at = r * chart.columns.size() + c;
+      if (chart.texts.empty()) {
+        row.emplace_back(chart.values[at]);
+      } else {
+        row.emplace_back(chart.texts[at]);
+      }
+    }
+    table.rows.push_back(std::move(row));
+  }
+  return table;
+}
+
+Table InShort(const DotChart& chart) {
+  Table table;
+  table.columns = {chart.x.title, "", chart.y.title, "interval"};
+  for (const DotChart::Dot& dot : chart.dots) {
+    const MeasuredText text = FormatMeasured(dot.value, dot.interval);
+    table.rows.push_back({dot.category, dot.group, text.value,
+                          text.low.empty() ? "" : absl::StrCat(text.low, " to ", text.high)});
+  }
+  return table;
+}
+
 }  // namespace
 
 std::string RenderMarkdown(const Report& report, absl::string_view image_prefix) {
@@ -127,6 +192,13 @@ std::string RenderMarkdown(const Report& report, absl::string_view image_prefix)
                         PlainFileName(chart.id), ".svg)\n\n");
       }
       text += Paragraph(chart.caption);
+      if (image_prefix.empty()) {
+        text += TableText(std::visit([](const auto& body) { return InShort(body); }, chart.body));
+        if (const auto* lines = std::get_if<LineChart>(&chart.body);
+            lines != nullptr && lines->lines.size() > kMostLines) {
+          absl::StrAppend(&text, "And ", lines->lines.size() - kMostLines, " more lines.\n\n");
+        }
+      }
     }
     for (const Table& table : section.tables) {
       text += TableText(table);

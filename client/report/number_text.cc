@@ -39,7 +39,7 @@ std::string FormatMeasure(double value) {
                                            : absl::StrFormat("%.4g", value));
 }
 
-MeasuredText FormatMeasured(double value, const std::optional<Interval>& interval) {
+MeasuredText FormatMeasured(double value, const std::optional<Interval>& interval, double neutral) {
   if (!interval.has_value() || !std::isfinite(interval->low) || !std::isfinite(interval->high)) {
     return {FormatMeasure(value), interval.has_value() ? FormatMeasure(interval->low) : "",
             interval.has_value() ? FormatMeasure(interval->high) : ""};
@@ -52,7 +52,17 @@ MeasuredText FormatMeasured(double value, const std::optional<Interval>& interva
   if (!(width >= kNarrowest) || size >= kLargest) {
     return {FormatMeasure(value), FormatMeasure(interval->low), FormatMeasure(interval->high)};
   }
-  const int decimals = std::clamp(1 - static_cast<int>(std::floor(std::log10(width))), 0, 6);
+  constexpr int kMostDecimals = 6;
+  int decimals = std::clamp(1 - static_cast<int>(std::floor(std::log10(width))), 0, kMostDecimals);
+  // -0.00 would hide on which side of nothing a bound lies.
+  const auto hidden = [&](double number) {
+    const double distance = std::abs(number - neutral);
+    return distance >= std::pow(10, -kMostDecimals) / 2 && distance < std::pow(10, -decimals) / 2;
+  };
+  while (decimals < kMostDecimals &&
+         (hidden(value) || hidden(interval->low) || hidden(interval->high))) {
+    ++decimals;
+  }
   const auto text = [&](double number) {
     return Typeset(absl::StrFormat("%.*f", decimals, number));
   };
@@ -61,8 +71,17 @@ MeasuredText FormatMeasured(double value, const std::optional<Interval>& interva
 }
 
 MeasuredText FormatMeasured(const Claim& claim) {
-  return claim.value.has_value() ? FormatMeasured(*claim.value, claim.interval)
-                                 : MeasuredText{kNothing, "", ""};
+  if (!claim.value.has_value()) {
+    return {kNothing, "", ""};
+  }
+  const bool times = claim.unit == " times";
+  MeasuredText text = FormatMeasured(*claim.value, claim.interval, times ? 1 : 0);
+  text.value += claim.unit;
+  if (!times && !text.low.empty()) {
+    text.low += claim.unit;
+    text.high += claim.unit;
+  }
+  return text;
 }
 
 ColumnFormat ChooseFormat(const Table& table, size_t column) {
@@ -129,7 +148,7 @@ std::string SeedsText(const Claim& claim) {
   }
   std::string text = absl::StrCat(claim.seeds, claim.seeds == 1 ? " seed" : " seeds");
   if (claim.diverged > 0) {
-    absl::StrAppend(&text, ", ", claim.diverged, " of them diverged");
+    absl::StrAppend(&text, "; ", claim.diverged, " of ", claim.jobs, " jobs diverged");
   }
   return text;
 }

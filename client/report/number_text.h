@@ -19,7 +19,11 @@ struct MeasuredText {
   std::string low;
   std::string high;
 };
-MeasuredText FormatMeasured(double value, const std::optional<Interval>& interval);
+// As many more digits as it takes to show on which side of `neutral` (a value that means nothing happened) each of them lies.
+MeasuredText FormatMeasured(double value,
+                            const std::optional<Interval>& interval,
+                            double neutral = 0);
+// With the claim's unit: "1.18 times", "-0.34%".
 MeasuredText FormatMeasured(const Claim& claim);
 
 // How the numbers of one column are written, so that their points stand below each other: `decimals` places when they are of

@@ -33,8 +33,10 @@ struct Claim {
   std::string rule;   // the rule of the verdict in words
   Verdict verdict = Verdict::kInconclusive;
   std::string reason;  // one sentence: why this verdict
+  std::string unit;    // behind the value: "%", " times"
   int seeds = 0;       // that the value rests on
-  int diverged = 0;    // of them: counted, shown, never dropped
+  int jobs = 0;        // of those seeds that the value rests on; 0: not counted
+  int diverged = 0;    // of the jobs: counted, shown, never dropped
 };
 
 enum class Scale { kLinear, kLogarithmic };

@@ -9,9 +9,11 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
 
 #include "client/report/downsample.h"
+#include "common/name_hint.h"
 #include "common/series_name.h"
 #include "common/wildcard.h"
 
@@ -165,13 +167,41 @@ std::vector<std::string> AllSeries(const RunSet& set) {
   return ordered;
 }
 
+absl::Status CheckSeries(const RunSet& set, const std::vector<std::string>& wanted) {
+  std::vector<std::string> names = AllSeries(set);
+  if (names.empty()) {
+    return absl::OkStatus();
+  }
+  for (const std::string& pattern : wanted) {
+    if (std::none_of(names.begin(), names.end(), [&pattern](const std::string& name) {
+          return common::WildcardMatch(pattern, name);
+        })) {
+      const std::string nearest = common::NearestName(pattern, names);
+      // Of layers there may be hundreds.
+      names.erase(
+          std::remove_if(names.begin(), names.end(),
+                         [](const std::string& name) { return common::IsDetailSeries(name); }),
+          names.end());
+      return absl::InvalidArgumentError(
+          absl::StrCat("no job here has a series \"", pattern, "\"; ",
+                       nearest.empty() ? absl::StrCat("there are ", absl::StrJoin(names, ", "))
+                                       : absl::StrCat("did you mean ", nearest, "?")));
+    }
+  }
+  return absl::OkStatus();
+}
+
 bool IsWanted(const std::string& series, const RunReportOptions& options) {
   if (!options.series.empty()) {
     return std::any_of(
         options.series.begin(), options.series.end(),
         [&](const std::string& pattern) { return common::WildcardMatch(pattern, series); });
   }
-  return !common::IsDetailSeries(series) && series != "train/learning_rate" &&
+  // The same norms once more over the weights alone.
+  const bool of_weights =
+      absl::EndsWith(series, "_weights") &&
+      (absl::StartsWith(series, "landscape/") || absl::StartsWith(series, "gradient_noise/"));
+  return !common::IsDetailSeries(series) && !of_weights && series != "train/learning_rate" &&
          series != "sharpness/iterations";
 }
 

@@ -217,7 +217,13 @@ Section FinalSection(const RunSet& set, const RunReportOptions& options) {
   Section section{.title = "Final values"};
   const std::vector<std::string> series = MainSeries(set, options);
   if (series.empty()) {
-    section.text = "No job has succeeded so far: there are no final values.";
+    const bool succeeded =
+        std::any_of(set.groups.begin(), set.groups.end(), [](const RunGroup& group) {
+          return std::any_of(group.runs.begin(), group.runs.end(),
+                             [](const RunData& run) { return run.succeeded(); });
+        });
+    section.text = succeeded ? "No job that succeeded has a last value of the series asked for."
+                             : "No job has succeeded so far: there are no final values.";
     return section;
   }
   const bool several = set.groups.size() > 1 || set.groups[0].runs.size() > 1;

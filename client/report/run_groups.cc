@@ -12,11 +12,15 @@
 
 #include "client/report/runs.h"
 #include "client/report/spec_difference.h"
+#include "common/name_hint.h"
 
 namespace normlab::client::report {
 namespace {
 
 using normlab::v1::Job;
+
+// Groups that a message names.
+constexpr size_t kMostListed = 8;
 
 // The spec without what tells jobs of one group apart, as bytes.
 std::string GroupKey(const Job& job) {
@@ -49,13 +53,12 @@ void NameGroups(std::vector<RunGroup>& groups) {
     given.push_back(CommonName(group));
     specs.push_back(&SpecOf(group));
   }
-  const bool all_different =
-      std::set<std::string>(given.begin(), given.end()).size() == given.size() &&
-      std::find(given.begin(), given.end(), "") == given.end();
+  // A name that two groups share tells nothing; those that are one group's own are kept, whatever the others have.
   const std::vector<std::string> differences = NamesByDifference(specs);
   std::set<std::string> taken;
   for (size_t i = 0; i < groups.size(); ++i) {
-    std::string name = all_different ? given[i] : differences[i];
+    const bool own = !given[i].empty() && std::count(given.begin(), given.end(), given[i]) == 1;
+    std::string name = own ? given[i] : differences[i];
     if (name.empty()) {
       name = given[i].empty() ? groups[i].runs.front().job.name() : given[i];
     }
@@ -107,6 +110,41 @@ std::vector<RunGroup> GroupJobs(std::vector<RunData> runs) {
     NameGroups(groups);
   }
   return groups;
+}
+
+absl::StatusOr<size_t> FindGroup(const std::vector<RunGroup>& groups, const std::string& wanted) {
+  std::vector<std::string> names;
+  std::vector<std::string> listed;
+  for (size_t i = 0; i < groups.size(); ++i) {
+    const bool has_job =
+        std::any_of(groups[i].runs.begin(), groups[i].runs.end(), [&wanted](const RunData& run) {
+          return run.job.name() == wanted || run.job.name() == absl::StrCat("jobs/", wanted);
+        });
+    if (absl::EqualsIgnoreCase(groups[i].name, wanted) || has_job) {
+      return i;
+    }
+    names.push_back(groups[i].name);
+    if (i < kMostListed) {
+      listed.push_back(absl::StrCat(i, " \"", groups[i].name, "\""));
+    }
+  }
+  if (groups.size() > kMostListed) {
+    listed.push_back(absl::StrCat("and so on to ", groups.size() - 1));
+  }
+  size_t number = 0;
+  const auto end = std::from_chars(wanted.data(), wanted.data() + wanted.size(), number);
+  const bool is_number = end.ec == std::errc() && end.ptr == wanted.data() + wanted.size();
+  if (is_number && number < groups.size()) {
+    return number;
+  }
+  const std::string nearest = is_number ? "" : common::NearestName(wanted, names);
+  const std::string problem =
+      is_number ? absl::StrCat("there is no number ", wanted, " here: they count from 0")
+                : absl::StrCat("there is none called \"", wanted, "\" here");
+  return absl::InvalidArgumentError(absl::StrCat(
+      problem, "; ",
+      nearest.empty() ? absl::StrCat("use a number or name of: ", absl::StrJoin(listed, "; "))
+                      : absl::StrCat("did you mean \"", nearest, "\"?")));
 }
 
 std::vector<RunGroup> GroupCells(const normlab::v1::Experiment& experiment,

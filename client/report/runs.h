@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "absl/time/time.h"
 
 #include "client/report/report.h"
@@ -56,6 +57,10 @@ std::vector<RunGroup> GroupJobs(std::vector<RunData> runs);
 std::vector<RunGroup> GroupCells(const normlab::v1::Experiment& experiment,
                                  std::vector<std::string>* axes);
 
+// The group that a user means: by its name, by the name of one of its jobs, or by its number, counted from 0 as the cells of
+// an experiment are. INVALID_ARGUMENT names the nearest name, or all of them. Thread-safe.
+absl::StatusOr<size_t> FindGroup(const std::vector<RunGroup>& groups, const std::string& wanted);
+
 struct RunReportOptions {
   std::vector<std::string>
       series;  // names or patterns with '*' of what to draw; empty: all that is not of single layers
@@ -69,6 +74,10 @@ struct RunReportOptions {
 // intervals, differences to the baseline, every job, its spec. What failed, diverged or is not over is in the warnings, has
 // curves of its own, and is in no mean. Never fails: a job without any metric is a line of a table. Thread-safe.
 Report MakeRunReport(const RunSet& set, const RunReportOptions& options);
+
+// OK, or INVALID_ARGUMENT: a name or pattern in `wanted` fits no series of any job, with the nearest one there is. While no
+// job has written anything, all may come yet. Thread-safe.
+absl::Status CheckSeries(const RunSet& set, const std::vector<std::string>& wanted);
 
 // Parts of it ------------------------------------------------------------------------------------------------------------
 

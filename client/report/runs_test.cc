@@ -99,6 +99,63 @@ TEST(GroupJobsTest, DisplayNamesWinWhenTheyTellRunsApart) {
   EXPECT_EQ(GroupJobs(runs)[1].name, "none");
 }
 
+TEST(GroupJobsTest, ARunWithoutANameTakesNoneFromTheOthers) {
+  std::vector<RunData> runs = {MakeRun("a", true, 0.1, 1, Job::SUCCEEDED, 5),
+                               MakeRun("b", false, 0.1, 1, Job::SUCCEEDED, 5),
+                               MakeRun("c", false, 0.5, 1, Job::SUCCEEDED, 5)};
+  runs[0].job.set_display_name("with");
+  runs[1].job.set_display_name("without");
+  // How long a job may take is no part of what it is about.
+  runs[2].job.mutable_resolved_spec()->mutable_time_limit()->set_seconds(600);
+  const std::vector<RunGroup> groups = GroupJobs(runs);
+  EXPECT_EQ(groups[0].name, "with");
+  EXPECT_EQ(groups[1].name, "without");
+  EXPECT_EQ(groups[2].name, "none, learning rate 0.5");
+}
+
+TEST(NamesByDifferenceTest, WhatIsNotSetIsSaidInWords) {
+  RunData a = MakeRun("a", true, 0.1, 1, Job::QUEUED, 0);
+  const RunData b = MakeRun("b", true, 0.1, 1, Job::QUEUED, 0);
+  a.job.mutable_resolved_spec()->mutable_model()->mutable_mlp()->set_skip_connections(true);
+  EXPECT_EQ(NamesByDifference({&a.job.resolved_spec(), &b.job.resolved_spec()}),
+            (std::vector<std::string>{"skip connections true", "no skip connections"}));
+}
+
+TEST(FindGroupTest, ByNameByJobAndByNumberFromZero) {
+  const std::vector<RunGroup> groups = SampleSet().groups;
+  EXPECT_EQ(*FindGroup(groups, "None, Learning Rate 0.1"), 1U);
+  EXPECT_EQ(*FindGroup(groups, "0"), 0U);
+  EXPECT_EQ(*FindGroup(groups, "jobs/n2"), 1U);
+  EXPECT_EQ(*FindGroup(groups, "b3"), 0U);
+  const absl::Status far = FindGroup(groups, "5").status();
+  EXPECT_TRUE(absl::StrContains(far.message(), "count from 0")) << far;
+  // Names with commas can be told apart.
+  EXPECT_TRUE(absl::StrContains(far.message(), "1 \"none, learning rate 0.1\"; 2 \"")) << far;
+  const absl::Status typo = FindGroup(groups, "nome, learning rate 0.1").status();
+  EXPECT_TRUE(absl::StrContains(typo.message(), "did you mean \"none, learning rate 0.1\"?"))
+      << typo;
+}
+
+TEST(CheckSeriesTest, ANameThatFitsNothingIsNamedWithTheNearest) {
+  const RunSet set = SampleSet();
+  EXPECT_TRUE(CheckSeries(set, {"train/*"}).ok());
+  EXPECT_TRUE(CheckSeries(RunSet{}, {"nosuch/*"}).ok());  // nothing is there yet
+  const absl::Status wrong = CheckSeries(set, {"train/*", "nosuch/*"});
+  EXPECT_TRUE(absl::StrContains(wrong.message(), "\"nosuch/*\"; there are train/loss")) << wrong;
+  const absl::Status typo = CheckSeries(set, {"trian/loss"});
+  EXPECT_TRUE(absl::StrContains(typo.message(), "did you mean train/loss?")) << typo;
+}
+
+TEST(FinalSectionTest, SaysWhetherJobsOrValuesAreMissing) {
+  RunReportOptions options;
+  options.series = {"nosuch/*"};
+  const RunSet set = SampleSet();
+  EXPECT_TRUE(absl::StrContains(FinalSection(set, options).text, "of the series asked for"));
+  RunSet waiting;
+  waiting.groups = GroupJobs({MakeRun("q", true, 0.7, 1, Job::QUEUED, 0)});
+  EXPECT_TRUE(absl::StrContains(FinalSection(waiting, {}).text, "No job has succeeded"));
+}
+
 TEST(CompareSpecsTest, WhatLiesInsideOtherKindsIsLeftOut) {
   const RunData a = MakeRun("a", true, 0.1, 1, Job::QUEUED, 0);
   const RunData b = MakeRun("b", false, 0.1, 2, Job::QUEUED, 0);

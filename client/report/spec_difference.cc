@@ -114,7 +114,7 @@ void Flatten(const Message& message,
 bool IsBeside(const std::string& field) {
   return field == "seed" || field == "display_name" || field == "priority" ||
          field == "max_retries" || absl::StartsWith(field, "labels") ||
-         absl::StartsWith(field, "checkpoint");
+         absl::StartsWith(field, "checkpoint") || absl::StartsWith(field, "time_limit");
 }
 
 // The name of a field that tells it apart from others: its last part.
@@ -190,7 +190,11 @@ std::vector<std::string> NamesByDifference(const std::vector<const normlab::v1::
   for (size_t i = 0; i < specs.size(); ++i) {
     std::vector<std::string> parts;
     for (const SpecDifference& difference : differences) {
-      const std::string value = difference.values[i].empty() ? "unset" : difference.values[i];
+      const std::string& value = difference.values[i];
+      if (value.empty()) {
+        parts.push_back(absl::StrCat("no ", LastPart(difference.field)));
+        continue;
+      }
       // Names of kinds speak for themselves, but for those of an element of a list.
       const bool alone = difference.kind && difference.field.find('[') == std::string::npos;
       parts.push_back(alone ? value : absl::StrCat(LastPart(difference.field), " ", value));

@@ -1,3 +1,7 @@
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
 #include <filesystem>
 #include <set>
 #include <string>
@@ -5,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
@@ -16,6 +21,35 @@
 
 namespace normlab::client::report {
 namespace {
+
+bool IsFolderOfFiles(Format format, const std::string& path) {
+  switch (format) {
+    case Format::kCsv:
+      return path != "-" && !absl::EndsWith(path, ".csv");
+    case Format::kSvg:
+      return !absl::EndsWith(path, ".svg");
+    case Format::kPng:
+      return !absl::EndsWith(path, ".png");
+    case Format::kHtml:
+    case Format::kMarkdown:
+      break;
+  }
+  return false;
+}
+
+absl::Status Unwritable(const std::string& path, const std::string& why) {
+  return absl::FailedPreconditionError(
+      absl::StrCat("cannot write ", path, ": ", why, "; choose another place with -o"));
+}
+
+// Errors name the path that was given, not the temporary file beside it.
+absl::Status WriteTo(const std::string& path, const std::string& text) {
+  NORMLAB_RETURN_IF_ERROR(CheckPlace(Format::kHtml, path));
+  const absl::Status status = common::WriteFileAtomically(path, text);
+  return status.ok() ? status
+                     : absl::Status(status.code(),
+                                    absl::StrCat("cannot write ", path, ": ", status.message()));
+}
 
 absl::Status MakeFolder(const std::string& path) {
   std::error_code error;
@@ -32,7 +66,7 @@ absl::StatusOr<Written> WriteCsvFolder(const Report& report, const std::string& 
   Written written;
   for (const CsvFile& file : RenderCsvFiles(report)) {
     const std::string path = absl::StrCat(folder, "/", file.name);
-    NORMLAB_RETURN_IF_ERROR(common::WriteFileAtomically(path, file.text));
+    NORMLAB_RETURN_IF_ERROR(WriteTo(path, file.text));
     written.files.push_back(path);
   }
   return written;
@@ -70,7 +104,7 @@ absl::StatusOr<Written> WritePictures(const Report& report, bool png, const std:
     const std::string file = one_file ? path : absl::StrCat(path, "/", name, extension);
     NORMLAB_ASSIGN_OR_RETURN(const std::string picture,
                              png ? writer.Png(*chart) : writer.Svg(*chart));
-    NORMLAB_RETURN_IF_ERROR(common::WriteFileAtomically(file, picture));
+    NORMLAB_RETURN_IF_ERROR(WriteTo(file, picture));
     written.files.push_back(file);
   }
   return written;
@@ -92,6 +126,55 @@ absl::StatusOr<Format> ParseFormat(absl::string_view name) {
       absl::StrCat("there is no report format ", name, "; use html, md, csv, svg or png"));
 }
 
+absl::StatusOr<Format> ChooseFormat(absl::string_view named, absl::string_view path) {
+  if (!named.empty()) {
+    return ParseFormat(named);
+  }
+  const size_t dot = path.rfind('.');
+  if (dot != absl::string_view::npos) {
+    const absl::StatusOr<Format> format = ParseFormat(absl::AsciiStrToLower(path.substr(dot + 1)));
+    if (format.ok()) {
+      return format;
+    }
+  }
+  return Format::kHtml;
+}
+
+absl::Status CheckPlace(Format format, const std::string& path) {
+  namespace fs = std::filesystem;
+  if (path == "-") {
+    return absl::OkStatus();
+  }
+  std::error_code error;
+  const bool folder = IsFolderOfFiles(format, path);
+  const bool exists = fs::exists(path, error);
+  if (error) {
+    return Unwritable(path, error.message());
+  }
+  if (exists && fs::is_directory(path, error) != folder) {
+    return Unwritable(path, folder ? "it is a file, and this format is written as a folder of files"
+                                   : "it is a folder");
+  }
+  // A folder of files is made with those above it; a file needs its folder.
+  fs::path above = folder && exists ? fs::path(path) : fs::path(path).parent_path();
+  if (folder && !exists) {
+    while (!above.empty() && !fs::exists(above, error)) {
+      above = above.parent_path();
+    }
+  }
+  const std::string place = above.empty() ? "." : above.string();
+  if (!fs::exists(place, error)) {
+    return Unwritable(path, absl::StrCat("there is no folder ", place));
+  }
+  if (!fs::is_directory(place, error)) {
+    return Unwritable(path, absl::StrCat(place, " is no folder"));
+  }
+  if (access(place.c_str(), W_OK | X_OK) != 0) {
+    return Unwritable(path, absl::StrCat("the folder ", place, ": ", std::strerror(errno)));
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::string> DrawSvg(const Chart& chart) {
   NORMLAB_ASSIGN_OR_RETURN(PictureWriter writer, PictureWriter::Open(false));
   return writer.Svg(chart);
@@ -101,7 +184,7 @@ absl::StatusOr<Written> WriteReport(const Report& report, Format format, const s
   if (format == Format::kSvg || format == Format::kPng) {
     return WritePictures(report, format == Format::kPng, path);
   }
-  if (format == Format::kCsv && path != "-" && !absl::EndsWith(path, ".csv")) {
+  if (format == Format::kCsv && IsFolderOfFiles(format, path)) {
     return WriteCsvFolder(report, path);
   }
   std::string text;
@@ -117,7 +200,7 @@ absl::StatusOr<Written> WriteReport(const Report& report, Format format, const s
     written.to_stdout = std::move(text);
     return written;
   }
-  NORMLAB_RETURN_IF_ERROR(common::WriteFileAtomically(path, text));
+  NORMLAB_RETURN_IF_ERROR(WriteTo(path, text));
   written.files.push_back(path);
   return written;
 }

@@ -16,7 +16,7 @@ namespace normlab::client::report {
 std::string RenderHtml(const Report& report);
 
 // The same as text: claims, tables, captions and how to repeat it; charts as links to `image_prefix` + file name, for example
-// "report-images/"; without links when it is empty. Thread-safe.
+// "report-images/"; when it is empty, as tables of their most telling numbers. Thread-safe.
 std::string RenderMarkdown(const Report& report, absl::string_view image_prefix);
 
 // The numbers behind the report, in full precision. Thread-safe.
@@ -32,6 +32,13 @@ enum class Format { kHtml, kMarkdown, kCsv, kSvg, kPng };
 
 // INVALID_ARGUMENT: not one of html, md, csv, svg, png.
 absl::StatusOr<Format> ParseFormat(absl::string_view name);
+
+// The format that was named, else the one that the path's ending says, else html. INVALID_ARGUMENT as ParseFormat.
+absl::StatusOr<Format> ChooseFormat(absl::string_view named, absl::string_view path);
+
+// Whether a report of that format can be written to `path`, to be known before hours of work: OK, or FAILED_PRECONDITION that
+// names it and says what to do. Writes nothing. Thread-safe.
+absl::Status CheckPlace(Format format, const std::string& path);
 
 // Writes a report to `path`: html and md are one file; csv is one file when the path ends in .csv, else a folder with a file
 // for the claims and for each chart and table; svg and png are a folder with a file for each chart, or one file when the

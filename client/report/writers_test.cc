@@ -83,6 +83,15 @@ TEST(NumberTextTest, PlacesFollowTheWidthOfTheInterval) {
   EXPECT_EQ(text.high, "1.50");
   EXPECT_EQ(FormatMeasured(1234.5, Interval{1200, 1270}).value, "1234");
   EXPECT_EQ(FormatMeasured(0.5, std::nullopt).low, "");
+  // On which side of nothing a bound lies is always to be seen.
+  EXPECT_EQ(FormatMeasured(0.1033, Interval{-0.0007383, 0.2074}).low, "\u22120.0007");
+  EXPECT_EQ(FormatMeasured(0.1033, Interval{0, 0.2074}).low, "0.00");
+  Claim times;
+  times.value = 1.25;
+  times.interval = Interval{0.9983, 1.5};
+  times.unit = " times";
+  EXPECT_EQ(FormatMeasured(times).value, "1.250 times");
+  EXPECT_EQ(FormatMeasured(times).low, "0.998");
 }
 
 TEST(NumberTextTest, ColumnsLineUp) {
@@ -107,7 +116,7 @@ TEST(HtmlWriterTest, ClaimsComeFirstAndEveryVerdictHasItsWord) {
                             "class=\"verdict inconclusive\""}) {
     EXPECT_EQ(Count(html, badge), 2U) << badge << ": one in the tally, one at its claim";
   }
-  EXPECT_TRUE(absl::StrContains(html, "1 of them diverged"));
+  EXPECT_TRUE(absl::StrContains(html, "1 of 10 jobs diverged"));
   EXPECT_TRUE(absl::StrContains(html, "95% interval"));
 }
 
@@ -228,6 +237,36 @@ TEST(MarkdownWriterTest, HasClaimsTablesAndHowToRepeat) {
   EXPECT_FALSE(code);
 }
 
+TEST(MarkdownWriterTest, WithoutPicturesTheNumbersOfChartsAreTables) {
+  Report report;
+  report.sections.push_back({.title = "s"});
+  report.sections[0].charts = {
+      {.id = "l",
+       .title = "Lines",
+       .body = LineChart{.x = {.title = "step"},
+                         .lines = {{.name = "a", .x = {0, 5, 9}, .y = {2, 8, 1}}}}},
+      {.id = "h",
+       .title = "Map",
+       .body = HeatMap{.x = {.title = "rate"},
+                       .y = {.title = "scale"},
+                       .columns = {"0.1", "1"},
+                       .rows = {"3"},
+                       .values = {0.25, 0.75}}},
+      {.id = "d",
+       .title = "Dots",
+       .body = DotChart{
+           .x = {.title = "net"},
+           .y = {.title = "accuracy"},
+           .dots = {{.category = "vgg", .value = 0.5, .interval = Interval{0.25, 0.75}}}}}};
+  const std::string text = RenderMarkdown(report, "");
+  EXPECT_TRUE(absl::StrContains(text, "from step")) << text;
+  EXPECT_TRUE(absl::StrContains(text, "| a | 0 | 2 | 9 | 1 | 1 | 8 |")) << text;
+  EXPECT_TRUE(absl::StrContains(text, "| 3 | 0.25")) << text;
+  EXPECT_TRUE(absl::StrContains(text, "0.25 to 0.75")) << text;
+  // With pictures there is no need.
+  EXPECT_FALSE(absl::StrContains(RenderMarkdown(report, "images/"), "from step"));
+}
+
 TEST(MarkdownWriterTest, RowsHaveAsManyCellsAsTheirHead) {
   for (const absl::string_view line : absl::StrSplit(RenderMarkdown(HostileReport(), ""), '\n')) {
     if (absl::StartsWith(line, "| ") && absl::StrContains(line, "1.5")) {
@@ -323,6 +362,33 @@ TEST_F(WriteReportTest, AFolderThatCannotBeMadeIsNamed) {
       WriteReport(SampleReport(), Format::kHtml, (folder_ / "no/such/report.html").string());
   ASSERT_FALSE(written.ok());
   EXPECT_TRUE(absl::StrContains(written.status().message(), "no/such")) << written.status();
+}
+
+TEST_F(WriteReportTest, APlaceIsCheckedBeforeAnythingIsMade) {
+  EXPECT_TRUE(CheckPlace(Format::kHtml, folder_.string() + "/r.html").ok());
+  EXPECT_TRUE(CheckPlace(Format::kCsv, folder_.string() + "/new/er").ok());  // is made
+  EXPECT_TRUE(CheckPlace(Format::kHtml, "-").ok());
+  const std::string nowhere = folder_.string() + "/no/such/r.html";
+  for (const absl::Status& status :
+       {CheckPlace(Format::kHtml, nowhere),
+        WriteReport(SampleReport(), Format::kHtml, nowhere).status()}) {
+    EXPECT_TRUE(absl::StrContains(status.message(), absl::StrCat("cannot write ", nowhere)))
+        << status;
+    EXPECT_FALSE(absl::StrContains(status.message(), ".tmp")) << status;
+  }
+  EXPECT_TRUE(
+      absl::StrContains(CheckPlace(Format::kMarkdown, folder_.string()).message(), "is a folder"));
+  ASSERT_TRUE(WriteReport(SampleReport(), Format::kHtml, folder_.string() + "/r.html").ok());
+  EXPECT_TRUE(absl::StrContains(CheckPlace(Format::kCsv, folder_.string() + "/r.html").message(),
+                                "is a file"));
+}
+
+TEST(FormatTest, FollowsTheEndingUnlessNamed) {
+  EXPECT_EQ(*ChooseFormat("", "x.md"), Format::kMarkdown);
+  EXPECT_EQ(*ChooseFormat("", "x.CSV"), Format::kCsv);
+  EXPECT_EQ(*ChooseFormat("", "folder.d/x"), Format::kHtml);
+  EXPECT_EQ(*ChooseFormat("html", "x.md"), Format::kHtml);
+  EXPECT_FALSE(ChooseFormat("pdf", "x.md").ok());
 }
 
 TEST(FormatTest, NamesAreChecked) {

@@ -17,7 +17,6 @@
 namespace normlab::client::studies {
 namespace {
 
-constexpr double kPlateauLoss = 2.0;
 // A regression that trains: its loss fell to this part of the first.
 constexpr double kFallen = 0.5;
 
@@ -133,13 +132,31 @@ std::optional<std::string> StuckOnPlateau(const CellRun& standard) {
   int jobs = 0;
   for (const SeedRun& seed : standard.seeds) {
     jobs += seed.has_result() ? 1 : 0;
-    stuck += seed.has_result() && !LeftPlateau(seed, kPlateauLoss) ? 1 : 0;
+    stuck += seed.has_result() && !PlateauEnd(seed, kPlateauLoss).has_value() ? 1 : 0;
   }
   return stuck == 0
              ? std::nullopt
              : std::optional<std::string>(absl::StrCat(
                    "the standard net did not train: the training loss of ", stuck, " of ", jobs,
                    " seeds stayed at ", absl::StrFormat("%.1f", kPlateauLoss), " or above"));
+}
+
+std::optional<std::string> StuckOnPlateau(const CellRun& standard,
+                                          const CellRun& other,
+                                          absl::string_view other_name) {
+  if (auto stuck = StuckOnPlateau(standard); stuck.has_value()) {
+    return stuck;
+  }
+  int stuck = 0;
+  for (const SeedRun& seed : other.seeds) {
+    const bool succeeded = seed.has_result() && !seed.diverged();
+    stuck += succeeded && !PlateauEnd(seed, kPlateauLoss).has_value() ? 1 : 0;
+  }
+  return stuck == 0 ? std::nullopt
+                    : std::optional<std::string>(absl::StrCat(
+                          "the net with ", other_name, " did not train: the training loss of ",
+                          stuck, " of ", other.seeds.size(), " seeds stayed at ",
+                          absl::StrFormat("%.1f", kPlateauLoss), " or above"));
 }
 
 std::optional<std::string> LossDidNotFall(const CellRun& standard) {
@@ -168,7 +185,7 @@ report::Report MakeReport(const Run& run) {
   report.title = text.ok() ? text->title : run.plan.study;
   report.question = text.ok() ? text->question : "";
   report.subtitle = absl::StrCat("study ", run.plan.study, ", preset ", run.plan.preset, ", ",
-                                 run.seeds(), " seeds, ", run.plan.jobs(), " jobs");
+                                 run.SeedsText(), " seeds, ", run.plan.jobs(), " jobs");
   report.warnings = Warnings(run);
   report.time = run.end_time == absl::InfiniteFuture() ? absl::Now() : run.end_time;
   if (text.ok()) {
@@ -196,8 +213,12 @@ report::Report MakeReport(const Run& run) {
   report.repeat.push_back(absl::StrCat("normlab study run ", run.plan.study, " --preset ",
                                        run.plan.preset, run.plan.changes.empty() ? "" : " ",
                                        absl::StrJoin(run.plan.changes, " ")));
-  report.repeat.push_back(absl::StrCat("normlab study report ", run.plan.study, " -o report.html"));
+  report.repeat.push_back(absl::StrCat("normlab report ", run.plan.study, " --preset ",
+                                       run.plan.preset, " -o report.html"));
   report.provenance = run.server;
+  if (!run.plan.changes.empty()) {
+    absl::StrAppend(&report.subtitle, "; changed: ", absl::StrJoin(run.plan.changes, " "));
+  }
   return report;
 }
 

@@ -33,8 +33,22 @@ void AnalyzeNormalizers(const Run& run, report::Report& report);
 // Why claims about a classifier's standard net cannot be judged, if so: one of its seeds with a result never reached a mean
 // training loss below 2.0. A stuck net looks perfectly smooth.
 std::optional<std::string> StuckOnPlateau(const CellRun& standard);
+// The same of both nets of a comparison. One that diverges on the plateau is no obstacle for `other`: it counts as the worst.
+std::optional<std::string> StuckOnPlateau(const CellRun& standard,
+                                          const CellRun& other,
+                                          absl::string_view other_name);
 // The same of a regression: the loss did not fall to half of its first value.
 std::optional<std::string> LossDidNotFall(const CellRun& standard);
+
+// The mean training loss of 20 steps that a net on the plateau does not get below.
+inline constexpr double kPlateauLoss = 2.0;
+// How claims about a pair of classifiers begin their rule.
+inline constexpr char kPlateauRule[] =
+    "Of each seed from the first step on at which both nets have left the plateau (mean training "
+    "loss of 20 steps below 2.0); "
+    "judged only if the standard net does.";
+inline constexpr char kFallRule[] =
+    "Judged only if the training loss of the standard net falls by half.";
 
 // Names that several studies use.
 inline constexpr absl::string_view kStandard = "standard";

@@ -22,92 +22,112 @@ constexpr char kSmoothness[] = "landscape/smoothness";
 constexpr char kSource[] = "Santurkar et al. 2018, section 3.1, ";
 // Ten times: an effect that 3 seeds may show.
 constexpr double kLarge = 1;
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-// The median over the probed steps of the range of the loss; an overflow along the way is an infinite range.
-double MedianLossRange(const SeedRun& seed) {
-  const Points* low = seed.Find(kLossMin);
-  const Points* high = seed.Find(kLossMax);
-  if (low == nullptr || high == nullptr || low->values.empty()) {
-    return std::nan("");
-  }
-  std::vector<double> ranges;
-  for (size_t i = 0; i < std::min(low->values.size(), high->values.size()); ++i) {
-    ranges.push_back(std::isfinite(high->values[i]) ? high->values[i] - low->values[i]
-                                                    : std::numeric_limits<double>::infinity());
-  }
-  const auto middle = ranges.begin() + static_cast<int64_t>(ranges.size() / 2);
-  std::nth_element(ranges.begin(), middle, ranges.end());
-  return *middle;
+// From which step on the seeds of a part are judged, and whether they are.
+struct Judged {
+  Starts starts;
+  const char* rule;
+  std::optional<std::string> obstacle;
+};
+
+// The median over the judged steps of the range of the loss; an overflow along the way is an infinite range.
+Measure MedianLossRange(const Starts& starts) {
+  return {[&starts](const SeedRun& seed) {
+            const Points* low = seed.Find(kLossMin);
+            const Points* high = seed.Find(kLossMax);
+            if (low == nullptr || high == nullptr) {
+              return std::nan("");
+            }
+            std::vector<double> ranges;
+            for (size_t i = 0; i < std::min(low->values.size(), high->values.size()); ++i) {
+              if (low->steps[i] >= StartOf(starts, seed)) {
+                ranges.push_back(std::isfinite(high->values[i]) ? high->values[i] - low->values[i]
+                                                                : kInfinity);
+              }
+            }
+            return common::Quantile(ranges, 0.5);
+          },
+          kInfinity};
 }
 
-// How unsteady the smoothness is: the standard deviation of its logarithm over the probed steps, overflows left out.
-double Unsteadiness(const SeedRun& seed) {
-  const Points* points = seed.Find(kSmoothness);
-  if (points == nullptr) {
-    return std::nan("");
-  }
-  std::vector<double> logs;
-  for (const double value : points->values) {
-    if (std::isfinite(value) && value > 0) {
-      logs.push_back(std::log10(value));
-    }
-  }
-  const auto statistics = common::DescribeSample(logs);
-  return statistics.n >= 2 ? statistics.standard_deviation : std::nan("");
+Measure MedianOf(const char* series, const Starts& starts) {
+  return {[series, &starts](const SeedRun& seed) {
+            return Median(seed, series, StartOf(starts, seed));
+          },
+          kInfinity};
+}
+
+// How unsteady the smoothness is: the standard deviation of its logarithm over the judged steps.
+Measure Unsteadiness(const Starts& starts) {
+  return {[&starts](const SeedRun& seed) {
+            const std::vector<double> logs = Log10Values(seed, kSmoothness, StartOf(starts, seed));
+            const bool finite = std::all_of(logs.begin(), logs.end(),
+                                            [](double value) { return std::isfinite(value); });
+            const auto statistics = common::DescribeSample(logs);
+            return !finite             ? kInfinity
+                   : statistics.n >= 2 ? statistics.standard_deviation
+                                       : std::nan("");
+          },
+          kInfinity};
+}
+
+// The logarithm of a measure of positive numbers.
+Measure Log10Of(Measure measure) {
+  return {[of = std::move(measure.of)](const SeedRun& seed) {
+            const double value = of(seed);
+            return value > 0 ? std::log10(value) : std::nan("");
+          },
+          std::log10(measure.worst)};
 }
 
 void JudgePart(const PartRun& part,
                const std::string& net,
                const std::string& figure,
-               const std::optional<std::string>& obstacle,
+               const Judged& judged,
                Verdicts& verdicts) {
   const bool vgg = part.name == "vgg";
   const std::vector<ClaimText> texts = {
       {.id = absl::StrCat(part.name, "-loss"),
        .statement = absl::StrCat(net, ": along the gradient the loss varies less with batch norm."),
        .source = absl::StrCat(kSource, figure),
-       .quantity = "log10 of the loss range, standard over batch norm (median over steps)",
-       .paper = vgg ? "up to 2 early in training" : ""},
+       .quantity = "loss range, standard over batch norm (median over the judged steps)",
+       .paper = vgg ? "up to 100 times early in training (the widest steps, not a median)" : "",
+       .shown = Shown::kTimes},
       {.id = absl::StrCat(part.name, "-predictiveness"),
        .statement = absl::StrCat(
            net, ": gradients are more predictive with batch norm: they change less along a step."),
        .source = absl::StrCat(kSource, figure),
-       .quantity = "log10 of the greatest gradient difference, standard over batch norm (median "
-                   "over steps)",
-       .paper = vgg ? "spikes to about 250 without, below 30 with" : ""},
+       .quantity = "greatest gradient difference, standard over batch norm (median over the judged "
+                   "steps)",
+       .paper = vgg ? "spikes to about 250 without, below 30 with (spikes, not medians)" : "",
+       .shown = Shown::kTimes},
       {.id = absl::StrCat(part.name, "-smoothness"),
        .statement = absl::StrCat(
            net, ": the effective beta-smoothness is better (beta is smaller) with batch norm."),
        .source = absl::StrCat(kSource, figure),
-       .quantity = "log10 of beta, standard over batch norm (median over steps)",
-       .paper = vgg ? "beta within 5 to 45 without, 15 to 20 with" : ""},
+       .quantity = "beta, standard over batch norm (median over the judged steps)",
+       .paper = vgg ? "beta within 5 to 45 without, 15 to 20 with" : "",
+       .shown = Shown::kTimes},
       {.id = absl::StrCat(part.name, "-steadiness"),
        .statement =
            absl::StrCat(net, ": the smoothness is steadier over training with batch norm."),
        .source = absl::StrCat(kSource, figure),
-       .quantity = "standard deviation over steps of log10 beta, standard minus batch norm",
+       .quantity =
+           "standard deviation over the judged steps of log10 beta, standard minus batch norm",
        .paper = vgg ? "beta within 5 to 45 without, 15 to 20 with" : ""}};
-  if (obstacle.has_value()) {
-    for (const ClaimText& text : texts) {
-      verdicts.Untested(text, "Judged only if the standard net trains.", *obstacle);
-    }
-    return;
-  }
+  verdicts.Precondition(judged.rule, judged.obstacle);
   const CellRun& standard = part.Cell({kStandard});
   const CellRun& batch = part.Cell({kBatchNorm});
-  verdicts.Above(texts[0], Ratio(standard, batch, MedianLossRange), 0, kLarge);
-  verdicts.Above(
-      texts[1],
-      Ratio(standard, batch, [](const SeedRun& seed) { return Median(seed, kPredictivenessMax); }),
-      0, kLarge);
-  verdicts.Above(
-      texts[2],
-      Ratio(standard, batch, [](const SeedRun& seed) { return Median(seed, kSmoothness); }), 0,
-      kLarge);
-  verdicts.Above(texts[3], Difference(standard, batch, Unsteadiness), 0);
+  const Starts& starts = judged.starts;
+  verdicts.Above(texts[0], Ratio(standard, batch, MedianLossRange(starts)), 0, kLarge);
+  verdicts.Above(texts[1], Ratio(standard, batch, MedianOf(kPredictivenessMax, starts)), 0, kLarge);
+  verdicts.Above(texts[2], Ratio(standard, batch, MedianOf(kSmoothness, starts)), 0, kLarge);
+  verdicts.Above(texts[3], Difference(standard, batch, Unsteadiness(starts)), 0);
 }
 
 report::Chart BandChart(const PartRun& part,
+                        const Starts& starts,
                         const char* low,
                         const char* high,
                         const std::string& id,
@@ -118,29 +138,37 @@ report::Chart BandChart(const PartRun& part,
   for (const CellRun& cell : part.cells) {
     chart.lines.push_back(Band(cell, low, high, cell.Name()));
   }
+  AddStarts(starts, chart);
   return {.id = absl::StrCat("landscape-", part.name, "-", id),
           .title = title,
-          .caption =
+          .caption = absl::StrCat(
               "The band is what the step sizes reach: from the smallest to the largest value along "
-              "the gradient of one step, each the "
-              "mean over seeds. Steps at which a seed overflows are left out.",
+              "the gradient of one step, each the mean over the seeds that succeeded. Steps at "
+              "which a seed overflows are left out.",
+              StartsCaption(starts)),
           .body = std::move(chart)};
 }
 
-report::Table Numbers(const PartRun& part) {
+report::Table Numbers(const PartRun& part, const Starts& starts) {
   report::Table table{.id = absl::StrCat("landscape-", part.name, "-numbers"),
-                      .title = "Medians over the probed steps",
+                      .title = "Medians over the judged steps",
                       .columns = SummaryColumns({"net", "quantity"}, "mean over seeds")};
-  const std::vector<std::pair<std::string, Measure>> measures = {
-      {"loss range", MedianLossRange},
-      {"greatest gradient difference",
-       [](const SeedRun& seed) { return Median(seed, kPredictivenessMax); }},
-      {"beta-smoothness", [](const SeedRun& seed) { return Median(seed, kSmoothness); }},
-      {"deviation of log10 beta over steps", Unsteadiness}};
-  for (const auto& [name, measure] : measures) {
+  struct Row {
+    const char* name;
+    Measure measure;
+    bool logarithms;
+  };
+  // Positive numbers that differ by orders of magnitude from seed to seed: geometric means, as in the claims.
+  const std::vector<Row> rows = {
+      {"loss range (geometric mean)", Log10Of(MedianLossRange(starts)), true},
+      {"greatest gradient difference (geometric mean)",
+       Log10Of(MedianOf(kPredictivenessMax, starts)), true},
+      {"beta-smoothness (geometric mean)", Log10Of(MedianOf(kSmoothness, starts)), true},
+      {"deviation of log10 beta over steps", Unsteadiness(starts), false}};
+  for (const Row& of : rows) {
     for (const CellRun& cell : part.cells) {
-      std::vector<report::Table::Value> row = {cell.Name(), name};
-      for (report::Table::Value& value : SummaryCells(Over(cell, measure))) {
+      std::vector<report::Table::Value> row = {cell.Name(), std::string(of.name)};
+      for (report::Table::Value& value : SummaryCells(Over(cell, of.measure), of.logarithms)) {
         row.push_back(std::move(value));
       }
       table.rows.push_back(std::move(row));
@@ -149,27 +177,32 @@ report::Table Numbers(const PartRun& part) {
   return table;
 }
 
-void Describe(const PartRun& part, const std::string& title, bool classes, report::Report& report) {
+void Describe(const PartRun& part,
+              const Starts& starts,
+              const std::string& title,
+              bool classes,
+              report::Report& report) {
   report::LineChart smoothness{
       .x = {.title = "step"},
       .y = {.title = "effective beta-smoothness", .scale = report::Scale::kLogarithmic}};
   for (const CellRun& cell : part.cells) {
-    smoothness.lines.push_back(Curve(cell, kSmoothness, cell.Name()));
+    AddCurves(cell, kSmoothness, cell.Name(), smoothness);
   }
+  AddStarts(starts, smoothness);
   std::vector<report::Chart> charts = {
-      BandChart(part, kLossMin, kLossMax, "loss", "Loss along the gradient", "loss"),
-      BandChart(part, kPredictivenessMin, kPredictivenessMax, "predictiveness",
+      BandChart(part, starts, kLossMin, kLossMax, "loss", "Loss along the gradient", "loss"),
+      BandChart(part, starts, kPredictivenessMin, kPredictivenessMax, "predictiveness",
                 "Gradient predictiveness", "||grad(w) - grad(w - eta d)||"),
       {.id = absl::StrCat("landscape-", part.name, "-smoothness"),
        .title = "Effective beta-smoothness",
-       .caption = "The greatest change of the gradient per distance along it; mean over seeds, "
-                  "band from the smallest to the largest seed.",
+       .caption = absl::StrCat("The greatest change of the gradient per distance along it. ",
+                               kCurvesCaption, StartsCaption(starts)),
        .body = std::move(smoothness)}};
   for (report::Chart& chart : TrainingCurves(part, classes)) {
     charts.push_back(std::move(chart));
   }
   report.sections.push_back(
-      {.title = title, .text = "", .charts = std::move(charts), .tables = {Numbers(part)}});
+      {.title = title, .text = "", .charts = std::move(charts), .tables = {Numbers(part, starts)}});
 }
 
 }  // namespace
@@ -177,13 +210,17 @@ void Describe(const PartRun& part, const std::string& title, bool classes, repor
 void AnalyzeLandscape(const Run& run, report::Report& report) {
   const PartRun& vgg = run.Get("vgg");
   const PartRun& linear = run.Get("linear");
+  const CellRun& standard = vgg.Cell({kStandard});
+  const CellRun& batch = vgg.Cell({kBatchNorm});
+  const Judged of_vgg{BothLeftPlateau(standard, batch, kPlateauLoss), kPlateauRule,
+                      StuckOnPlateau(standard, batch, kBatchNorm)};
+  const Judged of_linear{{}, kFallRule, LossDidNotFall(linear.Cell({kStandard}))};
   Verdicts verdicts;
-  JudgePart(vgg, "VGG", "figure 4", StuckOnPlateau(vgg.Cell({kStandard})), verdicts);
-  JudgePart(linear, "Deep linear network", "appendix", LossDidNotFall(linear.Cell({kStandard})),
-            verdicts);
+  JudgePart(vgg, "VGG", "figure 4", of_vgg, verdicts);
+  JudgePart(linear, "Deep linear network", "appendix", of_linear, verdicts);
   report.claims = verdicts.Judge();
-  Describe(vgg, "VGG", true, report);
-  Describe(linear, "Deep linear network", false, report);
+  Describe(vgg, of_vgg.starts, "VGG", true, report);
+  Describe(linear, of_linear.starts, "Deep linear network", false, report);
 }
 
 }  // namespace normlab::client::studies

@@ -71,16 +71,20 @@ bool NaturalLess(const std::string& a, const std::string& b) {
   return a.size() - i < b.size() - j;
 }
 
-// Steps that all seeds have, in at most `bins` groups of neighbours.
+bool Complete(const SeedRun& seed) {
+  return seed.has_result() && !seed.diverged();
+}
+
+// Steps that all seeds that succeeded have, in at most `bins` groups of neighbours.
 std::vector<std::vector<int64_t>> CommonSteps(const CellRun& cell,
                                               absl::string_view series,
                                               int bins) {
   std::vector<int64_t> common;
   bool first = true;
   for (const SeedRun& seed : cell.seeds) {
-    const Points* points = seed.Find(series);
+    const Points* points = Complete(seed) ? seed.Find(series) : nullptr;
     if (points == nullptr) {
-      continue;  // a job that has not begun or failed: named in the warnings
+      continue;
     }
     if (first) {
       common = points->steps;
@@ -120,77 +124,113 @@ report::Chart CurveChart(const PartRun& part,
                          const char* y) {
   report::LineChart chart{.x = {.title = "step"}, .y = {.title = y}};
   for (const CellRun& cell : part.cells) {
-    chart.lines.push_back(Curve(cell, series, cell.Name()));
+    AddCurves(cell, series, cell.Name(), chart);
   }
   return {.id = absl::StrCat(part.name, "-", title),
           .title = absl::StrCat(absl::string_view(title) == "loss" ? "Training loss"
                                                                    : "Training accuracy"),
-          .caption = "Mean over seeds; the band goes from the smallest to the largest seed.",
+          .caption = kCurvesCaption,
           .body = std::move(chart)};
+}
+
+const char* StateText(const SeedRun& seed) {
+  switch (seed.job.state()) {
+    case v1::Job::DIVERGED:
+      return "diverged";
+    case v1::Job::FAILED:
+      return "failed";
+    case v1::Job::CANCELLED:
+      return "cancelled";
+    default:
+      return "not over";
+  }
 }
 
 }  // namespace
 
-double FinalAccuracy(const SeedRun& seed, absl::string_view series, double chance) {
-  if (seed.diverged()) {
-    return chance;
-  }
-  const Points* points = seed.Find(series);
-  return seed.has_result() && points != nullptr && !points->values.empty() ? points->values.back()
-                                                                           : kNan;
+double ValueOf(const SeedRun& seed, const Measure& measure) {
+  return !seed.has_result() ? kNan : seed.diverged() ? measure.worst : measure.of(seed);
 }
 
-double RecentMean(const SeedRun& seed, absl::string_view series, int count, double worst) {
-  if (seed.diverged()) {
-    return worst;
-  }
-  std::vector<double> values = Values(seed, series, 0);
-  if (!seed.has_result() || values.empty()) {
-    return kNan;
-  }
-  if (values.size() > static_cast<size_t>(count)) {
-    values.erase(values.begin(), values.end() - count);
-  }
-  return MeanOf(values);
+Measure FinalAccuracy(std::string series, double chance) {
+  return {[series = std::move(series)](const SeedRun& seed) {
+            const Points* points = seed.Find(series);
+            return points != nullptr && !points->values.empty() ? points->values.back() : kNan;
+          },
+          chance};
 }
 
-bool LeftPlateau(const SeedRun& seed, double level) {
-  const std::vector<double> losses = Values(seed, "train/loss", 0);
-  const size_t window = std::min<size_t>(kPlateauWindow, losses.size());
-  for (size_t end = window; window > 0 && end <= losses.size(); ++end) {
-    const std::vector<double> part(losses.begin() + static_cast<int64_t>(end - window),
-                                   losses.begin() + static_cast<int64_t>(end));
-    if (MeanOf(part) < level) {
-      return true;
+Measure FinalLoss(std::string series) {
+  return FinalAccuracy(std::move(series), kInfinity);
+}
+
+Measure RecentMean(std::string series, int count, double worst) {
+  return {[series = std::move(series), count](const SeedRun& seed) {
+            std::vector<double> values = Values(seed, series, 0);
+            if (values.size() > static_cast<size_t>(count)) {
+              values.erase(values.begin(), values.end() - count);
+            }
+            return MeanOf(values);
+          },
+          worst};
+}
+
+std::optional<int64_t> PlateauEnd(const SeedRun& seed, double level) {
+  const Points* loss = seed.Find("train/loss");
+  if (loss == nullptr) {
+    return std::nullopt;
+  }
+  const size_t window = std::min<size_t>(kPlateauWindow, loss->values.size());
+  for (size_t end = window; window > 0 && end <= loss->values.size(); ++end) {
+    const std::vector<double> part(loss->values.begin() + static_cast<int64_t>(end - window),
+                                   loss->values.begin() + static_cast<int64_t>(end));
+    if (MeanOf(part) < level) {  // false with a NaN
+      return loss->steps[end - 1];
     }
   }
-  return false;
+  return std::nullopt;
 }
 
-double MeanLog10(const SeedRun& seed, absl::string_view series, int64_t from) {
+Starts BothLeftPlateau(const CellRun& a, const CellRun& b, double level) {
+  Starts starts;
+  for (const CellRun* cell : {&a, &b}) {
+    for (const SeedRun& seed : cell->seeds) {
+      int64_t& start = starts[seed.seed];
+      start = std::max(start, PlateauEnd(seed, level).value_or(0));
+    }
+  }
+  return starts;
+}
+
+int64_t StartOf(const Starts& starts, const SeedRun& seed) {
+  const auto found = starts.find(seed.seed);
+  return found == starts.end() ? 0 : found->second;
+}
+
+std::vector<double> Log10Values(const SeedRun& seed, absl::string_view series, int64_t from) {
   std::vector<double> values = Values(seed, series, from);
   double largest = 0;
   for (const double value : values) {
     largest = std::isfinite(value) ? std::max(largest, value) : largest;
   }
-  for (double& value : values) {
-    value = std::isinf(value) ? std::log10(largest) + kLargestLogRatio : std::log10(value);
-  }
   // A logarithm of 0 says nothing about the others.
   values.erase(
-      std::remove_if(values.begin(), values.end(), [](double v) { return !std::isfinite(v); }),
+      std::remove_if(values.begin(), values.end(), [](double value) { return value <= 0; }),
       values.end());
-  return MeanOf(values);
+  for (double& value : values) {
+    value = !std::isinf(value) ? std::log10(value)
+            : largest > 0      ? std::log10(largest) + kLargestLogRatio
+                               : kInfinity;
+  }
+  return values;
+}
+
+double MeanLog10(const SeedRun& seed, absl::string_view series, int64_t from) {
+  return MeanOf(Log10Values(seed, series, from));
 }
 
 double Median(const SeedRun& seed, absl::string_view series, int64_t from) {
-  std::vector<double> values = Values(seed, series, from);
-  if (values.empty()) {
-    return kNan;
-  }
-  const auto middle = values.begin() + static_cast<int64_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
+  return common::Quantile(Values(seed, series, from), 0.5);
 }
 
 double Mean(const SeedRun& seed, absl::string_view series, int64_t from) {
@@ -198,8 +238,11 @@ double Mean(const SeedRun& seed, absl::string_view series, int64_t from) {
 }
 
 double LogRatio(double a, double b) {
-  if (std::isnan(a) || std::isnan(b) || (std::isinf(a) && std::isinf(b))) {
+  if (std::isnan(a) || std::isnan(b)) {
     return kNan;
+  }
+  if (std::isinf(a) && std::isinf(b)) {
+    return 0;
   }
   if (a <= 0 && b <= 0) {
     return a == b ? 0 : kNan;
@@ -210,39 +253,44 @@ double LogRatio(double a, double b) {
   return std::clamp(ratio, -kLargestLogRatio, kLargestLogRatio);
 }
 
+double LogMinus(double a, double b) {
+  return a == b ? 0 : std::clamp(a - b, -kLargestLogRatio, kLargestLogRatio);
+}
+
+double Minus(double a, double b) {
+  return std::isinf(a) || std::isinf(b) ? LogMinus(a, b) : a - b;
+}
+
 Sample Over(const CellRun& cell, const Measure& measure, std::string name) {
   Sample sample{.name = std::move(name)};
   for (const SeedRun& seed : cell.seeds) {
-    sample.values.push_back(measure(seed));
-    sample.diverged += seed.diverged() ? 1 : 0;
+    sample.values.push_back(ValueOf(seed, measure));
+    sample.jobs.insert(&seed);
   }
   return sample;
+}
+
+Sample Combine(Sample a, const Sample& b, double (*combine)(double, double)) {
+  for (size_t i = 0; i < a.values.size(); ++i) {
+    a.values[i] = i < b.values.size() ? combine(a.values[i], b.values[i]) : kNan;
+  }
+  a.jobs.insert(b.jobs.begin(), b.jobs.end());
+  a.grid_step = std::hypot(a.grid_step, b.grid_step);
+  return a;
 }
 
 Sample Difference(const CellRun& minuend,
                   const CellRun& subtrahend,
                   const Measure& measure,
                   std::string name) {
-  Sample a = Over(minuend, measure, std::move(name));
-  const Sample b = Over(subtrahend, measure);
-  for (size_t i = 0; i < a.values.size(); ++i) {
-    a.values[i] -= b.values[i];
-  }
-  a.diverged += b.diverged;
-  return a;
+  return Combine(Over(minuend, measure, std::move(name)), Over(subtrahend, measure), Minus);
 }
 
 Sample Ratio(const CellRun& numerator,
              const CellRun& denominator,
              const Measure& measure,
              std::string name) {
-  Sample a = Over(numerator, measure, std::move(name));
-  const Sample b = Over(denominator, measure);
-  for (size_t i = 0; i < a.values.size(); ++i) {
-    a.values[i] = LogRatio(a.values[i], b.values[i]);
-  }
-  a.diverged += b.diverged;
-  return a;
+  return Combine(Over(numerator, measure, std::move(name)), Over(denominator, measure), LogRatio);
 }
 
 std::vector<std::string> LayersWith(const CellRun& cell, absl::string_view quantity) {
@@ -274,7 +322,8 @@ report::Line Curve(const CellRun& cell, absl::string_view series, std::string na
   for (const std::vector<int64_t>& steps : CommonSteps(cell, series, bins)) {
     std::vector<double> values;
     for (const SeedRun& seed : cell.seeds) {
-      if (const Points* points = seed.Find(series)) {
+      const Points* points = Complete(seed) ? seed.Find(series) : nullptr;
+      if (points != nullptr) {
         values.push_back(MeanAt(*points, steps));
       }
     }
@@ -285,6 +334,34 @@ report::Line Curve(const CellRun& cell, absl::string_view series, std::string na
     line.high.push_back(*high);
   }
   return line;
+}
+
+void AddCurves(const CellRun& cell,
+               absl::string_view series,
+               const std::string& name,
+               report::LineChart& chart,
+               const std::string& facet,
+               int bins) {
+  std::vector<report::Line> lines = {Curve(cell, series, name, bins)};
+  for (const SeedRun& seed : cell.seeds) {
+    if (Complete(seed) || seed.Find(series) == nullptr) {
+      continue;
+    }
+    CellRun alone;
+    alone.seeds.push_back(seed);
+    alone.seeds.front().job.set_state(v1::Job::SUCCEEDED);
+    report::Line line = Curve(
+        alone, series, absl::StrCat(name, ", seed ", seed.seed, " (", StateText(seed), ")"), bins);
+    line.low.clear();
+    line.high.clear();
+    lines.push_back(std::move(line));
+  }
+  for (report::Line& line : lines) {
+    chart.lines.push_back(std::move(line));
+    if (!facet.empty()) {
+      chart.facets.push_back(facet);
+    }
+  }
 }
 
 report::Line Band(const CellRun& cell,
@@ -304,13 +381,60 @@ report::Line Band(const CellRun& cell,
   return line;
 }
 
+void AddStarts(const Starts& starts, report::LineChart& chart) {
+  int64_t last = 0;
+  for (const auto& [seed, start] : starts) {
+    last = std::max(last, start);
+  }
+  double low = kInfinity;
+  double high = -kInfinity;
+  for (const report::Line& line : chart.lines) {
+    for (const std::vector<double>* values : {&line.y, &line.low, &line.high}) {
+      for (const double value : *values) {
+        if (std::isfinite(value) && (chart.y.scale == report::Scale::kLinear || value > 0)) {
+          low = std::min(low, value);
+          high = std::max(high, value);
+        }
+      }
+    }
+  }
+  if (last == 0 || !(low < high)) {
+    return;
+  }
+  const auto at = static_cast<double>(last);
+  const report::Line mark{
+      .name = "judged from here on", .x = {at, at}, .y = {low, high}, .reference = true};
+  const std::set<std::string> facets(chart.facets.begin(), chart.facets.end());
+  for (const std::string& facet : facets) {
+    chart.lines.push_back(mark);
+    chart.facets.push_back(facet);
+  }
+  if (facets.empty()) {
+    chart.lines.push_back(mark);
+  }
+}
+
+std::string StartsCaption(const Starts& starts) {
+  int64_t first = std::numeric_limits<int64_t>::max();
+  int64_t last = 0;
+  for (const auto& [seed, start] : starts) {
+    first = std::min(first, start);
+    last = std::max(last, start);
+  }
+  return last == 0 ? ""
+                   : absl::StrCat(
+                         " The dashed line: both nets of every seed have left the plateau "
+                         "and are judged (those of the first seed from step ",
+                         first, " on).");
+}
+
 report::DotChart::Dot Dot(std::string category, std::string group, const Sample& sample) {
   const auto statistics = common::DescribeSample(sample.values);
   report::DotChart::Dot dot{.category = std::move(category),
                             .group = std::move(group),
                             .value = statistics.n > 0 ? statistics.mean : kNan};
-  if (statistics.n >= 2) {
-    const auto interval = common::MeanInterval(statistics, 1 - kLevel);
+  const auto interval = common::MeanInterval(statistics, 1 - kLevel);
+  if (std::isfinite(interval.low) && std::isfinite(interval.high)) {
     dot.interval = report::Interval{interval.low, interval.high};
   }
   for (const double value : sample.values) {
@@ -321,13 +445,18 @@ report::DotChart::Dot Dot(std::string category, std::string group, const Sample&
   return dot;
 }
 
-std::vector<report::Table::Value> SummaryCells(const Sample& sample) {
-  const auto statistics = common::DescribeSample(sample.values);
-  const auto interval = common::MeanInterval(statistics, 1 - kLevel);
-  return {statistics.n > 0 ? statistics.mean : kNan,
-          statistics.n >= 2 ? absl::StrFormat("%.4g to %.4g", interval.low, interval.high)
-                            : std::string("none"),
-          static_cast<double>(statistics.n), static_cast<double>(sample.diverged)};
+std::vector<report::Table::Value> SummaryCells(const Sample& sample, bool logarithms) {
+  const common::TTest test =
+      common::OneSampleTTest(sample.values, 0, 1 - kLevel, sample.least_deviation());
+  const auto shown = [logarithms](double value) {
+    return logarithms ? std::pow(10, value) : value;
+  };
+  const bool bounded = std::isfinite(test.interval.low) && std::isfinite(test.interval.high);
+  return {test.n > 0 ? shown(test.mean) : kNan,
+          bounded
+              ? absl::StrFormat("%.4g to %.4g", shown(test.interval.low), shown(test.interval.high))
+              : std::string("none"),
+          static_cast<double>(test.n), static_cast<double>(sample.diverged())};
 }
 
 std::vector<std::string> SummaryColumns(std::vector<std::string> first, const std::string& value) {

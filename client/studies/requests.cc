@@ -52,8 +52,11 @@ std::vector<v1::CreateExperimentRequest> MakeRequests(const Plan& plan,
     labels[kPresetLabel] = plan.preset;
     labels[kPartLabel] = plan.parts[i].name;
     labels[kRunLabel] = run;
-    if (!changes.empty() && changes.size() <= kLargestLabel) {
-      labels[kChangesLabel] = changes;
+    if (!changes.empty()) {
+      // Cut off rather than left out: a run that was changed never passes for the preset itself.
+      labels[kChangesLabel] = changes.size() <= kLargestLabel
+                                  ? changes
+                                  : absl::StrCat(changes.substr(0, kLargestLabel - 4), " ...");
     }
     *experiment.mutable_base()->mutable_labels() = labels;
     requests[i].set_request_id(absl::StrCat("study-", run, "-", plan.parts[i].name));

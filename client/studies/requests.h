@@ -17,7 +17,7 @@ inline constexpr char kPresetLabel[] = "preset";
 inline constexpr char kPartLabel[] = "part";
 inline constexpr char kRunLabel[] = "run";  // the same for all parts of a run
 inline constexpr char kChangesLabel[] =
-    "changes";  // what the user changed, where it fits into a label
+    "changes";  // what the user changed, as much of it as fits into a label
 
 // One request for each part. The request ids follow from the plan, the server's version and `again`: the same run asked for
 // twice is the same experiments, so that an interrupted one is gone on with and a finished one is found. `again` tells runs

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <set>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 
 namespace normlab::client::studies {
@@ -35,21 +37,27 @@ const std::vector<std::string>& PartRun::LevelsOf(absl::string_view axis) const 
   return levels[static_cast<size_t>(found - axes.begin())];
 }
 
-const PartRun& Run::Get(absl::string_view part) const {
+const PartRun* Run::Find(absl::string_view part) const {
   const auto found =
       std::find_if(parts.begin(), parts.end(), [part](const PartRun& p) { return p.name == part; });
-  if (found == parts.end()) {
+  return found == parts.end() ? nullptr : &*found;
+}
+
+const PartRun& Run::Get(absl::string_view part) const {
+  const PartRun* found = Find(part);
+  if (found == nullptr) {
     std::abort();  // as above
   }
   return *found;
 }
 
-int Run::seeds() const {
-  size_t seeds = 0;
+std::string Run::SeedsText() const {
+  std::set<size_t> counts;
   for (const Part& part : plan.parts) {
-    seeds = std::max(seeds, part.seeds.size());
+    counts.insert(part.seeds.size());
   }
-  return static_cast<int>(seeds);
+  return counts.size() < 2 ? absl::StrCat(counts.empty() ? 0 : *counts.begin())
+                           : absl::StrCat(*counts.begin(), " to ", *counts.rbegin());
 }
 
 Run EmptyRun(const Plan& plan) {

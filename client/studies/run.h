@@ -66,8 +66,10 @@ struct Run {
 
   // The part of that name. Must exist.
   const PartRun& Get(absl::string_view part) const;
-  // The largest number of seeds of any part.
-  int seeds() const;
+  // Null where the preset does not have it.
+  const PartRun* Find(absl::string_view part) const;
+  // The numbers of seeds of its parts: "5", "3 to 10".
+  std::string SeedsText() const;
 };
 
 // A run with all cells of a plan and no results: jobs are queued.

@@ -68,6 +68,17 @@ bool IsOver(const std::vector<v1::Experiment>& parts) {
                      [](const v1::Experiment& part) { return part.has_end_time(); });
 }
 
+// "a newer run of ... is under way".
+std::string UnderWay(const std::vector<v1::Experiment>& parts) {
+  const v1::Experiment& first = parts.front();
+  const v1::JobCounts counts = SumOfCounts(parts);
+  const std::string changes = Label(first, kChangesLabel);
+  return absl::StrCat(
+      "a newer run of this study (preset ", Label(first, kPresetLabel), changes.empty() ? "" : ", ",
+      changes, ") is under way, ", JobsOver(counts), " of ", JobsIn(counts),
+      " jobs over: it is not in this report; for what it has so far name ", first.name());
+}
+
 }  // namespace
 
 v1::JobCounts SumOfCounts(const std::vector<v1::Experiment>& experiments) {
@@ -152,7 +163,8 @@ absl::Status WaitForRun(ExperimentCalls& calls,
 
 absl::StatusOr<std::vector<v1::Experiment>> FindRun(ExperimentCalls& calls,
                                                     absl::string_view what,
-                                                    absl::string_view preset) {
+                                                    absl::string_view preset,
+                                                    std::string* note) {
   std::string study(what);
   std::string only_run;
   if (absl::StartsWith(what, "experiments/")) {
@@ -193,6 +205,9 @@ absl::StatusOr<std::vector<v1::Experiment>> FindRun(ExperimentCalls& calls,
       continue;
     }
     if (IsOver(runs[run])) {
+      if (newest != nullptr && note != nullptr) {
+        *note = UnderWay(*newest);
+      }
       return Complete(calls, runs[run]);
     }
     newest = newest == nullptr ? &runs[run] : newest;

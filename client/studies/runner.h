@@ -62,8 +62,10 @@ absl::Status WaitForRun(ExperimentCalls& calls,
 
 // The parts of a run, complete: of the newest finished run of a study (`what` is its name; `preset` empty: any), or while there
 // is none of the newest; or of the run that an experiment (experiments/ID) belongs to. NOT_FOUND says how to start one.
+// `note` (may be null) becomes a sentence when a newer run was passed over because it is not over yet; else it is left alone.
 absl::StatusOr<std::vector<v1::Experiment>> FindRun(ExperimentCalls& calls,
                                                     absl::string_view what,
-                                                    absl::string_view preset);
+                                                    absl::string_view preset,
+                                                    std::string* note = nullptr);
 
 }  // namespace normlab::client::studies

@@ -182,13 +182,20 @@ TEST(RunnerTest, TheNewestFinishedRunIsFound) {
   const auto labels = [](const std::vector<v1::Experiment>& experiments) {
     return experiments.front().labels().at(kRunLabel);
   };
-  const auto newest = FindRun(calls, "explosion", "smoke");
+  std::string note;
+  const auto newest = FindRun(calls, "explosion", "smoke", &note);
   ASSERT_TRUE(newest.ok());
+  EXPECT_THAT(note, AllOf(HasSubstr("newer run"), HasSubstr("preset smoke"),
+                          HasSubstr("0 of 9 jobs over"), HasSubstr("name experiments/")));
   EXPECT_EQ(labels(*newest), calls.experiments_[0].labels().at(kRunLabel));
   // By one of its experiments.
   const auto second = FindRun(calls, "experiments/4", "");
   ASSERT_TRUE(second.ok());
   EXPECT_EQ(labels(*second), calls.experiments_[3].labels().at(kRunLabel));
+  // Asked for by name, nothing was passed over.
+  note.clear();
+  ASSERT_TRUE(FindRun(calls, "experiments/4", "", &note).ok());
+  EXPECT_EQ(note, "");
   EXPECT_TRUE(absl::IsNotFound(FindRun(calls, "explosion", "paper").status()));
   // Its plan is that of the experiments.
   const auto plan = PlanOfExperiments(*newest);

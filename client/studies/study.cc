@@ -210,17 +210,17 @@ absl::Status ApplyChange(absl::string_view change, Plan& plan) {
     if (!only.empty() && !named) {
       continue;
     }
+    if (const auto axis = AxisOver(part, field); axis.has_value()) {
+      obstacle = absl::StrCat("is what axis ", *axis, " of part ", part.name,
+                              " varies; choose another field");
+      continue;
+    }
     const bool owned =
         !named && std::any_of(part.own.begin(), part.own.end(),
                               [field](const std::string& own) { return Covers(own, field); });
     if (owned) {
       obstacle = absl::StrCat("is what part ", part.name, " is about; if you mean it, write --set ",
                               part.name, ":", change);
-      continue;
-    }
-    if (const auto axis = AxisOver(part, field); axis.has_value()) {
-      obstacle = absl::StrCat("is what axis ", *axis, " of part ", part.name,
-                              " varies; choose another field");
       continue;
     }
     const int32_t steps = part.base.steps();

@@ -3,6 +3,7 @@
 #include <set>
 #include <string>
 
+#include "absl/strings/str_cat.h"
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -14,6 +15,7 @@ namespace {
 using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 TEST(StudyTest, AllEightAreThereWithTheirTextsAndPresets) {
   EXPECT_THAT(StudyNames(),
@@ -139,6 +141,30 @@ TEST(StudyTest, WhatIsWrongIsNamedWithTheNearestName) {
   EXPECT_THAT(message("landscape", {.set = {"seed=3"}}), HasSubstr("--seeds"));
   EXPECT_THAT(message("learning-rate", {.set = {"optimizer.sgd.learning_rate=1"}}),
               HasSubstr("axis rate"));
+}
+
+TEST(StudyTest, NoCommandIsSuggestedThatIsRefused) {
+  // Both parts of landscape own the normalization, and both vary it.
+  const auto normalization = MakePlan("landscape", {.set = {"normalization=layer"}});
+  EXPECT_THAT(normalization.status().message(),
+              AllOf(HasSubstr("is what axis mode"), Not(HasSubstr("if you mean it"))));
+  // What only a part's definition fixes may be changed by name.
+  const auto model = MakePlan("landscape", {.set = {"linear:model={\"deep_linear\": {}}"}});
+  EXPECT_TRUE(model.ok()) << model.status();
+}
+
+TEST(StudyTest, ManyChangesAreCutOffButNeverForgotten) {
+  PlanOptions options;
+  for (int i = 0; i < 20; ++i) {
+    options.set.push_back(absl::StrCat("vgg:steps=", 100 + i));
+  }
+  const auto plan = MakePlan("landscape", options);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  for (const auto& request : MakeRequests(*plan, "1", "")) {
+    const std::string changes = request.experiment().labels().at(kChangesLabel);
+    EXPECT_LE(changes.size(), 200U);
+    EXPECT_THAT(changes, HasSubstr("--set vgg:steps=100"));
+  }
 }
 
 TEST(StudyTest, TheSameRunHasTheSameRequestIds) {

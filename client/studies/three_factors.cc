@@ -1,4 +1,5 @@
 // The analysis of study `three-factors`.
+#include <limits>
 #include <string>
 #include <utility>
 #include <vector>
@@ -17,25 +18,33 @@ struct Factor {
   const char* name;
   const char* series;
 };
+// Twice: an effect that 3 seeds may show.
+constexpr double kLarge = 0.3;
 constexpr Factor kFactors[] = {
     {"lipschitz", "gradient Lipschitz constant L", "landscape/smoothness"},
     {"moment", "E||g||^2", "gradient_noise/second_moment"},
     {"variance", "Var g", "gradient_noise/variance"}};
 
-// log10 of no normalization over batch norm: above 0 where batch norm makes the factor smaller.
-Sample Reduction(const PartRun& part, const std::string& activation, const Factor& factor) {
-  return Difference(
-      part.Cell({activation, "none"}), part.Cell({activation, kBatchNorm}),
-      [&factor](const SeedRun& seed) { return MeanLog10(seed, factor.series); }, factor.name);
+constexpr char kNone[] = "none";
+
+Measure MeanLogOf(const Factor& factor) {
+  return {[&factor](const SeedRun& seed) { return MeanLog10(seed, factor.series); },
+          std::numeric_limits<double>::infinity()};
 }
 
-std::vector<Sample> Reductions(const PartRun& part, const std::string& activation, double sign) {
+// log10 of no normalization over a normalizer: above 0 where the normalizer makes the factor smaller.
+Sample Reduction(const PartRun& part,
+                 const std::string& activation,
+                 absl::string_view normalizer,
+                 const Factor& factor) {
+  return Combine(Over(part.Cell({activation, kNone}), MeanLogOf(factor), factor.name),
+                 Over(part.Cell({activation, normalizer}), MeanLogOf(factor)), LogMinus);
+}
+
+std::vector<Sample> Reductions(const PartRun& part, const std::string& activation) {
   std::vector<Sample> samples;
   for (const Factor& factor : kFactors) {
-    samples.push_back(Reduction(part, activation, factor));
-    for (double& value : samples.back().values) {
-      value *= sign;
-    }
+    samples.push_back(Reduction(part, activation, kBatchNorm, factor));
   }
   return samples;
 }
@@ -44,15 +53,13 @@ report::Chart DotsOf(const PartRun& part, const Factor& factor) {
   report::DotChart chart{.x = {.title = "activation"},
                          .y = {.title = absl::StrCat("log10 of ", factor.name)}};
   for (const CellRun& cell : part.cells) {
-    chart.dots.push_back(
-        Dot(cell.levels[0], cell.levels[1],
-            Over(cell, [&factor](const SeedRun& seed) { return MeanLog10(seed, factor.series); })));
+    chart.dots.push_back(Dot(cell.levels[0], cell.levels[1], Over(cell, MeanLogOf(factor))));
   }
   return {.id = absl::StrCat("factors-", factor.id),
           .title = absl::StrCat(factor.name, " per activation"),
           .caption =
               "Mean over the probed steps of the logarithm; mean with 95% interval over seeds, "
-              "single seeds drawn small.",
+              "single seeds drawn small. A net of which a seed diverged has no mean.",
           .body = std::move(chart)};
 }
 
@@ -60,12 +67,11 @@ report::Chart CurvesOf(const PartRun& part, const Factor& factor) {
   report::LineChart chart{.x = {.title = "step"},
                           .y = {.title = factor.name, .scale = report::Scale::kLogarithmic}};
   for (const CellRun& cell : part.cells) {
-    chart.lines.push_back(Curve(cell, factor.series, cell.levels[1]));
-    chart.facets.push_back(cell.levels[0]);
+    AddCurves(cell, factor.series, cell.levels[1], chart, cell.levels[0]);
   }
   return {.id = absl::StrCat("factors-time-", factor.id),
           .title = absl::StrCat(factor.name, " over training"),
-          .caption = "Mean over seeds, band from the smallest to the largest.",
+          .caption = kCurvesCaption,
           .body = std::move(chart)};
 }
 
@@ -82,34 +88,46 @@ void AnalyzeThreeFactors(const Run& run, report::Report& report) {
            .statement = "With ReLU batch norm makes all three smaller: L, E||g||^2 and Var g.",
            .source = kSource,
            .quantity =
-               "log10 of no normalization over batch norm, of the factor where it is least certain",
-           .paper = "all three are smaller"},
-          Reductions(nets, activation, 1), 0, 0.3);
+               "no normalization over batch norm, of the factor where it is least certain to be "
+               "above 1",
+           .paper = "above 1 for all three",
+           .shown = Shown::kTimes},
+          Reductions(nets, activation), 0, kLarge);
     } else {
-      verdicts.SomeAbove(
+      verdicts.SomeBelow(
           {.id = absl::AsciiStrToLower(activation),
            .statement =
                absl::StrCat("With ", activation,
                             " batch norm does not make all three smaller: at least one is larger."),
            .source = kSource,
-           .quantity = "log10 of batch norm over no normalization, of the factor where it is "
-                       "surest to be larger",
-           .paper = "not all three are smaller"},
-          Reductions(nets, activation, -1), 0, 0.3);
+           .quantity = "no normalization over batch norm, of the factor where it is surest to be "
+                       "below 1",
+           .paper = "not above 1 for all three",
+           .shown = Shown::kTimes},
+          Reductions(nets, activation), 0, -kLarge);
     }
   }
   report.claims = verdicts.Judge();
   report::Table table{
       .id = "factors-ratios",
-      .title = "How much smaller batch norm makes each factor (log10; negative: larger)",
-      .columns = SummaryColumns({"activation", "factor"}, "log10 of none over batch norm")};
+      .title =
+          "How many times as large each factor is without the normalizer (below 1: the "
+          "normalizer makes it larger)",
+      .columns = SummaryColumns({"activation", "normalizer", "factor"},
+                                "none over normalizer (geometric mean)")};
   for (const std::string& activation : nets.LevelsOf("activation")) {
-    for (const Factor& factor : kFactors) {
-      std::vector<report::Table::Value> row = {activation, std::string(factor.name)};
-      for (report::Table::Value& value : SummaryCells(Reduction(nets, activation, factor))) {
-        row.push_back(std::move(value));
+    for (const std::string& normalizer : nets.LevelsOf("normalizer")) {
+      for (const Factor& factor : kFactors) {
+        if (normalizer == kNone) {
+          continue;
+        }
+        std::vector<report::Table::Value> row = {activation, normalizer, std::string(factor.name)};
+        for (report::Table::Value& value :
+             SummaryCells(Reduction(nets, activation, normalizer, factor), true)) {
+          row.push_back(std::move(value));
+        }
+        table.rows.push_back(std::move(row));
       }
-      table.rows.push_back(std::move(row));
     }
   }
   std::vector<report::Chart> charts;
@@ -118,8 +136,10 @@ void AnalyzeThreeFactors(const Run& run, report::Report& report) {
   }
   report.sections.push_back({.title = "The three factors",
                              .text = "The paper's theorems could not be read; only its abstract is "
-                                     "public. L, E||g||^2 and Var g are "
-                                     "measured along the runs of the same learning rate.",
+                                     "public. L, E||g||^2 and Var g are measured along the runs of "
+                                     "the same learning rate. Layer norm and weight norm are "
+                                     "measured, not judged: the abstract says nothing of them. "
+                                     "Weight norm's gradient is that of its own parameters.",
                              .charts = std::move(charts),
                              .tables = {std::move(table)}});
   std::vector<report::Chart> over_time;

@@ -4,9 +4,11 @@
 #include <cmath>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 
+#include "client/studies/run.h"
 #include "common/statistics.h"
 
 namespace normlab::client::studies {
@@ -24,8 +26,26 @@ int Count(const Sample& sample) {
                                         [](double value) { return !std::isnan(value); }));
 }
 
+// Four digits, and all of those before the point where they are few enough to read.
 std::string Number(double value) {
-  return absl::StrFormat("%.4g", value);
+  constexpr double kWholeFrom = 1e3;
+  constexpr double kWholeBelow = 1e6;
+  const double size = std::abs(value);
+  return size >= kWholeFrom && size < kWholeBelow ? absl::StrFormat("%.0f", value)
+                                                  : absl::StrFormat("%.4g", value);
+}
+
+double ShownValue(Shown shown, double value) {
+  return shown == Shown::kTimes     ? std::pow(10, value)
+         : shown == Shown::kPercent ? 100 * std::expm1(value)
+                                    : value;
+}
+
+// "1.183 times", "-0.34%".
+std::string ShownText(Shown shown, double value) {
+  return absl::StrCat(Number(ShownValue(shown, value)), shown == Shown::kTimes     ? " times"
+                                                        : shown == Shown::kPercent ? "%"
+                                                                                   : "");
 }
 
 // An adjusted p value; nobody needs the digits of a very small one.
@@ -44,32 +64,39 @@ Claim MakeClaim(ClaimText text) {
   claim.statement = std::move(text.statement);
   claim.source = std::move(text.source);
   claim.quantity = std::move(text.quantity);
-  claim.paper = std::move(text.paper);
+  const bool ours = absl::StartsWith(claim.source, "this study");
+  claim.paper = text.paper.empty() && ours ? "not in the paper" : std::move(text.paper);
+  claim.unit = text.shown == Shown::kTimes ? " times" : text.shown == Shown::kPercent ? "%" : "";
   claim.confidence = kConfidence;
   return claim;
 }
 
-void SetValue(const TTest& test, Claim& claim) {
+void SetValue(const TTest& test, Shown shown, Claim& claim) {
   if (test.n >= 1) {
-    claim.value = test.mean;
+    claim.value = ShownValue(shown, test.mean);
   }
   if (test.n >= 2) {
-    claim.interval = report::Interval{test.interval.low, test.interval.high};
+    claim.interval = report::Interval{ShownValue(shown, test.interval.low),
+                                      ShownValue(shown, test.interval.high)};
   }
 }
 
-std::string FewSeedsRule(LargeEffect large, const char* side) {
+std::string FewSeedsRule(LargeEffect large, const char* side, Shown shown = Shown::kPlain) {
   return large.has_value()
              ? absl::StrCat("at least ", kSeedsForAVerdict, " seeds, or ", kFewestSeeds,
-                            " of which every one lies ", side, " ", Number(*large))
+                            " of which every one lies ", side, " ", ShownText(shown, *large))
              : absl::StrCat("at least ", kSeedsForAVerdict, " seeds");
 }
 
-std::string Found(const Sample& sample, const TTest& test) {
+std::string Found(const Sample& sample, const TTest& test, Shown shown) {
+  if (test.n == 0) {
+    return "";
+  }
   const std::string name = sample.name.empty() ? "" : absl::StrCat(sample.name, ": ");
-  return test.n < 2 ? absl::StrCat(name, Number(test.mean))
-                    : absl::StrCat(name, Number(test.mean), " [", Number(test.interval.low), ", ",
-                                   Number(test.interval.high), "]");
+  const std::string mean = ShownText(shown, test.mean);
+  return test.n < 2 ? absl::StrCat(name, mean)
+                    : absl::StrCat(name, mean, " [", Number(ShownValue(shown, test.interval.low)),
+                                   ", ", Number(ShownValue(shown, test.interval.high)), "]");
 }
 
 // Whether every seed lies beyond `bound` on one side.
@@ -81,22 +108,48 @@ bool EveryBeyond(const Sample& sample, double bound, bool above) {
 
 }  // namespace
 
+int Sample::diverged() const {
+  return static_cast<int>(
+      std::count_if(jobs.begin(), jobs.end(), [](const SeedRun* job) { return job->diverged(); }));
+}
+
+double Sample::least_deviation() const {
+  return grid_step / std::sqrt(6.0);
+}
+
+void Verdicts::Precondition(std::string rule, std::optional<std::string> obstacle) {
+  precondition_ = std::move(rule);
+  precondition_fails_ = std::move(obstacle);
+}
+
 void Verdicts::Add(Entry entry) {
+  if (!precondition_.empty()) {
+    entry.claim.rule = absl::StrCat(precondition_, " ", entry.claim.rule);
+  }
+  if (precondition_fails_.has_value()) {
+    entry.tested = false;
+    entry.obstacle = *precondition_fails_;
+    if (!entry.found.empty()) {
+      absl::StrAppend(&entry.obstacle, ". Measured all the same: ", entry.found, " over ",
+                      Seeds(entry.claim.seeds));
+    }
+  }
   entries_.push_back(std::move(entry));
 }
 
 // The sample with the fewest seeds decides whether there are enough.
 void Verdicts::FindObstacle(Entry& entry, absl::Span<const Sample> samples) {
   int fewest = samples.empty() ? 0 : Count(samples.front());
-  int diverged = 0;
+  Sample all;  // a job may stand behind several conditions
   size_t missing = 0;
   for (const Sample& sample : samples) {
     fewest = std::min(fewest, Count(sample));
-    diverged += sample.diverged;
+    all.jobs.insert(sample.jobs.begin(), sample.jobs.end());
     missing += sample.values.size() - static_cast<size_t>(Count(sample));
   }
   entry.claim.seeds = fewest;
-  entry.claim.diverged = diverged;
+  entry.claim.jobs = static_cast<int>(all.jobs.size());
+  entry.claim.diverged = all.diverged();
   if (fewest >= kSeedsForAVerdict) {
     return;
   }
@@ -122,6 +175,7 @@ void Verdicts::OneSided(ClaimText text,
   const bool several = samples.size() > 1;
   const char* const side = above ? "above" : "below";
   const char* const other = above ? "below" : "above";
+  const Shown shown_as = text.shown;
   Entry entry{.claim = MakeClaim(std::move(text))};
   entry.p_support = all ? 0 : 1;
   entry.p_refute = all ? 1 : 0;
@@ -132,8 +186,8 @@ void Verdicts::OneSided(ClaimText text,
   TTest shown_test;
   double shown_p = 0;
   for (const Sample& sample : samples) {
-    const TTest test = common::OneSampleTTest(sample.values, threshold, kConfidence,
-                                              sample.grid_step / std::sqrt(6.0));
+    const TTest test =
+        common::OneSampleTTest(sample.values, threshold, kConfidence, sample.least_deviation());
     // Two-sided, so that either verdict is as hard to get as in a plain t test.
     const double p_side = std::min(1.0, 2 * (above ? test.p_greater : test.p_less));
     const double p_other = std::min(1.0, 2 * (above ? test.p_less : test.p_greater));
@@ -166,21 +220,22 @@ void Verdicts::OneSided(ClaimText text,
     entry.p_support = entry.p_refute = 1;
     entry.large_support = entry.large_refute = false;
   } else {
-    SetValue(shown_test, entry.claim);
-    entry.found = Found(*shown, shown_test);
+    SetValue(shown_test, shown_as, entry.claim);
+    entry.found = Found(*shown, shown_test, shown_as);
   }
   entry.claim.rule =
       absl::StrCat("Supported if ",
                    several ? (all ? "every condition's mean over seeds lies "
                                   : "at least one condition's mean over seeds lies ")
                            : "the mean over seeds lies ",
-                   side, " ", Number(threshold),
+                   side, " ", ShownText(shown_as, threshold),
                    " (paired t test at 5%, Holm's adjustment over the study's claims",
                    several && !all ? " and Bonferroni's over the conditions" : "",
                    "), not supported if ", several ? (all ? "one lies " : "all lie ") : "it lies ",
-                   other, "; ", FewSeedsRule(large, side), ".");
-  entry.supported = absl::StrCat("lies ", side, " ", Number(threshold));
-  entry.refuted = absl::StrCat("lies ", other, " ", Number(threshold));
+                   other, "; ", FewSeedsRule(large, side, shown_as), ".");
+  const std::string bound = ShownText(shown_as, threshold);
+  entry.supported = absl::StrCat("lies ", side, " ", bound);
+  entry.refuted = absl::StrCat("lies ", other, " ", bound);
   FindObstacle(entry, samples);
   Add(std::move(entry));
 }
@@ -214,13 +269,20 @@ void Verdicts::SomeAbove(ClaimText text,
   OneSided(std::move(text), std::move(samples), threshold, large, true, false);
 }
 
+void Verdicts::SomeBelow(ClaimText text,
+                         std::vector<Sample> samples,
+                         double threshold,
+                         LargeEffect large) {
+  OneSided(std::move(text), std::move(samples), threshold, large, false, false);
+}
+
 void Verdicts::Equivalent(ClaimText text, Sample difference, double margin) {
   const EquivalenceTest test = common::TestEquivalence(difference.values, margin, kLevel);
   const TTest above = common::OneSampleTTest(difference.values, margin, kConfidence);
   const TTest below = common::OneSampleTTest(difference.values, -margin, kConfidence);
   Entry entry{.claim = MakeClaim(std::move(text))};
-  SetValue(above, entry.claim);
-  entry.found = Found(difference, above);
+  SetValue(above, Shown::kPlain, entry.claim);
+  entry.found = Found(difference, above, Shown::kPlain);
   entry.p_support = test.p_value;
   entry.p_refute = std::min(1.0, 2 * std::min(above.p_greater, below.p_less));
   entry.claim.rule = absl::StrCat("Supported if the mean over seeds lies between ", Number(-margin),
@@ -237,8 +299,8 @@ void Verdicts::Equivalent(ClaimText text, Sample difference, double margin) {
 void Verdicts::NotBelow(ClaimText text, Sample difference, double margin) {
   const TTest test = common::OneSampleTTest(difference.values, -margin, kConfidence);
   Entry entry{.claim = MakeClaim(std::move(text))};
-  SetValue(test, entry.claim);
-  entry.found = Found(difference, test);
+  SetValue(test, Shown::kPlain, entry.claim);
+  entry.found = Found(difference, test, Shown::kPlain);
   entry.p_support = test.p_greater;
   entry.p_refute = std::min(1.0, 2 * test.p_less);
   entry.claim.rule = absl::StrCat("Supported if the mean over seeds lies above ", Number(-margin),
@@ -252,6 +314,7 @@ void Verdicts::NotBelow(ClaimText text, Sample difference, double margin) {
 }
 
 void Verdicts::AllAgree(ClaimText text, std::vector<Agreement> agreements) {
+  const Shown shown = text.shown;
   Entry entry{.claim = MakeClaim(std::move(text))};
   entry.p_support = agreements.empty() ? 1 : 0;
   std::vector<Sample> samples;
@@ -270,11 +333,11 @@ void Verdicts::AllAgree(ClaimText text, std::vector<Agreement> agreements) {
     // The one that is farthest from its expected value, in tolerances.
     if (above.n > 0 && std::abs(above.mean) / tolerance > worst) {
       worst = std::abs(above.mean) / tolerance;
-      SetValue(above, entry.claim);
-      entry.found = Found(sample, above);
+      SetValue(above, shown, entry.claim);
+      entry.found = Found(sample, above, shown);
     }
     samples.push_back(sample);
-    tolerances.push_back(absl::StrCat(sample.name, " ", absl::StrFormat("%g%%", 100 * tolerance)));
+    tolerances.push_back(absl::StrFormat("%g%% at %s", 100 * tolerance, sample.name));
   }
   std::string list;
   for (const std::string& tolerance : tolerances) {
@@ -319,6 +382,7 @@ std::vector<Claim> Verdicts::Judge() const {
       claims.push_back(std::move(claim));
       continue;
     }
+    const double alone = std::min(entry.p_support, entry.p_refute);
     const double p = adjusted[next++];
     const bool supports = entry.p_support <= entry.p_refute;
     const std::string numbers = absl::StrCat(entry.found, " over ", Seeds(claim.seeds));
@@ -326,6 +390,10 @@ std::vector<Claim> Verdicts::Judge() const {
       claim.verdict = supports ? Verdict::kSupported : Verdict::kNotSupported;
       claim.reason = absl::StrCat(numbers, ": ", supports ? entry.supported : entry.refuted,
                                   " (adjusted ", PValue(p), ").");
+    } else if (alone < kLevel) {
+      claim.reason =
+          absl::StrCat(numbers, ": too uncertain to say among ", adjusted.size(), " claims (alone ",
+                       PValue(alone), ", by Holm's adjustment ", PValue(p), ").");
     } else {
       claim.reason = absl::StrCat(numbers, ": too uncertain to say (adjusted ", PValue(p), ").");
     }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -9,6 +10,8 @@
 #include "client/report/report.h"
 
 namespace normlab::client::studies {
+
+struct SeedRun;  // run.h
 
 inline constexpr int kSeedsForAVerdict = 5;
 // With so many only an effect that is a stated large multiple counts.
@@ -21,11 +24,23 @@ inline constexpr double kAccuracyMargin = 0.02;
 struct Sample {
   std::string name;  // of the condition, where a claim is about several
   std::vector<double> values;
-  int diverged = 0;  // jobs behind the values that diverged; their values are the stated worst
+  // That the values rest on, not owned. Of those that diverged the values are the stated worst.
+  std::set<const SeedRun*> jobs;
   // Step of the grid that the values lie on (a difference of two counts: 1); 0: they vary freely. Seeds
   // that agree on such a grid say no more than that: the rounding of both terms, step / sqrt(6), is the
-  // least spread assumed.
+  // least spread assumed. A single count has half of that variance: 1 / sqrt(2).
   double grid_step = 0;
+
+  int diverged() const;
+  // The least standard deviation assumed.
+  double least_deviation() const;
+};
+
+// How the numbers of a claim are printed. They are tested as they are.
+enum class Shown {
+  kPlain,
+  kTimes,    // of logarithms to base 10: "1.18 times"
+  kPercent,  // of natural logarithms: "-0.34%"
 };
 
 // What a claim says, without what was found.
@@ -34,7 +49,8 @@ struct ClaimText {
   std::string statement;
   std::string source;
   std::string quantity;
-  std::string paper;
+  std::string paper;  // empty: "not in the paper" for claims of this study
+  Shown shown = Shown::kPlain;
 };
 
 // Effects that are large enough to count with 3 or 4 seeds, when every seed has one. Absent: none is.
@@ -51,6 +67,10 @@ using LargeEffect = std::optional<double>;
 // Not thread-safe.
 class Verdicts {
  public:
+  // What holds for the claims added from now on: `rule` stands before theirs. With an obstacle they are inconclusive for that
+  // reason and take no part in the adjustment; what was measured is shown.
+  void Precondition(std::string rule, std::optional<std::string> obstacle);
+
   // The mean lies above `threshold`.
   void Above(ClaimText text, Sample sample, double threshold, LargeEffect large = std::nullopt);
   // The mean lies below `threshold`; `large` then bounds from above.
@@ -71,6 +91,11 @@ class Verdicts {
                  std::vector<Sample> samples,
                  double threshold,
                  LargeEffect large = std::nullopt);
+  // At least one lies below. Not supported: all of them lie above.
+  void SomeBelow(ClaimText text,
+                 std::vector<Sample> samples,
+                 double threshold,
+                 LargeEffect large = std::nullopt);
   // "Comparable": the mean lies between -margin and margin (two one-sided tests). Not supported: outside.
   void Equivalent(ClaimText text, Sample difference, double margin);
   // "Does not hurt": the mean lies above -margin. Not supported: below.
@@ -81,7 +106,7 @@ class Verdicts {
     double tolerance = 0;
   };
   void AllAgree(ClaimText text, std::vector<Agreement> agreements);
-  // A precondition does not hold, or there is nothing to test.
+  // There is nothing to test.
   void Untested(ClaimText text, std::string rule, std::string reason);
 
   // All claims in the order of the calls.
@@ -111,6 +136,8 @@ class Verdicts {
   static void FindObstacle(Entry& entry, absl::Span<const Sample> samples);
 
   std::vector<Entry> entries_;
+  std::string precondition_;
+  std::optional<std::string> precondition_fails_;
 };
 
 }  // namespace normlab::client::studies

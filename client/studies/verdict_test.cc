@@ -8,6 +8,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "client/studies/run.h"
+
 namespace normlab::client::studies {
 namespace {
 
@@ -24,6 +26,12 @@ ClaimText Text(const std::string& id = "claim") {
           .source = "Somebody 2020",
           .quantity = "difference",
           .paper = "3"};
+}
+
+SeedRun Job(v1::Job::State state) {
+  SeedRun seed;
+  seed.job.set_state(state);
+  return seed;
 }
 
 template <typename Add>
@@ -80,18 +88,87 @@ TEST(VerdictTest, AnEffectWithinTheNoiseIsInconclusive) {
 
 TEST(VerdictTest, DivergedSeedsCountWithTheirValueAndAreShown) {
   // Accuracy differences of five seeds, in two of which the other net diverged and counts as chance.
-  const Claim claim = JudgeOne([](Verdicts& v) {
-    v.Above(Text(), {.values = {0.70, 0.72, 0.71, 0.69, 0.72}, .diverged = 2}, 0);
+  const std::vector<SeedRun> jobs = {Job(v1::Job::SUCCEEDED), Job(v1::Job::DIVERGED),
+                                     Job(v1::Job::DIVERGED)};
+  const Claim claim = JudgeOne([&](Verdicts& v) {
+    v.Above(Text(),
+            {.values = {0.70, 0.72, 0.71, 0.69, 0.72}, .jobs = {&jobs[0], &jobs[1], &jobs[2]}}, 0);
   });
   EXPECT_EQ(claim.verdict, Verdict::kSupported);
   EXPECT_EQ(claim.seeds, 5);
   EXPECT_EQ(claim.diverged, 2);
   // One that diverges on the claimed side takes the certainty away.
-  const Claim mixed = JudgeOne([](Verdicts& v) {
-    v.Above(Text(), {.values = {0.03, 0.02, 0.03, 0.02, -0.7}, .diverged = 1}, 0);
+  const Claim mixed = JudgeOne([&](Verdicts& v) {
+    v.Above(Text(), {.values = {0.03, 0.02, 0.03, 0.02, -0.7}, .jobs = {&jobs[0], &jobs[1]}}, 0);
   });
   EXPECT_EQ(mixed.verdict, Verdict::kInconclusive);
   EXPECT_EQ(mixed.diverged, 1);
+}
+
+TEST(VerdictTest, AJobBehindSeveralConditionsCountsOnce) {
+  const std::vector<SeedRun> jobs = {Job(v1::Job::DIVERGED), Job(v1::Job::SUCCEEDED),
+                                     Job(v1::Job::DIVERGED)};
+  const std::vector<double> values = {1.0, 1.1, 0.9, 1.0, 1.05};
+  const Claim claim = JudgeOne([&](Verdicts& v) {
+    v.AllAbove(Text(),
+               {{.values = values, .jobs = {&jobs[0], &jobs[1]}},
+                {.values = values, .jobs = {&jobs[0], &jobs[2]}},
+                {.values = values, .jobs = {&jobs[0], &jobs[1]}}},
+               0);
+  });
+  EXPECT_EQ(claim.seeds, 5);
+  EXPECT_EQ(claim.jobs, 3);
+  EXPECT_EQ(claim.diverged, 2);
+}
+
+TEST(VerdictTest, LogarithmsArePrintedAsWhatTheyAreLogarithmsOf) {
+  ClaimText text = Text();
+  text.shown = Shown::kTimes;
+  const Claim times = JudgeOne([&](Verdicts& v) {
+    v.Above(text, {.values = {2.0, 2.1, 1.9, 2.05, 1.95}}, 0, 1);
+  });
+  EXPECT_NEAR(*times.value, 100, 1e-9);
+  EXPECT_GT(times.interval->low, 50);
+  EXPECT_EQ(times.unit, " times");
+  EXPECT_THAT(times.reason, AllOf(HasSubstr("100 times ["), HasSubstr("lies above 1 times")));
+  EXPECT_THAT(times.rule, AllOf(HasSubstr("above 1 times"), HasSubstr("lies above 10 times")));
+  text.shown = Shown::kPercent;
+  const Claim percent = JudgeOne([&](Verdicts& v) {
+    v.AllAgree(text,
+               {{{.name = "B = 8", .values = {-0.01, -0.011, -0.009, -0.0105, -0.0095}}, 0.03}});
+  });
+  EXPECT_NEAR(*percent.value, -0.995, 1e-3);
+  EXPECT_THAT(percent.reason, HasSubstr("B = 8: -0.995% ["));
+  EXPECT_THAT(percent.rule, HasSubstr("3% at B = 8"));
+}
+
+TEST(VerdictTest, WhatFailsItsPreconditionIsShownAndNotJudged) {
+  Verdicts verdicts;
+  verdicts.Precondition("Only if it trains.", "it did not train");
+  verdicts.Above(Text("stuck"), {.values = {0.11, 0.09, 0.10, 0.12, 0.08}}, 0);
+  verdicts.Precondition("", std::nullopt);
+  // Alone p = 0.02: a second claim of the family would take it away.
+  verdicts.Above(Text("weak"), {.values = {0.010, 0.030, 0.022, 0.005, 0.033}}, 0);
+  const std::vector<Claim> claims = verdicts.Judge();
+  EXPECT_EQ(claims[0].verdict, Verdict::kInconclusive);
+  EXPECT_THAT(claims[0].reason, AllOf(HasSubstr("it did not train"), HasSubstr("0.1 [")));
+  EXPECT_THAT(claims[0].rule, HasSubstr("Only if it trains. Supported if"));
+  EXPECT_NEAR(*claims[0].value, 0.1, 1e-12);
+  EXPECT_EQ(claims[0].seeds, 5);
+  EXPECT_EQ(claims[1].verdict, Verdict::kSupported);
+  EXPECT_EQ(claims[1].rule.find("Only if"), std::string::npos);
+}
+
+TEST(VerdictTest, AClaimOfOursHasNoPaper) {
+  const auto paper = [](const std::string& source) {
+    return JudgeOne([&](Verdicts& v) {
+             v.Above({.id = "x", .statement = "S.", .source = source, .quantity = "q"},
+                     {.values = {1, 2}}, 0);
+           })
+        .paper;
+  };
+  EXPECT_EQ(paper("this study: a control"), "not in the paper");
+  EXPECT_EQ(paper("Somebody 2020"), "");
 }
 
 TEST(VerdictTest, FewerThanFiveSeedsNeedALargeEffectInEverySeed) {
@@ -149,6 +226,13 @@ TEST(VerdictTest, HolmAdjustsOverTheClaimsOfAStudy) {
   };
   EXPECT_EQ(judge(0), Verdict::kSupported);
   EXPECT_EQ(judge(4), Verdict::kInconclusive);
+  Verdicts five;
+  five.Above(Text("weak"), {.values = weak}, 0);
+  for (int i = 0; i < 4; ++i) {
+    five.Above(Text("noise"), {.values = {1, -1, 0.5, -0.5, 0.1}}, 0);
+  }
+  EXPECT_THAT(five.Judge().front().reason,
+              AllOf(HasSubstr("among 5 claims (alone p = 0.02"), HasSubstr("Holm's adjustment")));
   // What cannot be judged takes no certainty from the others.
   Verdicts verdicts;
   verdicts.Above(Text("weak"), {.values = weak}, 0);
@@ -223,6 +307,20 @@ TEST(VerdictTest, ExistenceNeedsOneAndPaysForTheSearch) {
             Verdict::kInconclusive);
 }
 
+TEST(VerdictTest, ExistenceBelowIsTheMirrorImage) {
+  const Sample clear = {.name = "clear", .values = {-1.0, -1.1, -0.9, -1.0, -1.05}};
+  const Sample contrary = {.name = "contrary", .values = {1.0, 1.1, 0.9, 1.0, 1.05}};
+  const Claim found = JudgeOne([&](Verdicts& v) {
+    v.SomeBelow(Text(), {contrary, clear, contrary}, 0);
+  });
+  EXPECT_EQ(found.verdict, Verdict::kSupported);
+  EXPECT_THAT(found.reason, AllOf(HasSubstr("clear"), HasSubstr("lies below 0")));
+  EXPECT_EQ(JudgeOne([&](Verdicts& v) {
+              v.SomeBelow(Text(), {contrary, contrary}, 0);
+            }).verdict,
+            Verdict::kNotSupported);
+}
+
 TEST(VerdictTest, AgreementIsJudgedByEveryConditionsOwnTolerance) {
   const Sample close = {.name = "B = 64", .values = {0.001, -0.002, 0.000, 0.002, -0.001}};
   const Sample off = {.name = "B = 8", .values = {0.020, 0.021, 0.019, 0.020, 0.020}};
@@ -233,7 +331,7 @@ TEST(VerdictTest, AgreementIsJudgedByEveryConditionsOwnTolerance) {
   const Claim refuted = judge({{close, 0.01}, {off, 0.01}});
   EXPECT_EQ(refuted.verdict, Verdict::kNotSupported);
   EXPECT_NEAR(*refuted.value, 0.02, 1e-12);
-  EXPECT_THAT(refuted.rule, HasSubstr("B = 64 1%"));
+  EXPECT_THAT(refuted.rule, HasSubstr("1% at B = 64"));
   const Sample noisy = {.name = "B = 8", .values = {0.05, -0.05, 0.04, -0.04, 0.00}};
   EXPECT_EQ(judge({{close, 0.01}, {noisy, 0.03}}).verdict, Verdict::kInconclusive);
 }

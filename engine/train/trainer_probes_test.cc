@@ -334,6 +334,22 @@ TEST_F(QuadraticTest, TheLandscapeOfAQuadraticIsThatOfItsHessian) {
               std::min({loss_at(0.5), loss_at(1), loss_at(4)}), 1e-3 * loss);
 }
 
+TEST_F(ProbesTest, WeightsHaveLessOfTheNormThanAllParameters) {
+  RecordingSink sink;
+  Run(absl::StrCat(kBatchNormMlp,
+                   "steps: 3 probes { every: 1 landscape { step_sizes: [0.01, 0.3] } } "
+                   "probes { every: 1 gradient_noise { batches: 3 } } "),
+      sink);
+  for (const char* const name : {"landscape/predictiveness_min", "landscape/predictiveness_max",
+                                 "gradient_noise/second_moment", "gradient_noise/variance"}) {
+    const double all = sink.metrics_[name][2];
+    const double weights = sink.metrics_[absl::StrCat(name, "_weights")][2];
+    EXPECT_GT(weights, 0) << name;
+    EXPECT_LT(weights, all) << name;
+  }
+  EXPECT_GT(sink.metrics_["landscape/smoothness_weights"][2], 0);
+}
+
 TEST_F(QuadraticTest, OverflowAlongTheGradientIsInfiniteNotDropped) {
   RecordingSink sink;
   Run("batch_size: 96 steps: 1 initializer { normal { std: 1e6 } } "

@@ -211,8 +211,8 @@ class Expander {
       v1::JobSpec spec = chosen;
       const absl::Status status = SetField(axis.field(), axis.values(n), spec);
       if (!status.ok()) {
-        // A wrong path is wrong for every value.
-        const bool of_field = n == 0;
+        // A wrong path is wrong for every value, and told once.
+        const bool of_field = !absl::IsOutOfRange(status);
         Fail(of_field ? path + ".field" : field, std::string(status.message()));
         if (of_field) {
           return;

@@ -38,8 +38,8 @@ ExpandedDesign ExpandDesign(const v1::JobSpec& base, const v1::Design& design);
 
 // Sets the field at `path` (names joined by dots, elements of lists by index: probes[0].every) of a spec. A value that
 // names a member of the field's oneof selects that member with its defaults; anything else is JSON, and a string or enum
-// needs no quotes. INVALID_ARGUMENT: no such field, naming the nearest one; not a value of the field; or the path goes
-// through a member of a oneof of which the spec has chosen another.
+// needs no quotes. INVALID_ARGUMENT: no such field, naming the nearest one; or the path goes through a member of a oneof of
+// which the spec has chosen another. OUT_OF_RANGE: not a value of the field.
 absl::Status SetField(absl::string_view path, absl::string_view value, v1::JobSpec& spec);
 
 }  // namespace normlab::server

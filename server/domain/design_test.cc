@@ -158,6 +158,8 @@ TEST(ExpandDesignTest, MistakesAreNamedOnceAndHugeDesignsAreRefusedAtOnce) {
       {"axes { field: \"batch_size\" }", "design.axes[0].values", "is empty"},
       {"axes { field: \"batch_size\" values: [\"1\", \"x\"] }", "design.axes[0].values[1]",
        "is no value"},
+      {"axes { field: \"normalization\" values: [\"batsh\", \"none\"] }",
+       "design.axes[0].values[0]", "did you mean batch?"},
       {"axes { field: \"batch_size\" values: [\"1\", \"1\"] }", "design.axes[0].values[1]",
        "again"},
       {"axes { field: \"seed\" values: \"1\" }", "design.axes[0].field", "design.seeds"},

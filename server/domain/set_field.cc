@@ -139,7 +139,7 @@ std::vector<std::string> MemberNames(const FieldDescriptor& field) {
 absl::Status NotAValue(const FieldDescriptor& field, absl::string_view value) {
   const std::vector<std::string> names = MemberNames(field);
   const bool json = absl::StartsWith(value, "{") || absl::StartsWith(value, "[");
-  return Invalid(absl::StrCat(
+  return absl::OutOfRangeError(absl::StrCat(
       QuotedForMessage(value), " is no value of ", field.name(), "; ",
       names.empty() || json ? "give JSON of this field" : common::NameHint(value, names)));
 }

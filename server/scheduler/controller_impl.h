@@ -167,6 +167,7 @@ class ControllerImpl final : public Controller {
   void TellStarts() const;
   // The machine can start attempts.
   void ReleaseStarts();
+  void ClearTrouble();
   // The machine could not start an attempt.
   void OnMachineFailed(const absl::Status& why);
   // Undoes an attempt that has had no working process, and puts its job off.

@@ -58,7 +58,7 @@ bool ControllerImpl::WorkFolderIsUsable() {
     return false;
   }
   if (trouble_.failures < kFailuresUntilHeld) {
-    ReleaseStarts();
+    ClearTrouble();
   }
   return true;
 }
@@ -89,6 +89,10 @@ void ControllerImpl::TellStarts() const {
 
 void ControllerImpl::ReleaseStarts() {
   trouble_.failures = 0;
+  ClearTrouble();
+}
+
+void ControllerImpl::ClearTrouble() {
   trouble_.not_before = -absl::InfiniteDuration();
   if (!trouble_.what.ok()) {
     spdlog::info("jobs are started again");

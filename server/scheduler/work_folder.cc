@@ -2,6 +2,7 @@
 
 #include <sys/statvfs.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -15,7 +16,8 @@
 #include "common/atomic_file.h"
 #include "common/ids.h"
 #include "common/status_macros.h"
-#include "server/domain/states.h"
+#include "server/domain/names.h"
+#include "server/domain/transitions.h"
 
 #include "spdlog/spdlog.h"
 
@@ -25,6 +27,7 @@ namespace {
 constexpr size_t kMarkBytes = 16;
 constexpr size_t kMaxMarkFileBytes = 4096;
 constexpr int kMarkMode = 0600;
+constexpr int kPageSize = 1000;
 constexpr int64_t kMiB = int64_t{1} << 20;
 
 std::string MarkPath(const std::string& folder) {
@@ -67,21 +70,25 @@ bool HasJobFolders(const std::string& work_dir) {
   return !error && entries != std::filesystem::directory_iterator();
 }
 
-// Whether some job had an attempt.
-absl::StatusOr<bool> KnowsFiles(Store& store) {
-  for (const auto& [state, count] : store.CountByState()) {
-    if (state != v1::Job::QUEUED && state != v1::Job::CANCELLED && count > 0) {
-      return true;
-    }
-  }
+// Whether some job is to go on from a checkpoint.
+absl::StatusOr<bool> NeedsFiles(Store& store) {
   std::vector<std::string> damaged;
-  NORMLAB_ASSIGN_OR_RETURN(const std::vector<v1::Job> jobs, store.UnfinishedJobs(&damaged));
-  for (const v1::Job& job : jobs) {
-    if (!job.attempts().empty()) {
-      return true;
+  NORMLAB_ASSIGN_OR_RETURN(std::vector<v1::Job> jobs, store.UnfinishedJobs(&damaged));
+  JobFilter paused;
+  paused.state = v1::Job::PAUSED;
+  std::string page_token;
+  do {
+    NORMLAB_ASSIGN_OR_RETURN(const JobPage page, store.ListJobs(paused, kPageSize, page_token));
+    for (const v1::Job& listed : page.jobs) {
+      NORMLAB_ASSIGN_OR_RETURN(const std::string id, ParseJobName(listed.name()));
+      if (absl::StatusOr<v1::Job> job = store.GetJob(id); job.ok()) {
+        jobs.push_back(*std::move(job));  // with its attempts
+      }
     }
-  }
-  return !damaged.empty();
+    page_token = page.next_page_token;
+  } while (!page_token.empty());
+  return std::any_of(jobs.begin(), jobs.end(),
+                     [](const v1::Job& job) { return FindLastCheckpoint(job).step > 0; });
 }
 
 absl::Status LostDatabase(const WorkFolderOptions& options) {
@@ -111,11 +118,12 @@ absl::Status CheckUnknownFolder(Store& store, const WorkFolderOptions& options) 
       std::filesystem::is_directory(options.work_dir + "/jobs", error)) {
     return absl::OkStatus();
   }
-  NORMLAB_ASSIGN_OR_RETURN(const bool knows_files, KnowsFiles(store));
-  if (knows_files) {
+  NORMLAB_ASSIGN_OR_RETURN(const bool needs_files, NeedsFiles(store));
+  if (needs_files) {
     return absl::FailedPreconditionError(absl::StrCat(
         "there is no folder ", options.work_dir, "/jobs, but the database ", DatabaseOf(options),
-        " knows jobs with files there: is the disk of the work folder mounted? Mount it, or name "
+        " knows jobs with checkpoints there: is the disk of the work folder mounted? Mount it, or "
+        "name "
         "the "
         "right folder with --work_dir; if its files are lost for good, start the server once with "
         "--accept_new_work_dir"));

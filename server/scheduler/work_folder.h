@@ -40,7 +40,7 @@ absl::Status CheckDatabaseIsThere(const WorkFolderOptions& options);
 // in the log and left alone: CheckWorkFolder then refuses it until the right one is there.
 //
 // FAILED_PRECONDITION: the database has never had a job, but the folder is full of them (it was lost, or
-// is another one), unless accept_new_database; or it knows jobs with files, of a time before there were
+// is another one), unless accept_new_database; or it knows jobs with checkpoints, of a time before there were
 // marks, and the folder has none, unless accept_new_work_dir. Errors of the store pass.
 absl::StatusOr<std::string> ClaimWorkFolder(Store& store, const WorkFolderOptions& options);
 

@@ -118,16 +118,32 @@ TEST_F(WorkFolderTest, ALostDatabaseIsNotMadeAnew) {
   EXPECT_TRUE(CheckDatabaseIsThere(options).ok());
 }
 
-TEST_F(WorkFolderTest, ADatabaseOfATimeBeforeMarksWantsTheFilesThatItKnows) {
+TEST_F(WorkFolderTest, ADatabaseOfATimeBeforeMarksWantsTheCheckpointsThatItKnows) {
   RestartServer({});
-  options_.work_dir = work_;
-  const std::string id = Submit();
-  EXPECT_TRUE(fs::is_empty(work_));
-  Run(id, 1);
+  const std::string paused = Submit();
+  Run(paused, 1);
   controller_->Stop();
-  const auto refused = Claim();
-  EXPECT_EQ(refused.status().code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_THAT(std::string(refused.status().message()), HasSubstr("knows jobs with files"));
+  EXPECT_TRUE(Claim().ok()) << "nothing would be lost";
+  fs::remove(data_dir_ + "/" + kWorkMarkFile);
+  fs::remove(work_ + "/" + kWorkMarkFile);
+  v1::WorkerReport report;
+  report.set_number(1);
+  report.mutable_checkpoint()->set_step(40);
+  report.mutable_checkpoint()->set_folder("jobs/" + paused + "/attempt-1/checkpoints/step-40");
+  ASSERT_TRUE(Report({paused, 1}, report).ok());
+  for (const bool is_paused : {false, true}) {
+    if (is_paused) {
+      Pause(paused);
+      v1::WorkerReport last;
+      last.set_number(2);
+      last.mutable_outcome()->set_state(v1::Job::PAUSED);
+      ASSERT_TRUE(Report({paused, 1}, last).ok());
+      ASSERT_EQ(Get(paused).state(), v1::Job::PAUSED);
+    }
+    const auto refused = Claim();
+    EXPECT_EQ(refused.status().code(), absl::StatusCode::kFailedPrecondition);
+    EXPECT_THAT(std::string(refused.status().message()), HasSubstr("knows jobs with checkpoints"));
+  }
   fs::create_directories(work_ + "/jobs");
   EXPECT_TRUE(Claim().ok());
 }

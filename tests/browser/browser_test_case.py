@@ -42,6 +42,17 @@ OVERFLOW = """
 })()
 """
 
+# Cells of tables whose text runs over their edge into the next one.
+SPILLS = """
+Array.from(document.querySelectorAll('td, th')).filter(function (cell) {
+  if (!cell.firstChild) { return false; }
+  var range = document.createRange();
+  range.selectNodeContents(cell);
+  var text = range.getBoundingClientRect();
+  return text.width > 0 && text.right > cell.getBoundingClientRect().right + 1;
+}).map(function (cell) { return cell.textContent.trim().slice(0, 60); })
+"""
+
 # Contrast (WCAG 2) of every kind of text against what lies behind it, the least of each kind that is below 4.5.
 CONTRAST = """
 (function () {
@@ -77,6 +88,7 @@ class BrowserTest(unittest.TestCase):
         self.assertEqual(page.evaluate('document.querySelectorAll("figure.chart").length'), charts)
         self.assertEqual(page.evaluate(CHARTS), [])
         self.assertEqual(page.evaluate(OVERFLOW), [])
+        self.assertEqual(page.evaluate(SPILLS), [])
         self.assertEqual(page.evaluate(CONTRAST), [])
         self.assertEqual(page.troubles(), [])
         self.assertEqual(page.requests(), [], 'a report is complete in itself')

@@ -121,7 +121,7 @@ class RealReportTest(ServerTest, browser_test_case.BrowserTest):
         names += [failed, running]
 
         path = os.path.join(self.folder, 'real.html')
-        self.server.cli('report', *names, '-o', path, '--baseline', '1', check=0)
+        self.server.cli('report', *names, '-o', path, '--baseline', names[0], check=0)
         page = self.browser.open(path, wait=DRAWN)
         warnings = page.evaluate('document.querySelector(".warnings").textContent')
         for words in ('diverged at step', 'failed at step', 'WORKER_CRASHED', 'still runs, at step'):
@@ -157,7 +157,7 @@ class RealReportTest(ServerTest, browser_test_case.BrowserTest):
         listed = self.server.cli('experiment', 'list', '--output', 'json', check=0).json()
         name = listed['experiments'][0]['name']
         path = os.path.join(self.folder, 'experiment.html')
-        self.server.cli('report', name, '-o', path, '--baseline', '1', check=0)
+        self.server.cli('report', name, '-o', path, '--baseline', '0', check=0)
         page = self.browser.open(path, wait=DRAWN)
         self.assertEqual(page.evaluate('document.querySelectorAll("#chart-map-test-accuracy .mark-rect path").length'), 6)
         self.assertEqual(page.evaluate('document.querySelectorAll("#table-final tbody tr").length'), 6)
@@ -178,11 +178,25 @@ class RealReportTest(ServerTest, browser_test_case.BrowserTest):
         wrong = self.server.cli('report', job, '--baseline', 'nobody', '-o', os.path.join(self.folder, 'x.html'))
         self.assertEqual(wrong.code, 2, wrong)
         self.assertIn('--baseline', wrong.err)
+        series = self.server.cli('report', job, '--series', 'train/loss,nosuch/*', '-o', os.path.join(self.folder, 'x.html'))
+        self.assertEqual(series.code, 2, series)
+        self.assertIn('no job here has a series "nosuch/*"', series.err)
+        preset = self.server.cli('report', job, '--preset', 'smoke', '-o', os.path.join(self.folder, 'x.html'))
+        self.assertEqual(preset.code, 2, preset)
+        self.assertFalse(os.path.exists(os.path.join(self.folder, 'x.html')))
         self.assertEqual(self.server.cli('report', job, '--format', 'pdf').code, 2)
         self.assertEqual(self.server.cli('report', job, '--format', 'svg', '-o', '-').code, 2)
         nowhere = self.server.cli('report', job, '-o', os.path.join(self.folder, 'no', 'such', 'r.html'))
         self.assertNotEqual(nowhere.code, 0)
-        self.assertIn('no/such', nowhere.err)
+        self.assertIn(os.path.join('no', 'such', 'r.html'), nowhere.err)
+        self.assertNotIn('.tmp', nowhere.err)
+        # Before anything is run.
+        experiments = lambda: self.server.cli('experiment', 'list', '--output', 'json', check=0).json()['experiments']
+        before = len(experiments())
+        early = self.server.cli('study', 'run', 'affine', '--preset', 'smoke', '-o', '/nonexistent/x.html')
+        self.assertNotEqual(early.code, 0)
+        self.assertIn('cannot write /nonexistent/x.html', early.err)
+        self.assertEqual(len(experiments()), before)
 
 
 if __name__ == '__main__':

@@ -103,7 +103,9 @@ class ExperimentsTest(ServerTest):
             return result.err
         self.assertIn('did you mean learning_rate?',
                       refused('--axis', 'optimizer.sgd.learning_rat=0.1'))
-        self.assertIn('design.axes[0].field', refused('--axis', 'nothing_like_it=1'))
+        self.assertIn('--axis nothing_like_it: "nothing_like_it" is no field', refused('--axis', 'nothing_like_it=1'))
+        self.assertIn('--axis normalization, value 1: "batsh" is no value', refused('--axis', 'normalization=batsh,none'))
+        self.assertIn('--seeds', refused('--axis', 'seed=1,2'))
         self.assertIn('cells[1].batch_size', refused('--axis', 'batch_size=10,-3'))
         self.assertIn('base.steps', refused('--set', 'steps=-1', '--axis', 'batch_size=10,20'))
         self.assertIn('10000', refused('--axis', 'batch_size=' + ','.join(map(str, range(2, 1002))), '--seeds', '11'))

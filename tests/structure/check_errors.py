@@ -67,9 +67,9 @@ def main():
             wanted_code, details = rows[reason]
             if code != wanted_code:
                 problems.append(f'{reason} is {code} in the code and {wanted_code} in docs/errors.md')
-            if ('AddRetry(' in body) != ('RetryInfo' in details):
+            if ('AddRetryInfo(' in body) != ('RetryInfo' in details):
                 problems.append(f'{reason}: RetryInfo in the code or in docs/errors.md only')
-            if ('AddResource(' in body) != ('ResourceInfo' in details):
+            if ('AddResourceInfo(' in body) != ('ResourceInfo' in details):
                 problems.append(f'{reason}: ResourceInfo in the code or in docs/errors.md only')
     if not reasons or not rows:
         problems.append('found no reasons: was something moved?')

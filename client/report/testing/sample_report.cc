@@ -231,6 +231,7 @@ std::vector<Claim> SampleClaims() {
            .verdict = Verdict::kNotSupported,
            .reason = "The interval lies wholly below 0: here batch norm has the higher constant.",
            .seeds = 5,
+           .jobs = 10,
            .diverged = 1},
           {.id = "accuracy",
            .statement = "Noisy batch norm does not hurt accuracy.",
