@@ -31,6 +31,13 @@ class LineHandler final : public ExperimentHandler {
     out.Flush();
     return out.status();
   }
+  void OnReconnect(const absl::Status& reason, int attempt) override {
+    if (attempt == 1) {
+      context_.err().Write(
+          absl::StrCat("Connection lost (", reason.message(), "); trying again\n"));
+    }
+  }
+  void OnReconnected() override { context_.err().Write("Connected again\n"); }
 
  private:
   CommandContext& context_;
@@ -61,6 +68,8 @@ class TableHandler final : public ExperimentHandler {
     }
     Draw().IgnoreError();  // kept in the output's status
   }
+  void OnReconnect(const absl::Status& /*reason*/, int /*attempt*/) override { lost_ = true; }
+  void OnReconnected() override { lost_ = false; }
   // Leaves the cursor below an empty place.
   void Clear() {
     out_.Write(Erase());
@@ -89,7 +98,8 @@ class TableHandler final : public ExperimentHandler {
     drawn_ = absl::Now();
     const std::string text = absl::StrCat(out_.Paint(Color::kBold, experiment_.name()), "  ",
                                           FormatCounts(out_, experiment_.counts()), Remaining(),
-                                          "\n", CellTable(out_, experiment_, kCellsWhenWatched));
+                                          lost_ ? "; connection lost, trying again" : "", "\n",
+                                          CellTable(out_, experiment_, kCellsWhenWatched));
     const std::string erase = Erase();
     // A line that is too wide takes several: what is drawn over has to be counted so.
     lines_ = 0;
@@ -112,6 +122,7 @@ class TableHandler final : public ExperimentHandler {
   Output& out_;
   Experiment experiment_;
   int lines_ = 0;
+  bool lost_ = false;
   absl::Time began_ = absl::InfinitePast();
   absl::Time drawn_ = absl::InfinitePast();
   int ended_at_first_ = 0;

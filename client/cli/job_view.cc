@@ -207,7 +207,8 @@ std::string DescribeJob(const Output& out, const Job& job) {
     AppendField("pausing", absl::StrCat("since ", FormatTimestamp(job.pause_request_time())),
                 &text);
   }
-  AppendField("waiting", Printable(job.queue_reason()), &text);
+  AppendField(job.state() == normlab::v1::Job::RUNNING ? "silent" : "waiting",
+              Printable(job.queue_reason()), &text);
   AppendField("progress", ProgressText(job.progress()), &text);
   if (job.has_estimate()) {
     AppendField(

@@ -71,6 +71,9 @@ class ExperimentHandler {
   virtual absl::Status OnExperiment(const normlab::v1::Experiment& experiment) = 0;
   // Called some times a second while nothing comes: the moment to redraw.
   virtual void OnTick() {}
+  // The connection is lost; `attempt` to get another one begins, from 1.
+  virtual void OnReconnect(const absl::Status& /*reason*/, int /*attempt*/) {}
+  virtual void OnReconnected() {}
 };
 
 // What a server says about itself to the health service.

@@ -89,7 +89,9 @@ absl::StatusOr<Experiment> Client::WatchExperiment(absl::string_view name,
   Backoff backoff(options_.retry);
   normlab::v1::WatchExperimentRequest request;
   request.set_name(ExperimentName(name));
+  request.set_heartbeats(true);
   Experiment last;
+  bool has_heartbeats = false;  // servers of older versions send none
   while (true) {
     bool was_open = false;
     const absl::Time opened = absl::Now();
@@ -102,6 +104,14 @@ absl::StatusOr<Experiment> Client::WatchExperiment(absl::string_view name,
     Experiment next;
     while (stream.Read(&next, options_.idle_timeout, [&handler] { handler.OnTick(); })) {
       was_open = true;
+      if (backoff.failures() > 0) {
+        handler.OnReconnected();
+        backoff.Reset(options_.reconnect_for);
+      }
+      if (!next.has_create_time() && !next.has_counts() && next.cells().empty()) {
+        has_heartbeats = true;
+        continue;
+      }
       // A stream that was opened anew begins with what may be known already.
       const bool is_news = !google::protobuf::util::MessageDifferencer::Equals(next, last);
       last = std::move(next);
@@ -120,10 +130,10 @@ absl::StatusOr<Experiment> Client::WatchExperiment(absl::string_view name,
     if (end.ok() && last.has_end_time()) {
       return last;
     }
-    // Between two changes there may be hours, and no heartbeats: a quiet stream is asked anew, no
-    // failure.
-    const bool was_quiet =
-        absl::IsUnavailable(end) && absl::Now() - opened >= options_.idle_timeout;
+    // Between two changes there may be hours. Without heartbeats a quiet stream is asked anew, no
+    // failure; with them its silence says that the server is gone.
+    const bool was_quiet = !has_heartbeats && absl::IsUnavailable(end) &&
+                           absl::Now() - opened >= options_.idle_timeout;
     if (was_open || was_quiet) {
       backoff.Reset(options_.reconnect_for);
     }
@@ -132,6 +142,9 @@ absl::StatusOr<Experiment> Client::WatchExperiment(absl::string_view name,
                  : end;
     const bool resumable = IsTransient(reason) ||
                            (absl::IsResourceExhausted(reason) && RetryDelay(reason).has_value());
+    if (resumable && !was_quiet) {
+      handler.OnReconnect(reason, backoff.failures() + 1);
+    }
     if (!resumable || !backoff.Wait(reason, options_.stop)) {
       return Explain(reason);
     }

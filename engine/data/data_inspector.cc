@@ -21,8 +21,9 @@ constexpr absl::string_view kDecoderVersion = "2";
 constexpr size_t kMaxVerdicts = 1000;
 // Decoded sets that stay in the cache folder however long ago they were used, and how long any of
 // them stays.
-constexpr size_t kKeptSets = 8;
-constexpr absl::Duration kCacheGrace = absl::Hours(1);
+// Less, where they take more than this together: a worker maps its set within moments.
+constexpr CacheLimits kCacheLimits = {
+    .keep = 8, .bytes = int64_t{8} << 30, .grace = absl::Hours(1), .least_grace = absl::Minutes(5)};
 
 void FillReport(const std::string& path, const DatasetShape& shape, v1::DataReport& report) {
   report.set_data_cache(path);
@@ -80,7 +81,7 @@ std::optional<DatasetShape> DecodeAndKeep(DataSource& source,
                      written.message(), "; make room below its data folder and try again"));
     return std::nullopt;
   }
-  PruneCacheFolder(folder, kKeptSets, kCacheGrace);
+  PruneCacheFolder(folder, kCacheLimits);
   return data->shape;
 }
 
@@ -93,6 +94,13 @@ v1::DataReport DataInspector::Inspect(const v1::InspectDataRequest& request) {
   const std::unique_ptr<DataSource> source = OpenDataSource(request.data(), roots, problems);
   if (source == nullptr) {
     AddViolations(problems, report);
+    return report;
+  }
+
+  if (const std::optional<DatasetShape> shape = source->KnownShape();
+      request.cache_folder().empty() && shape.has_value()) {
+    FillReport("", *shape, report);
+    FillVersions(*source, report);
     return report;
   }
 

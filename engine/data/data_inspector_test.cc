@@ -251,8 +251,51 @@ TEST_F(DataInspectorTest, TheCacheKeepsTheSetsUsedLastAndNoLeftovers) {
   for (int i = 0; i < 12; ++i) {
     add("new-" + std::to_string(i) + ".nldata", std::chrono::hours(0));
   }
-  PruneCacheFolder(folder.string(), 8, absl::Hours(1));
+  CacheLimits limits = {.keep = 8,
+                        .bytes = int64_t{1} << 30,
+                        .grace = absl::Hours(1),
+                        .least_grace = absl::Minutes(5)};
+  PruneCacheFolder(folder.string(), limits);
   EXPECT_EQ(left().size(), 12U + 3U);
+
+  // When they take too much, what was used longest ago goes before the hour is over.
+  fs::last_write_time(folder / "new-3.nldata", now - std::chrono::minutes(20));
+  fs::last_write_time(folder / "new-5.nldata", now - std::chrono::minutes(10));
+  fs::last_write_time(cache, now - std::chrono::minutes(30));
+  limits.bytes = 11;  // of one each, but for the set itself
+  PruneCacheFolder(folder.string(), limits);
+  EXPECT_EQ(left().size(), 11U + 2U);
+  EXPECT_FALSE(fs::exists(cache));
+  EXPECT_FALSE(fs::exists(folder / "new-3.nldata"));
+  EXPECT_TRUE(fs::exists(folder / "new-5.nldata"));
+  // What a worker may be about to map stays.
+  limits.bytes = 0;
+  PruneCacheFolder(folder.string(), limits);
+  EXPECT_EQ(left().size(), 10U + 2U);
+}
+
+// Whether a spec is valid takes no set of a gigabyte.
+TEST_F(DataInspectorTest, ASyntheticSetIsDescribedWithoutMakingIt) {
+  v1::InspectDataRequest request;
+  v1::GaussianClasses& set = *request.mutable_data()->mutable_gaussian_classes();
+  set.set_classes(10);
+  set.add_dims(100);
+  set.set_train_examples(1'000'000'000);  // 400 GB
+  set.set_test_examples(7);
+  set.set_separation(1);
+  set.set_seed(3);
+  const v1::DataReport described = inspector_.Inspect(request);
+  EXPECT_EQ(described.violations_size(), 0) << described.ShortDebugString();
+  EXPECT_EQ(described.train_examples(), 1'000'000'000);
+  EXPECT_EQ(described.classes(), 10);
+  EXPECT_TRUE(described.data_cache().empty());
+  EXPECT_TRUE(described.lasting());
+  EXPECT_FALSE(fs::exists(base_ / "cache"));
+  // Later it is made all the same.
+  request.mutable_data()->mutable_gaussian_classes()->set_train_examples(70);
+  EXPECT_TRUE(inspector_.Inspect(request).data_cache().empty());
+  request.set_cache_folder((base_ / "cache").string());
+  EXPECT_TRUE(fs::exists(inspector_.Inspect(request).data_cache()));
 }
 
 TEST_F(DataInspectorTest, ACacheThatCannotBeWrittenIsSaid) {

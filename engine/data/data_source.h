@@ -68,6 +68,8 @@ class DataSource {
   // lives.
   virtual absl::Span<const DataFile> LookedAt() const { return {}; }
   // Reads and checks everything. nullopt: `problems` has everything that is wrong.
+  // Of a set that follows from the spec alone, without making it; none: only Decode tells.
+  virtual std::optional<DatasetShape> KnownShape() const { return std::nullopt; }
   virtual std::optional<DecodedDataset> Decode(DataProblems& problems) = 0;
 };
 

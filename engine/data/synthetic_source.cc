@@ -20,6 +20,8 @@ class SyntheticSource : public DataSource {
   const std::string& name() const override { return name_; }
   const std::string& field() const override { return field_; }
 
+  std::optional<DatasetShape> KnownShape() const override { return shape_; }
+
   std::optional<DecodedDataset> Decode(DataProblems& /*problems*/) override {
     DecodedDataset data;
     data.shape = shape_;

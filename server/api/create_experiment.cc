@@ -176,8 +176,8 @@ class CreateExperimentCall : public std::enable_shared_from_this<CreateExperimen
     return fields;
   }
 
-  std::vector<std::string> KeysOf(const DesignCell& cell) const {
-    if (experiment_.design().cells().empty()) {
+  std::vector<std::string> KeysOf(const v1::Design& design, const DesignCell& cell) const {
+    if (design.cells().empty()) {
       return keys_;
     }
     std::vector<std::string> fields;
@@ -211,10 +211,6 @@ class CreateExperimentCall : public std::enable_shared_from_this<CreateExperimen
         inspections_.push_back(-1);
         continue;
       }
-      if (!spec.has_initial_weights()) {
-        // Only for comparing weights with the network.
-        request->mutable_inspect_data()->clear_resolved_spec();
-      }
       const auto [known, added] = inspection_index_.emplace(
           request->inspect_data().SerializeAsString(), static_cast<int>(requests_.size()));
       if (added) {
@@ -243,8 +239,8 @@ class CreateExperimentCall : public std::enable_shared_from_this<CreateExperimen
       Admit(0);
       return;
     }
-    backend_.helper.Call(
-        requests_[index], backend_.options.inspect_timeout,
+    backend_.helper.CallInTurn(
+        caller_.owner, requests_[index], backend_.options.inspect_timeout,
         [self = shared_from_this(), index](absl::StatusOr<v1::HelperResponse> response) {
           self->Continue([self = self.get(), index, response = std::move(response)]() mutable {
             if (!response.ok()) {
@@ -269,6 +265,7 @@ class CreateExperimentCall : public std::enable_shared_from_this<CreateExperimen
           inspections_[i] < 0 ? nullptr : &reports_[static_cast<size_t>(inspections_[i])];
       Admission admission = server::Admit(cell.spec, spec_violations_[i], report, backend_.options);
       violations_.Add(static_cast<int64_t>(i), cell, admission.violations);
+      design_.cells[i].spec = v1::JobSpec();  // the job has it
       if (violations_.empty() && !validate_only_) {
         AddJobs(i, std::move(admission.job));
       }
@@ -280,19 +277,45 @@ class CreateExperimentCall : public std::enable_shared_from_this<CreateExperimen
     }
   }
 
+  // Jobs of a cell differ in little: what they have in common is kept serialized, a fraction of a
+  // message, until the store takes one after the other.
   void AddJobs(size_t cell_index, v1::Job job) {
-    const DesignCell& cell = design_.cells[cell_index];
-    const std::vector<std::string> keys = KeysOf(cell);
     v1::Cell& out = *experiment_.mutable_cells(static_cast<int>(cell_index));
     job.set_owner(caller_.owner);
-    for (const uint32_t seed : design_.seeds) {
-      v1::Job& added = jobs_.emplace_back(job);
-      added.mutable_spec()->set_seed(seed);
-      added.mutable_resolved_spec()->set_seed(seed);
-      added.set_name(JobName(common::NewId(backend_.options.clock->Now())));
-      NameJob(experiment_, cell, keys, seed, added);
-      out.add_jobs(added.name());
+    spec_bytes_ += QueueGate::SpecBytes(job) * static_cast<int64_t>(design_.seeds.size());
+    for (size_t i = 0; i < design_.seeds.size(); ++i) {
+      out.add_jobs(JobName(common::NewId(backend_.options.clock->Now())));
     }
+    cell_jobs_.push_back(job.SerializeAsString());
+    job.clear_spec();
+    job.clear_resolved_spec();
+    told_.push_back(std::move(job));
+  }
+
+  // The job at a position of `experiment`, which has its cells. Called for one after the other.
+  v1::Job MakeJob(const v1::Experiment& experiment, size_t position) {
+    const size_t cell_index = position / design_.seeds.size();
+    const uint32_t seed = design_.seeds[position % design_.seeds.size()];
+    if (position % design_.seeds.size() == 0) {
+      keys_of_cell_ = KeysOf(experiment.design(), design_.cells[cell_index]);
+      if (!job_of_cell_.ParseFromString(cell_jobs_[cell_index])) {
+        job_of_cell_.Clear();  // without a name, which the store refuses
+      }
+      cell_jobs_[cell_index] = std::string();
+    }
+    v1::Job job = job_of_cell_;
+    job.mutable_spec()->set_seed(seed);
+    job.mutable_resolved_spec()->set_seed(seed);
+    job.set_name(JobAt(experiment, position));
+    job.set_experiment(experiment.name());
+    NameJob(experiment, design_.cells[cell_index], keys_of_cell_, seed, job);
+    return job;
+  }
+
+  const std::string& JobAt(const v1::Experiment& experiment, size_t position) const {
+    const auto seeds = static_cast<int>(design_.seeds.size());
+    const auto at = static_cast<int>(position);
+    return experiment.cells(at / seeds).jobs(at % seeds);
   }
 
   void Decide() {
@@ -305,20 +328,21 @@ class CreateExperimentCall : public std::enable_shared_from_this<CreateExperimen
       Finish(std::move(experiment_));
       return;
     }
-    const auto jobs = static_cast<int64_t>(jobs_.size());
-    if (const absl::Status place = backend_.queue_gate.Reserve(caller_.owner, jobs); !place.ok()) {
+    const size_t jobs = design_.cells.size() * design_.seeds.size();
+    const auto places = static_cast<int64_t>(jobs);
+    if (const absl::Status place = backend_.queue_gate.Reserve(caller_.owner, places, spec_bytes_);
+        !place.ok()) {
       Finish(place);
       return;
     }
     experiment_.set_name(ExperimentName(common::NewId(backend_.options.clock->Now())));
-    for (v1::Job& job : jobs_) {
-      job.set_experiment(experiment_.name());
-    }
-    design_ = ExpandedDesign();
+    // The other one goes to the store.
+    const v1::Experiment experiment = experiment_;
+    const auto make_job = [&](size_t position) { return MakeJob(experiment, position); };
     backend_.store.experiments().Create(
-        std::move(experiment_), jobs_, request_id_, request_sha256_,
-        [self = shared_from_this(), jobs](absl::StatusOr<ExperimentStore::CreateResult> result) {
-          self->backend_.queue_gate.Release(self->caller_.owner, jobs);
+        std::move(experiment_), jobs, make_job, request_id_, request_sha256_,
+        [self = shared_from_this(), places](absl::StatusOr<ExperimentStore::CreateResult> result) {
+          self->backend_.queue_gate.Release(self->caller_.owner, places, self->spec_bytes_);
           self->backend_.pool.Post(
               [self, result = std::move(result)]() mutable { self->Stored(std::move(result)); });
         });
@@ -331,11 +355,13 @@ class CreateExperimentCall : public std::enable_shared_from_this<CreateExperimen
     }
     if (result->created) {
       spdlog::info("{} created: {} cell(s), {} job(s)", result->experiment.name(),
-                   result->experiment.cells_size(), jobs_.size());
+                   result->experiment.cells_size(), told_.size() * design_.seeds.size());
       const absl::Time create_time = FromTimestamp(result->experiment.create_time());
-      for (size_t i = 0; i < jobs_.size(); ++i) {
-        // As the store has it.
-        v1::Job& job = jobs_[i];
+      for (size_t i = 0; i < told_.size() * design_.seeds.size(); ++i) {
+        // As the store has it, but for the specs, which the scheduler reads when it needs them.
+        v1::Job& job = told_[i / design_.seeds.size()];
+        job.set_name(JobAt(result->experiment, i));
+        job.set_experiment(result->experiment.name());
         job.set_state(v1::Job::QUEUED);
         *job.mutable_create_time() =
             ToTimestamp(create_time + absl::Microseconds(static_cast<int64_t>(i)));
@@ -369,7 +395,13 @@ class CreateExperimentCall : public std::enable_shared_from_this<CreateExperimen
   std::vector<v1::HelperRequest> requests_;
   std::vector<v1::DataReport> reports_;
   CellViolations violations_;
-  std::vector<v1::Job> jobs_;
+  // By cell: its job without a name, serialized; and without specs, for the scheduler.
+  std::vector<std::string> cell_jobs_;
+  std::vector<v1::Job> told_;
+  int64_t spec_bytes_ = 0;  // of all jobs
+  // Of the cell whose jobs are being made.
+  v1::Job job_of_cell_;
+  std::vector<std::string> keys_of_cell_;
   Done done_;
 };
 

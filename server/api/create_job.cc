@@ -100,8 +100,8 @@ class CreateJobCall : public std::enable_shared_from_this<CreateJobCall> {
       return;
     }
     auto asked = std::make_shared<const v1::InspectDataRequest>(request.inspect_data());
-    backend_.helper.Call(
-        std::move(request), backend_.options.inspect_timeout,
+    backend_.helper.CallInTurn(
+        caller_.owner, std::move(request), backend_.options.inspect_timeout,
         [self = shared_from_this(),
          asked = std::move(asked)](absl::StatusOr<v1::HelperResponse> response) {
           self->backend_.pool.Post([self, asked, response = std::move(response)] {
@@ -138,15 +138,17 @@ class CreateJobCall : public std::enable_shared_from_this<CreateJobCall> {
       Finish(std::move(admission.job));
       return;
     }
-    if (const absl::Status place = backend_.queue_gate.Reserve(caller_.owner); !place.ok()) {
+    const int64_t bytes = QueueGate::SpecBytes(admission.job);
+    if (const absl::Status place = backend_.queue_gate.Reserve(caller_.owner, 1, bytes);
+        !place.ok()) {
       Finish(place);
       return;
     }
     admission.job.set_name(JobName(common::NewId(backend_.options.clock->Now())));
     backend_.store.CreateJob(
         std::move(admission.job), request_id_, RequestHash(spec_),
-        [self = shared_from_this()](absl::StatusOr<Store::CreateResult> result) {
-          self->backend_.queue_gate.Release(self->caller_.owner);
+        [self = shared_from_this(), bytes](absl::StatusOr<Store::CreateResult> result) {
+          self->backend_.queue_gate.Release(self->caller_.owner, 1, bytes);
           // Serializing the answer is not the writer thread's work.
           self->backend_.pool.Post(
               [self, result = std::move(result)]() mutable { self->Stored(std::move(result)); });

@@ -71,7 +71,7 @@ grpc::ServerUnaryReactor* ExperimentsService::DeleteExperiment(
 grpc::ServerWriteReactor<v1::Experiment>* ExperimentsService::WatchExperiment(
     grpc::CallbackServerContext* context, const v1::WatchExperimentRequest* request) {
   return OpenStream(backend_, context, "WatchExperiment", *request,
-                    backend_.options.experiment_interval, NewExperimentSource);
+                    WatchedExperimentTick(backend_.options), NewExperimentSource);
 }
 
 grpc::ServerUnaryReactor* ExperimentsService::SummarizeExperiment(

@@ -10,6 +10,7 @@ namespace normlab::server {
 namespace {
 
 constexpr absl::Duration kDrainRetry = absl::Seconds(1);
+constexpr absl::Duration kInspectionRetry = absl::Seconds(5);
 
 }  // namespace
 
@@ -29,11 +30,16 @@ std::optional<v1::HelperRequest> InspectionOf(const v1::JobSpec& spec,
   if (!Concerns(violations, "precision")) {
     inspect.set_precision(spec.precision());
   }
-  if (violations.empty()) {
+  // Only for comparing weights with the network; without it questions about the same data are equal.
+  if (violations.empty() && inspect.has_initial_weights()) {
     *inspect.mutable_resolved_spec() = resolved;
   }
   inspect.mutable_data_roots()->Add(options.data_roots.begin(), options.data_roots.end());
-  inspect.set_cache_folder(options.cache_folder);
+  // A synthetic set is not made before its job starts: whether a job is accepted takes its shape only.
+  const v1::Data& data = resolved.data();
+  if (!data.has_gaussian_classes() && !data.has_linear_regression()) {
+    inspect.set_cache_folder(options.cache_folder);
+  }
   return request;
 }
 
@@ -41,6 +47,8 @@ absl::Status InspectionFailed(const absl::Status& failure, const ApiOptions& opt
   switch (failure.code()) {
     case absl::StatusCode::kDeadlineExceeded:
       return DataNotReadInTime(options.inspect_timeout);
+    case absl::StatusCode::kResourceExhausted:
+      return TooManyInspections(kInspectionRetry);
     case absl::StatusCode::kUnavailable:
       return ShuttingDown(kDrainRetry);
     default:

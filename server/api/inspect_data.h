@@ -22,7 +22,8 @@ std::optional<v1::HelperRequest> InspectionOf(const v1::JobSpec& spec,
                                               const ApiOptions& options);
 
 // What a caller is told of a call of the helper that failed: DEADLINE_EXCEEDED, UNAVAILABLE
-// (shutting down), INTERNAL.
+// (shutting down), RESOURCE_EXHAUSTED with
+// RetryInfo (too many of this owner's wait), INTERNAL.
 absl::Status InspectionFailed(const absl::Status& failure, const ApiOptions& options);
 
 }  // namespace normlab::server

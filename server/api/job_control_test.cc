@@ -267,5 +267,33 @@ TEST_F(JobControlTest, AnOwnerHasABoundOfItsOwn) {
   EXPECT_EQ(Reason(refused), "OWNER_QUEUE_FULL");
 }
 
+// Ten thousand jobs of large specs would fill the disk.
+TEST_F(JobControlTest, AnOwnerHasABoundOfBytes) {
+  v1::CreateJobRequest request = CreateRequest(ValidSpec());
+  (*request.mutable_job()->mutable_spec()->mutable_labels())["note"] = std::string(200, 'n');
+  v1::Job job;
+  const auto create = [&] {
+    grpc::ClientContext context;
+    return jobs_->CreateJob(&context, request, &job);
+  };
+  options_.queue_limits.bytes_per_owner = 4'000;
+  Serve();
+  grpc::Status refused;
+  int created = 0;
+  while (created < 100 && (refused = create()).ok()) {
+    ++created;
+  }
+  // Each takes its spec as submitted, the resolved one and what surrounds them.
+  EXPECT_GT(created, 1);
+  EXPECT_LT(created, 9);
+  EXPECT_EQ(refused.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_EQ(Reason(refused), "OWNER_QUEUE_FULL");
+  EXPECT_THAT(refused.error_message(), ::testing::HasSubstr("4000 bytes"));
+  EXPECT_GT(DetailOf<google::rpc::RetryInfo>(refused).retry_delay().seconds(), 0);
+  // What leaves the queue makes room.
+  StartAttempt(job.name());
+  EXPECT_TRUE(create().ok());
+}
+
 }  // namespace
 }  // namespace normlab::server

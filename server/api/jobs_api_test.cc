@@ -167,5 +167,25 @@ TEST_F(JobsApiTest, ServerInfoComesAlsoWithoutTheHelper) {
   EXPECT_EQ(info.cores(), 3);
 }
 
+TEST_F(JobsApiTest, SaysWhenAWorkerIsSilentForRemarkablyLong) {
+  Serve();
+  const std::string running = MustCreate().name();
+  const std::string waiting = MustCreate().name();
+  StartAttempt(running);
+  const auto reason = [&](const std::string& name) {
+    grpc::ClientContext context;
+    v1::GetJobRequest request;
+    request.set_name(name);
+    v1::Job job;
+    EXPECT_TRUE(jobs_->GetJob(&context, request, &job).ok());
+    return job.queue_reason();
+  };
+  controller_.set_silence(absl::Milliseconds(9'900));
+  EXPECT_EQ(reason(running), "");
+  controller_.set_silence(absl::Milliseconds(42'900));
+  EXPECT_THAT(reason(running), ::testing::HasSubstr("no report for 42 s"));
+  EXPECT_EQ(reason(waiting), "");
+}
+
 }  // namespace
 }  // namespace normlab::server

@@ -7,6 +7,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
 
 #include "server/store/store.h"
 
@@ -15,6 +16,8 @@ namespace normlab::server {
 struct QueueLimits {
   int64_t jobs = 10'000;       // QUEUED at a time; 0: no limit
   int64_t jobs_per_owner = 0;  // likewise
+  // That the specs of an owner's QUEUED jobs take in the database; 0: no limit.
+  int64_t bytes_per_owner = int64_t{512} << 20;
 };
 
 // Bounds the queue: a creation reserves its place before the store has it, so that however many come
@@ -25,19 +28,36 @@ class QueueGate {
   QueueGate(QueueLimits limits, Store& store) : limits_(limits), store_(store) {}
 
   // RESOURCE_EXHAUSTED with RetryInfo (QUEUE_FULL, OWNER_QUEUE_FULL) when there is no place for so
-  // many jobs.
-  absl::Status Reserve(const std::string& owner, int64_t jobs = 1) ABSL_LOCKS_EXCLUDED(mu_);
-  // The creation is over: the store counts the jobs, or there are none. After the store's answer.
-  void Release(const std::string& owner, int64_t jobs = 1) ABSL_LOCKS_EXCLUDED(mu_);
+  // many jobs, whose specs take so many bytes. Blocks for some milliseconds at times, for disk.
+  absl::Status Reserve(const std::string& owner, int64_t jobs, int64_t bytes)
+      ABSL_LOCKS_EXCLUDED(mu_);
+  // The creation is over: the store counts the jobs, or there are none. After the store's answer,
+  // with the same numbers.
+  void Release(const std::string& owner, int64_t jobs, int64_t bytes) ABSL_LOCKS_EXCLUDED(mu_);
+
+  // What a job's spec is going to take in the database, resolved and as submitted.
+  static int64_t SpecBytes(const v1::Job& job);
 
   const QueueLimits& limits() const { return limits_; }
 
  private:
+  // Summing up ten thousand jobs for each creation would cost more than the creation.
+  static constexpr absl::Duration kBytesKeptFor = absl::Seconds(1);
+
+  struct Bytes {
+    int64_t stored = 0;                                // at `as_of`, and what was let in since
+    absl::Duration as_of = -absl::InfiniteDuration();  // monotonic
+    int64_t reserved = 0;                              // let in, by creations that are not over
+  };
+  absl::Status ReserveBytes(const std::string& owner, int64_t bytes) ABSL_LOCKS_EXCLUDED(mu_);
+  absl::Status ReserveJobs(const std::string& owner, int64_t jobs) ABSL_LOCKS_EXCLUDED(mu_);
+
   const QueueLimits limits_;
   Store& store_;
   absl::Mutex mu_;
   int64_t reserved_ ABSL_GUARDED_BY(mu_) = 0;
   std::map<std::string, int64_t> reserved_by_ ABSL_GUARDED_BY(mu_);
+  std::map<std::string, Bytes> bytes_by_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace normlab::server

@@ -86,6 +86,8 @@ class StreamReactor final : public grpc::ServerWriteReactor<Response>,
   void OnWriteDone(bool ok) override {
     absl::MutexLock lock(&mu_);
     writing_ = false;
+    // It may be a megabyte, and there may be hundreds of silent streams.
+    message_ = Response();
     last_activity_ = registry_.Now();
     if (!ok && end_ == End::kNone) {
       end_ = End::kCancelled;
@@ -233,6 +235,10 @@ class StreamReactor final : public grpc::ServerWriteReactor<Response>,
         break;
       case StreamStep::kWait:
         waiting_ = true;
+        if (idle) {
+          // It has nothing to say: asked again after another such silence, not at every tick.
+          last_activity_ = registry_.Now();
+        }
         Pump();
         break;
       case StreamStep::kEnd:
@@ -253,7 +259,7 @@ class StreamReactor final : public grpc::ServerWriteReactor<Response>,
   const std::unique_ptr<StreamSource<Response>> source_;  // used by the one Step that runs
   bool started_ = false;                                  // likewise
   Response next_;                                         // likewise
-  Response message_;                                      // gRPC's while writing_
+  Response message_;                                      // gRPC's while writing_, else empty
   std::shared_ptr<StreamReactor> self_;                   // until OnDone
 
   absl::Mutex mu_;

@@ -1,4 +1,4 @@
-#include "server/api/verdict_cache.h"
+#include "server/executor/verdict_cache.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>

@@ -13,9 +13,13 @@ namespace normlab::server {
 
 // The messages of WatchExperiment: the experiment at once, then after changes of its jobs' states,
 // ApiOptions::experiment_interval apart at least; ends after the one in which no job waits, runs or
-// is paused. Its reactor's heartbeat is that interval. INVALID_ARGUMENT; later NOT_FOUND, also when
-// the experiment is deleted meanwhile.
+// is paused. With heartbeats, if they are wished, after ApiOptions::heartbeat_interval of silence.
+// While nothing happens nothing is read. Its reactor's heartbeat is WatchedExperimentTick.
+// INVALID_ARGUMENT; later NOT_FOUND, also when the experiment is deleted meanwhile.
 absl::StatusOr<std::unique_ptr<StreamSource<v1::Experiment>>> NewExperimentSource(
     Backend& backend, const v1::WatchExperimentRequest& request);
+
+// How often such a source looks whether something is due.
+absl::Duration WatchedExperimentTick(const ApiOptions& options);
 
 }  // namespace normlab::server

@@ -50,6 +50,10 @@ class ReportStream final : public grpc::ServerBidiReactor<v1::WorkerMessage, v1:
 
   void Trains(v1::Model::KindCase model) override { model_.store(model); }
 
+  absl::Duration Silence() override {
+    return absl::Nanoseconds(MonotonicNanos() - heard_ns_.load());
+  }
+
   void Close(absl::Status reason) override {
     absl::MutexLock lock(&mu_);
     End(std::move(reason));
@@ -65,6 +69,7 @@ class ReportStream final : public grpc::ServerBidiReactor<v1::WorkerMessage, v1:
       Pump();
       return;
     }
+    heard_ns_.store(MonotonicNanos());
     // incoming_ is ours until reading_ is false again; the next read starts only then, so reports
     // reach the store in order.
     if (incoming_.has_hello() && !greeted_) {
@@ -341,6 +346,10 @@ class ReportStream final : public grpc::ServerBidiReactor<v1::WorkerMessage, v1:
   Observer& observer_;
   const std::shared_ptr<ReportClock> clock_;
   std::shared_ptr<ReportStream> self_;  // until OnDone
+  static int64_t MonotonicNanos() {
+    return absl::ToInt64Nanoseconds(common::Clock::Real().Monotonic());
+  }
+  std::atomic<int64_t> heard_ns_ = MonotonicNanos();
   std::atomic<v1::Model::KindCase> model_ = v1::Model::KIND_NOT_SET;
 
   // Of whoever has read a message, until reading_ is false.

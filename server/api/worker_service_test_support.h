@@ -146,8 +146,12 @@ class GatedStore final : public Store {
                                    const std::string& page_token) override {
     return real_.ListJobs(filter, page_size, page_token);
   }
-  absl::StatusOr<std::vector<v1::Job>> UnfinishedJobs(std::vector<std::string>* damaged) override {
-    return real_.UnfinishedJobs(damaged);
+  absl::StatusOr<std::vector<v1::Job>> ActiveJobs(std::vector<std::string>* damaged) override {
+    return real_.ActiveJobs(damaged);
+  }
+  absl::StatusOr<std::vector<QueueEntry>> QueuedJobs() override { return real_.QueuedJobs(); }
+  absl::StatusOr<int64_t> QueuedBytes(const std::string& owner) override {
+    return real_.QueuedBytes(owner);
   }
   absl::StatusOr<AttemptSecrets> GetAttemptSecrets(const AttemptKey& attempt) override {
     return real_.GetAttemptSecrets(attempt);

@@ -148,6 +148,11 @@ ABSL_FLAG(int64_t,
           owner_max_queued,
           0,
           "Jobs of one owner that may wait; further ones are refused. 0: no limit.");
+ABSL_FLAG(normlab::server::ByteSize,
+          owner_max_queued_bytes,
+          normlab::server::ByteSize{int64_t{512} << 20},
+          "What the specs of one owner's waiting jobs may take in the database; further jobs are "
+          "refused. 0: no limit.");
 ABSL_FLAG(int64_t,
           queue_limit,
           10'000,
@@ -191,7 +196,7 @@ const std::vector<Group>& Groups() {
       {"What jobs may use", {"cores", "memory", "pin", "worker_binary", "orphan_timeout"}},
       {"How owners share it",
        {"owner_weight", "max_priority", "owner_max_cores", "owner_max_running", "owner_max_queued",
-        "queue_limit"}},
+        "owner_max_queued_bytes", "queue_limit"}},
       {"Behaviour", {"stream_write_timeout", "drain_timeout", "log_level"}},
       {"Instead of running", {"healthcheck", "backup"}}};
   return groups;
@@ -312,6 +317,7 @@ absl::StatusOr<CommandLine> ParseFlags(int argc, char** argv) {
   options.owner_max_running = absl::GetFlag(FLAGS_owner_max_running);
   options.max_priority = absl::GetFlag(FLAGS_max_priority);
   options.owner_max_queued = absl::GetFlag(FLAGS_owner_max_queued);
+  options.owner_max_queued_bytes = absl::GetFlag(FLAGS_owner_max_queued_bytes).bytes;
   options.queue_limit = absl::GetFlag(FLAGS_queue_limit);
   line.log_level = absl::GetFlag(FLAGS_log_level);
   line.backup = absl::GetFlag(FLAGS_backup);

@@ -237,11 +237,14 @@ absl::StatusOr<ServerOptions> ResolveOptions(const RawOptions& raw) {
   NORMLAB_RETURN_IF_ERROR(CheckNotNegative("owner_max_cores", raw.owner_max_cores));
   NORMLAB_RETURN_IF_ERROR(CheckNotNegative("owner_max_running", raw.owner_max_running));
   NORMLAB_RETURN_IF_ERROR(CheckNotNegative("owner_max_queued", raw.owner_max_queued));
+  NORMLAB_RETURN_IF_ERROR(CheckNotNegative("owner_max_queued_bytes", raw.owner_max_queued_bytes));
   NORMLAB_RETURN_IF_ERROR(CheckNotNegative("queue_limit", raw.queue_limit));
   options.sharing.owner_max_cores = raw.owner_max_cores;
   options.sharing.max_priority = raw.max_priority;
   options.sharing.owner_max_running = raw.owner_max_running;
-  options.queue_limits = {.jobs = raw.queue_limit, .jobs_per_owner = raw.owner_max_queued};
+  options.queue_limits = {.jobs = raw.queue_limit,
+                          .jobs_per_owner = raw.owner_max_queued,
+                          .bytes_per_owner = raw.owner_max_queued_bytes};
   options.orphan_timeout = raw.orphan_timeout;
   options.stream_write_timeout = raw.stream_write_timeout;
   options.drain_timeout = raw.drain_timeout;

@@ -44,6 +44,7 @@ struct RawOptions {
   int owner_max_running = 0;
   int32_t max_priority = 0;
   int64_t owner_max_queued = 0;
+  int64_t owner_max_queued_bytes = int64_t{512} << 20;
   int64_t queue_limit = 10'000;
 };
 

@@ -18,8 +18,8 @@ namespace {
 constexpr int kMaxAxes = 16;
 // On all axes together: as many as the largest design of one long axis and fifteen constant ones.
 constexpr int kMaxValues = kMaxExperimentJobs + kMaxAxes;
-// Of the specs of all cells together.
-constexpr int64_t kMaxDesignBytes = int64_t{64} << 20;
+// Of the specs of all jobs together, each of which is stored: some kilobytes for each of ten thousand.
+constexpr int64_t kMaxDesignBytes = int64_t{32} << 20;
 constexpr size_t kMaxPathBytes = 200;
 // What is wrong beyond so many places is only counted.
 constexpr size_t kMaxViolations = 100;
@@ -116,6 +116,7 @@ class Expander {
       Fail("design.axes", absl::StrCat("has ", values, " values on all axes, but at most ",
                                        kMaxValues, " are allowed; use fewer, or a range"));
     }
+    const int64_t seeds = std::max(design_.seeds_size(), 1);
     // What a cell sets comes on top of the base spec; the largest possible is enough here.
     int64_t set_bytes = 0;
     for (const v1::Axis& axis : design_.axes()) {
@@ -136,10 +137,15 @@ class Expander {
                           kMaxAxes, " are allowed; put the others into the base spec"));
       }
     }
+    // Not more seeds than jobs, or it is refused already: no overflow.
+    bytes *= std::min<int64_t>(seeds, kMaxExperimentJobs);
     if (bytes > kMaxDesignBytes) {
-      Fail("design", absl::StrCat("makes specs of ", bytes >> 20, " MiB in all, but at most ",
-                                  kMaxDesignBytes >> 20,
-                                  " MiB are allowed; use a smaller base spec or fewer cells"));
+      Fail("design",
+           absl::StrCat("makes specs of ", bytes >> 20, " MiB in all (", cells,
+                        cells == 1 ? " cell by " : " cells by ", seeds,
+                        seeds == 1 ? " seed" : " seeds", "), but at most ", kMaxDesignBytes >> 20,
+                        " MiB are allowed; use a smaller base spec, fewer cells or fewer "
+                        "seeds, or several experiments"));
     }
   }
 

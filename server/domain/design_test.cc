@@ -240,7 +240,22 @@ TEST(ExpandDesignTest, SizesAreRefusedBeforeAnythingIsLookedAt) {
   ASSERT_THAT(ExpandDesign(Base(), copies).violations, IsEmpty());
   const ExpandedDesign copied = ExpandDesign(large, copies);
   ASSERT_THAT(copied.violations, SizeIs(1));
-  EXPECT_THAT(copied.violations[0].description, HasSubstr("at most 64 MiB"));
+  EXPECT_THAT(copied.violations[0].description, HasSubstr("(5000 cells by 2 seeds)"));
+  EXPECT_THAT(copied.violations[0].description, HasSubstr("at most 32 MiB"));
+
+  // Seeds make jobs as well as cells do: with 15 KB each, one cell.
+  v1::Design over_seeds;
+  for (uint32_t seed = 0; seed < 1'000; ++seed) {
+    over_seeds.add_seeds(seed);
+  }
+  ASSERT_THAT(ExpandDesign(large, over_seeds).violations, IsEmpty());
+  for (uint32_t seed = 1'000; seed < 4'000; ++seed) {
+    over_seeds.add_seeds(seed);
+  }
+  const ExpandedDesign many_seeds = ExpandDesign(large, over_seeds);
+  ASSERT_THAT(many_seeds.violations, SizeIs(1));
+  EXPECT_EQ(many_seeds.violations[0].field, "design");
+  EXPECT_THAT(many_seeds.violations[0].description, HasSubstr("(1 cell by 4000 seeds)"));
 
   v1::Design path;
   path.add_axes()->set_field(std::string(100'000, '.'));

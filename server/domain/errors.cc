@@ -250,6 +250,31 @@ absl::Status EndTakesTime(absl::string_view name) {
   return status;
 }
 
+absl::Status OwnerQueueTooLarge(absl::string_view owner,
+                                int64_t limit_bytes,
+                                absl::Duration retry_after) {
+  absl::Status status = MakeError(
+      absl::StatusCode::kResourceExhausted, reason::kOwnerQueueFull,
+      absl::StrCat("the specs of the waiting jobs of owner ", QuotedForMessage(owner),
+                   " would take more than the ", limit_bytes,
+                   " bytes that its quota allows; submit again in ",
+                   absl::FormatDuration(retry_after),
+                   ", use smaller specs, or cancel some jobs (--owner_max_queued_bytes is the "
+                   "server's limit)"),
+      {{"owner", std::string(owner)}, {"limit_bytes", absl::StrCat(limit_bytes)}});
+  AddRetryInfo(status, retry_after);
+  return status;
+}
+
+absl::Status TooManyInspections(absl::Duration retry_after) {
+  absl::Status status =
+      MakeError(absl::StatusCode::kResourceExhausted, reason::kOverloaded,
+                absl::StrCat("too many data sets of this owner wait to be looked at; try again in ",
+                             absl::FormatDuration(retry_after)));
+  AddRetryInfo(status, retry_after);
+  return status;
+}
+
 absl::Status ShuttingDown(absl::Duration retry_after) {
   absl::Status status = MakeError(
       absl::StatusCode::kUnavailable, reason::kShuttingDown,

@@ -30,6 +30,8 @@ class WorkerSession {
   virtual void Stop(const v1::StopRequest& request) = 0;
   // What the attempt trains, for monitoring. Before the answer to the hello.
   virtual void Trains(v1::Model::KindCase model) { (void)model; }
+  // Time since anything came from the worker.
+  virtual absl::Duration Silence() { return absl::ZeroDuration(); }
   // Cuts the connection: the worker is not the job's current attempt any more, or the server is
   // going down.
   virtual void Close(absl::Status reason) = 0;
@@ -136,6 +138,12 @@ class Controller {
   // left out, and so are all when the controller is too busy to say. Blocks for some milliseconds at
   // most; not from a gRPC callback thread.
   virtual std::map<std::string, std::string> QueueReasons(std::vector<std::string> job_ids) {
+    (void)job_ids;
+    return {};
+  }
+  // For how long nothing has come from the worker of each of these jobs that runs, by id. As
+  // QueueReasons.
+  virtual std::map<std::string, absl::Duration> Silences(std::vector<std::string> job_ids) {
     (void)job_ids;
     return {};
   }

@@ -12,6 +12,7 @@
 #include "absl/synchronization/mutex.h"
 
 #include "common/steady_wait.h"
+#include "server/executor/verdict_cache.h"
 #include "server/scheduler/controller.h"
 #include "server/scheduler/live_attempt.h"
 #include "server/scheduler/mailbox.h"
@@ -52,6 +53,7 @@ class ControllerImpl final : public Controller {
   void Stop() override;
   Load GetLoad() override;
   std::map<std::string, std::string> QueueReasons(std::vector<std::string> job_ids) override;
+  std::map<std::string, absl::Duration> Silences(std::vector<std::string> job_ids) override;
 
  private:
   using WelcomeCallback = absl::AnyInvocable<void(absl::StatusOr<v1::Welcome>) &&>;
@@ -83,6 +85,7 @@ class ControllerImpl final : public Controller {
   void Schedule();
   void PublishLoad();
   void AddWaiting(const v1::Job& job);
+  void AddWaiting(const QueueEntry& entry, absl::Duration retry_delay);
   // Reads the job from the store and makes the queue agree, a little later when the store cannot
   // tell.
   void Refresh(const std::string& job_id);
@@ -91,6 +94,9 @@ class ControllerImpl final : public Controller {
   Sharing CurrentSharing();
   std::vector<Reservation> Reservations() const;
   std::map<std::string, std::string> Explain(const std::vector<std::string>& job_ids);
+  // What `look` says on the controller's thread; nothing when that is too busy.
+  template <typename Result>
+  Result Ask(std::function<Result()> look);
   void OnJobChanged(const v1::Job& job);
   absl::Duration Monotonic() const { return options_.clock->Monotonic(); }
   absl::Time WallClock() const { return options_.clock->Now(); }
@@ -110,6 +116,7 @@ class ControllerImpl final : public Controller {
 
   // ---- recovery.cc
   absl::Status Recover();
+  absl::Status RecoverQueue();
   absl::Status RecoverAttempt(const v1::Job& job);
 
   // ---- attempt_start.cc
@@ -202,6 +209,7 @@ class ControllerImpl final : public Controller {
   // Of the controller's thread (of Start's caller before there is one).
   std::map<std::string, WaitingJob> waiting_;                 // by job id
   std::map<std::string, std::unique_ptr<LiveAttempt>> live_;  // by job id: a job has one at most
+  VerdictCache verdicts_;
   HeadHistory history_;
   Trouble trouble_;
   ShareLedger ledger_;

@@ -1,9 +1,11 @@
 #include "server/scheduler/controller.h"
 
 #include <signal.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <set>
 #include <string>
 
@@ -348,6 +350,48 @@ TEST_F(ControllerTest, ANewAttemptStartsFromTheLastCheckpoint) {
     weights.push_back(request.inspect_data().initial_weights().path());
   }
   EXPECT_THAT(weights, ElementsAre("w", "", "", "w"));
+}
+
+// A data set that has not changed needs no look, so nobody waits for what the helper does for others.
+TEST_F(ControllerTest, KnownDataStartsWithoutTheHelper) {
+  const std::string cache = data_dir_ + "/set.nldata";
+  std::ofstream(cache) << "decoded";
+  helper_.SetHandler([&](const v1::HelperRequest& request) {
+    v1::HelperResponse response;
+    response.set_id(request.id());
+    response.mutable_data()->set_data_cache(cache);
+    response.mutable_data()->set_lasting(true);
+    return response;
+  });
+  const std::string first = Submit();
+  EXPECT_EQ(WaitForLaunch(first, 1).assignment.data_cache(), cache);
+  const size_t asked = helper_.requests().size();
+  helper_.Hold();
+  const std::string second = Submit();
+  EXPECT_EQ(WaitForLaunch(second, 1).assignment.data_cache(), cache);
+  EXPECT_EQ(helper_.requests().size(), asked);
+  // Once its file is gone it has to be made again.
+  ASSERT_EQ(unlink(cache.c_str()), 0);
+  const std::string third = Submit();
+  WaitUntil("the helper is asked", [&] { return helper_.requests().size() > asked; });
+  EXPECT_THAT(controller_->QueueReasons({third})[third], HasSubstr("data set"));
+  helper_.Release();
+  WaitForLaunch(third, 1);
+}
+
+TEST_F(ControllerTest, TellsForHowLongAWorkerHasBeenSilent) {
+  const std::string id = Submit();
+  const LaunchRequest launch = WaitForLaunch(id, 1);
+  const auto session = std::make_shared<FakeSession>();
+  session->set_silence(absl::Seconds(12));
+  ASSERT_TRUE(Connect(HelloOf(launch), session).ok());
+  EXPECT_EQ(controller_->Silences({id, "unknown"}),
+            (std::map<std::string, absl::Duration>{{id, absl::Seconds(12)}}));
+  // Its silence goes on while it is not connected.
+  controller_->Disconnected({id, 1}, session.get());
+  Sync();
+  Advance(absl::Seconds(5));
+  EXPECT_EQ(controller_->Silences({id})[id], absl::Seconds(17));
 }
 
 }  // namespace

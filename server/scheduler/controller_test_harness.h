@@ -39,6 +39,14 @@ class FakeSession final : public WorkerSession {
     absl::MutexLock lock(&mu_);
     return stops_.empty() ? v1::StopRequest() : stops_.back();
   }
+  absl::Duration Silence() override {
+    absl::MutexLock lock(&mu_);
+    return silence_;
+  }
+  void set_silence(absl::Duration silence) {
+    absl::MutexLock lock(&mu_);
+    silence_ = silence;
+  }
   std::optional<absl::Status> closed() const {
     absl::MutexLock lock(&mu_);
     return closed_;
@@ -47,6 +55,7 @@ class FakeSession final : public WorkerSession {
  private:
   mutable absl::Mutex mu_;
   std::vector<v1::StopRequest> stops_ ABSL_GUARDED_BY(mu_);
+  absl::Duration silence_ ABSL_GUARDED_BY(mu_);
   std::optional<absl::Status> closed_ ABSL_GUARDED_BY(mu_);
 };
 

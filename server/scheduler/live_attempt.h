@@ -51,6 +51,7 @@ struct LiveAttempt {
   bool has_process = false;
   bool said_hello = false;
   std::shared_ptr<WorkerSession> session;  // null while not connected
+  absl::Duration heard_at;  // while not connected: when it was heard of last; monotonic
 
   bool cancel_requested = false;
   bool pause_requested = false;  // may be taken back

@@ -26,15 +26,6 @@ constexpr absl::Duration kFullServerInterval = absl::Milliseconds(100);
 // A job is better shown without a reason than late.
 constexpr absl::Duration kReasonPatience = absl::Milliseconds(200);
 
-// When a job that waits came into the queue; those of older versions have not noted it.
-absl::Time QueueTimeOf(const v1::Job& job) {
-  if (job.has_queue_time()) {
-    return FromTimestamp(job.queue_time());
-  }
-  return FromTimestamp(job.attempts().empty() ? job.create_time()
-                                              : job.attempts().rbegin()->end_time());
-}
-
 }  // namespace
 
 void ControllerImpl::Schedule() {
@@ -107,6 +98,7 @@ std::vector<Reservation> ControllerImpl::Reservations() const {
 
 LiveAttempt& ControllerImpl::AddLive(std::unique_ptr<LiveAttempt> attempt, absl::Duration since) {
   LiveAttempt& added = *attempt;
+  added.heard_at = Monotonic();
   ledger_.Hold(added.reservation.owner, static_cast<int>(added.reservation.cores.size()), since);
   live_[added.key.job_id] = std::move(attempt);
   usage_due_ = std::min(usage_due_, Monotonic() + kUsageInterval);
@@ -181,28 +173,31 @@ void ControllerImpl::AddWaiting(const v1::Job& job) {
     spdlog::error("a job without a valid name is not scheduled: {}", job.name());
     return;
   }
+  AddWaiting(QueueEntryOf(*id, job), RemainingRetryDelay(job, WallClock()));
+}
+
+void ControllerImpl::AddWaiting(const QueueEntry& entry, absl::Duration retry_delay) {
   WaitingJob waiting;
-  waiting.queued.id = *id;
-  waiting.queued.owner = job.owner();
-  waiting.queued.priority = job.priority();
-  waiting.queued.create_time = FromTimestamp(job.create_time());
-  waiting.queued.cores = std::max(job.estimate().cores(), 1);
-  waiting.queued.memory_bytes = job.estimate().memory_bytes();
-  waiting.queued.waited = absl::Seconds(job.waited_seconds());
-  waiting.queue_time = QueueTimeOf(job);
-  const auto known = waiting_.find(*id);
+  waiting.queued.id = entry.id;
+  waiting.queued.owner = entry.owner;
+  waiting.queued.priority = entry.priority;
+  waiting.queued.create_time = entry.create_time;
+  waiting.queued.cores = entry.cores;
+  waiting.queued.memory_bytes = entry.memory_bytes;
+  waiting.queued.waited = entry.waited;
+  waiting.queue_time = entry.queue_time;
+  const auto known = waiting_.find(entry.id);
   const bool never_left = known != waiting_.end() && known->second.queue_time == waiting.queue_time;
   // Across a restart only the wall clock tells; it may have been set back since.
   waiting.queued.queued_since =
       never_left ? known->second.queued.queued_since
                  : Monotonic() - std::max(WallClock() - waiting.queue_time, absl::ZeroDuration());
-  if (const absl::Duration delay = RemainingRetryDelay(job, WallClock());
-      delay > absl::ZeroDuration()) {
-    waiting.not_before = Monotonic() + delay;
+  if (retry_delay > absl::ZeroDuration()) {
+    waiting.not_before = Monotonic() + retry_delay;
     next_delay_ = std::min(next_delay_, waiting.not_before);
   }
   oldest_wait_since_ = std::min(oldest_wait_since_, waiting.queued.queued_since);
-  waiting_.insert_or_assign(*id, std::move(waiting));
+  waiting_.insert_or_assign(entry.id, std::move(waiting));
   must_schedule_ = true;
 }
 
@@ -256,18 +251,19 @@ void ControllerImpl::OnJobChanged(const v1::Job& job) {
   }
 }
 
-std::map<std::string, std::string> ControllerImpl::QueueReasons(std::vector<std::string> job_ids) {
+template <typename Result>
+Result ControllerImpl::Ask(std::function<Result()> look) {
   struct Answer {
     absl::Mutex mu;
     common::SteadyWait arrival;
     bool there ABSL_GUARDED_BY(mu) = false;
-    std::map<std::string, std::string> reasons ABSL_GUARDED_BY(mu);
+    Result result ABSL_GUARDED_BY(mu);
   };
   auto answer = std::make_shared<Answer>();
-  const bool posted = mailbox_->Post([this, answer, job_ids = std::move(job_ids)] {
-    std::map<std::string, std::string> reasons = Explain(job_ids);
+  const bool posted = mailbox_->Post([answer, look = std::move(look)] {
+    Result result = look();
     absl::MutexLock lock(&answer->mu);
-    answer->reasons = std::move(reasons);
+    answer->result = std::move(result);
     answer->there = true;
     answer->arrival.NotifyAll();
   });
@@ -276,7 +272,28 @@ std::map<std::string, std::string> ControllerImpl::QueueReasons(std::vector<std:
   }
   absl::MutexLock lock(&answer->mu);
   answer->arrival.WaitFor(answer->mu, kReasonPatience, [&answer]() { return answer->there; });
-  return std::move(answer->reasons);
+  return std::move(answer->result);
+}
+
+std::map<std::string, std::string> ControllerImpl::QueueReasons(std::vector<std::string> job_ids) {
+  return Ask<std::map<std::string, std::string>>(
+      [this, job_ids = std::move(job_ids)] { return Explain(job_ids); });
+}
+
+std::map<std::string, absl::Duration> ControllerImpl::Silences(std::vector<std::string> job_ids) {
+  return Ask<std::map<std::string, absl::Duration>>([this, job_ids = std::move(job_ids)] {
+    std::map<std::string, absl::Duration> silences;
+    for (const std::string& id : job_ids) {
+      const auto live = live_.find(id);
+      if (live == live_.end() || live->second->phase == Phase::kEnded) {
+        continue;
+      }
+      const LiveAttempt& attempt = *live->second;
+      silences[id] =
+          attempt.session != nullptr ? attempt.session->Silence() : Monotonic() - attempt.heard_at;
+    }
+    return silences;
+  });
 }
 
 std::map<std::string, std::string> ControllerImpl::Explain(
@@ -298,6 +315,14 @@ std::map<std::string, std::string> ControllerImpl::Explain(
   for (const std::string& id : job_ids) {
     const auto found = waiting_.find(id);
     if (found == waiting_.end()) {
+      // It has its cores already.
+      if (const auto live = live_.find(id); live != live_.end()) {
+        if (live->second->phase == Phase::kPreparing) {
+          reasons[id] = "waits for its data set to be looked at, and decoded if that is new";
+        } else if (live->second->phase == Phase::kStarting) {
+          reasons[id] = "waits for its process to plan its network";
+        }
+      }
       continue;
     }
     if (draining_) {

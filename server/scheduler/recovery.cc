@@ -17,32 +17,42 @@ namespace normlab::server {
 
 absl::Status ControllerImpl::Recover() {
   std::vector<std::string> damaged;
-  NORMLAB_ASSIGN_OR_RETURN(const std::vector<v1::Job> jobs, store_.UnfinishedJobs(&damaged));
+  NORMLAB_ASSIGN_OR_RETURN(const std::vector<v1::Job> jobs, store_.ActiveJobs(&damaged));
   for (const std::string& id : damaged) {
     // One job is lost; the others are not.
     FailDamagedJob(id, absl::DataLossError("its row in the database cannot be decoded"));
     observer_.OnRecovered(Recovery::kFailed);
   }
   for (const v1::Job& job : jobs) {
-    if (IsActive(job.state())) {
-      NORMLAB_RETURN_IF_ERROR(RecoverAttempt(job));
-      continue;
+    NORMLAB_RETURN_IF_ERROR(RecoverAttempt(job));
+  }
+  return RecoverQueue();
+}
+
+// There may be ten thousand, of any size: only what deciding needs is read. One of which something
+// else cannot be read is failed when its turn comes.
+absl::Status ControllerImpl::RecoverQueue() {
+  NORMLAB_ASSIGN_OR_RETURN(const std::vector<QueueEntry> queue, store_.QueuedJobs());
+  for (const QueueEntry& entry : queue) {
+    // Only some of those that failed a moment ago have a delay left, which depends on all of their
+    // attempts. A clock that was set back makes it seem less than a moment.
+    if (WallClock() - entry.last_failure < kLongestRetryDelay) {
+      Refresh(entry.id);
+    } else {
+      AddWaiting(entry, absl::ZeroDuration());
     }
-    AddWaiting(job);
     observer_.OnRecovered(Recovery::kQueued);
-    const int cores = std::max(job.estimate().cores(), 1);
-    if (cores > static_cast<int>(options_.cores.size()) ||
-        job.estimate().memory_bytes() > options_.memory_bytes) {
+    if (entry.cores > static_cast<int>(options_.cores.size()) ||
+        entry.memory_bytes > options_.memory_bytes) {
       // It fitted when it was accepted, so the server has shrunk. Whether for good only a person
       // knows.
       const std::string text = absl::StrCat(
-          "waits for a larger server: needs ", cores, " cores and ", job.estimate().memory_bytes(),
+          "waits for a larger server: needs ", entry.cores, " cores and ", entry.memory_bytes,
           " bytes of memory, this one has ", options_.cores.size(), " and ", options_.memory_bytes,
           ". Cancel it, or restart the server with more");
-      spdlog::warn("{} {}", job.name(), text);
-      NORMLAB_ASSIGN_OR_RETURN(const std::string id, ParseJobName(job.name()));
+      spdlog::warn("{} {}", JobName(entry.id), text);
       Update(
-          id,
+          entry.id,
           [text, now = WallClock()](v1::Job&, std::vector<v1::Segment>& records) {
             records.push_back(LogRecord(v1::LogLine::WARNING, text, 0, now));
             return absl::OkStatus();

@@ -12,6 +12,9 @@ namespace normlab::server {
 // that the service itself ended. Pure.
 absl::Duration RetryDelay(const v1::Job& job);
 
+// No job waits longer, whatever its failures: a minute and a quarter of it.
+inline constexpr absl::Duration kLongestRetryDelay = absl::Seconds(75);
+
 // What is left of it at `now` (wall clock), counted from the end of the last attempt; never more
 // than the whole.
 absl::Duration RemainingRetryDelay(const v1::Job& job, absl::Time now);

@@ -178,6 +178,7 @@ void ControllerImpl::OnDisconnected(const AttemptKey& key, const WorkerSession* 
   if (attempt == nullptr || attempt->session.get() != session || stopping_) {
     return;
   }
+  attempt->heard_at = Monotonic() - attempt->session->Silence();
   attempt->session = nullptr;
   if (attempt->phase == Phase::kDraining) {
     FinishExit(*attempt);

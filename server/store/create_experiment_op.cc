@@ -23,7 +23,8 @@ namespace {
 class CreateExperimentOp : public WriteOp {
  public:
   CreateExperimentOp(v1::Experiment experiment,
-                     std::vector<v1::Job> jobs,
+                     size_t jobs,
+                     ExperimentStore::JobMaker make_job,
                      std::string request_id,
                      std::string request_sha256,
                      absl::Time now,
@@ -35,9 +36,9 @@ class CreateExperimentOp : public WriteOp {
     *experiment_.mutable_create_time() = ToTimestamp(now);
     head_.owner = experiment_.owner();
     head_.create_time_us = absl::ToUnixMicros(now);
-    head_.jobs = static_cast<int64_t>(jobs.size());
-    refusal_ = MakeRows(jobs, now);
-    experiment_.mutable_counts()->set_queued(static_cast<int32_t>(jobs.size()));
+    head_.jobs = static_cast<int64_t>(jobs);
+    refusal_ = MakeRows(jobs, make_job, now);
+    experiment_.mutable_counts()->set_queued(static_cast<int32_t>(jobs));
     for (v1::Cell& cell : *experiment_.mutable_cells()) {
       cell.mutable_counts()->set_queued(cell.jobs_size());
     }
@@ -87,10 +88,11 @@ class CreateExperimentOp : public WriteOp {
   const std::string& job_id() const override { return no_job_; }
 
  private:
-  absl::Status MakeRows(std::vector<v1::Job>& jobs, absl::Time now) {
+  absl::Status MakeRows(size_t jobs, ExperimentStore::JobMaker make_job, absl::Time now) {
     NORMLAB_ASSIGN_OR_RETURN(head_.id, ParseExperimentName(experiment_.name(), "experiment.name"));
-    rows_.reserve(jobs.size());
-    for (v1::Job& job : jobs) {
+    rows_.reserve(jobs);
+    for (size_t position = 0; position < jobs; ++position) {
+      v1::Job job = make_job(position);
       NORMLAB_ASSIGN_OR_RETURN(const std::string id, ParseJobName(job.name(), "job.name"));
       // A microsecond apart, so that lists and queue keep the order of the design.
       *job.mutable_create_time() =
@@ -108,8 +110,6 @@ class CreateExperimentOp : public WriteOp {
       }
       job.set_last_sequence(RecordCount(first_records_));
       rows_.push_back(MakeJobRow(id, job));
-      // Not twice in memory.
-      job.Clear();
     }
     return absl::OkStatus();
   }
@@ -145,12 +145,13 @@ class CreateExperimentOp : public WriteOp {
 }  // namespace
 
 std::unique_ptr<WriteOp> MakeCreateExperimentOp(v1::Experiment experiment,
-                                                std::vector<v1::Job> jobs,
+                                                size_t jobs,
+                                                ExperimentStore::JobMaker make_job,
                                                 std::string request_id,
                                                 std::string request_sha256,
                                                 absl::Time now,
                                                 ExperimentStore::CreateCallback done) {
-  return std::make_unique<CreateExperimentOp>(std::move(experiment), std::move(jobs),
+  return std::make_unique<CreateExperimentOp>(std::move(experiment), jobs, make_job,
                                               std::move(request_id), std::move(request_sha256), now,
                                               std::move(done));
 }

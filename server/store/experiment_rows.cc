@@ -164,6 +164,12 @@ absl::StatusOr<StoredExperiment> ReadExperiment(Connection& connection,
   return stored;
 }
 
+std::vector<v1::Job::State> ReadJobStates(Connection& connection, const ExperimentHead& head) {
+  StoredExperiment stored;
+  FillStates(connection, head, stored);
+  return std::move(stored.states);
+}
+
 bool ExperimentExists(Connection& connection, const std::string& name) {
   const absl::StatusOr<std::string> id = ParseExperimentName(name);
   return id.ok() && Query(connection, "SELECT 1 FROM experiments WHERE id = ?", *id).Step();

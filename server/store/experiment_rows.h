@@ -40,6 +40,9 @@ absl::StatusOr<StoredExperiment> ReadExperiment(Connection& connection,
                                                 const ExperimentHead& head,
                                                 ExperimentStore::Parts parts);
 
+// By position; STATE_UNSPECIFIED for a job that was deleted.
+std::vector<v1::Job::State> ReadJobStates(Connection& connection, const ExperimentHead& head);
+
 // Whether there is an experiment of that name (experiments/<id>).
 bool ExperimentExists(Connection& connection, const std::string& name);
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/functional/any_invocable.h"
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
@@ -44,15 +45,20 @@ class ExperimentStore {
     bool created = false;       // false: an earlier call with the same request_id made it
   };
   using CreateCallback = absl::AnyInvocable<void(absl::StatusOr<CreateResult>) &&>;
+  // Makes the job at a position.
+  using JobMaker = absl::FunctionRef<v1::Job(size_t position)>;
 
   virtual ~ExperimentStore() = default;
 
   // Stores an experiment and all its jobs, which are QUEUED then, in one transaction. Both come with
   // names, owner and the jobs' experiment; the experiment's cells name the jobs, which come by
-  // position and get creation times a microsecond apart. `request_id` as for Store::CreateJob, apart from those of jobs. The rows are made on
-  // the caller's thread, so that the writer's other work waits for the disk only.
+  // position and get creation times a microsecond apart. `make_job` is called for one position after
+  // the other, before Create returns and on the caller's thread, where the rows are made: so there
+  // is one of the jobs as a message at a time, and the writer's other work waits for the disk only.
+  // `request_id` as for Store::CreateJob, apart from those of jobs.
   virtual void Create(v1::Experiment experiment,
-                      std::vector<v1::Job> jobs,
+                      size_t jobs,
+                      JobMaker make_job,
                       std::string request_id,
                       std::string request_sha256,
                       CreateCallback done) = 0;
@@ -75,6 +81,8 @@ class ExperimentStore {
   enum class Parts { kWithoutCells, kAll };
   // NOT_FOUND.
   virtual absl::StatusOr<StoredExperiment> Get(const std::string& id, Parts parts) = 0;
+  // The states alone, as Get has them; of the experiment's own row nothing is read. NOT_FOUND.
+  virtual absl::StatusOr<std::vector<v1::Job::State>> GetStates(const std::string& id) = 0;
   // NOT_FOUND.
   virtual absl::StatusOr<std::string> GetOwner(const std::string& id) = 0;
   // Of one owner, or of all. A page may be shorter than `page_size` and have a successor all the

@@ -38,6 +38,14 @@ std::string BytesOf(double value) {
   return bytes;
 }
 
+int64_t SpecBytes(const std::string& summary, const std::string& details) {
+  return static_cast<int64_t>(summary.size() + details.size());
+}
+
+int64_t FailureMicros(const QueueEntry& entry) {
+  return entry.last_failure == absl::InfinitePast() ? 0 : absl::ToUnixMicros(entry.last_failure);
+}
+
 double DoubleFrom(absl::string_view bytes) {
   double value = 0;
   if (bytes.size() == sizeof value) {
@@ -99,25 +107,31 @@ absl::StatusOr<v1::Job> ReadJobByKey(Connection& connection, int64_t key, JobPar
 }
 
 JobRow MakeJobRow(const std::string& job_id, const v1::Job& job) {
-  return {.id = job_id,
-          .owner = job.owner(),
-          .state = job.state(),
-          .create_time_us = CreateTimeMicros(job),
-          .end_time_us = EndTimeMicros(job),
-          .experiment = job.experiment(),
-          .summary = Summary(job),
-          .details = Details(job),
-          .progress = job.progress().SerializeAsString(),
-          .last_sequence = job.last_sequence(),
-          .labels = {job.labels().begin(), job.labels().end()}};
+  JobRow row = {.id = job_id,
+                .owner = job.owner(),
+                .state = job.state(),
+                .create_time_us = CreateTimeMicros(job),
+                .end_time_us = EndTimeMicros(job),
+                .experiment = job.experiment(),
+                .summary = Summary(job),
+                .details = Details(job),
+                .progress = job.progress().SerializeAsString(),
+                .last_sequence = job.last_sequence(),
+                .labels = {job.labels().begin(), job.labels().end()},
+                .queue = QueueEntryOf(job_id, job)};
+  row.queue.bytes = SpecBytes(row.summary, row.details);
+  return row;
 }
 
 int64_t InsertJobRow(Connection& connection, const JobRow& row) {
   Query(connection,
         "INSERT INTO jobs(id, owner, state, create_time_us, summary, details, experiment, "
-        "end_time_us) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        "end_time_us, priority, cores, memory_bytes, queue_time_us, waited_us, last_failure_us, "
+        "spec_bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         row.id, row.owner, static_cast<int64_t>(row.state), row.create_time_us, Blob{row.summary},
-        Blob{row.details}, row.experiment, row.end_time_us)
+        Blob{row.details}, row.experiment, row.end_time_us, row.queue.priority, row.queue.cores,
+        row.queue.memory_bytes, absl::ToUnixMicros(row.queue.queue_time),
+        absl::ToInt64Microseconds(row.queue.waited), FailureMicros(row.queue), row.queue.bytes)
       .Run();
   const int64_t key = connection.database().getLastInsertRowid();
   Query(connection, "INSERT INTO progress(job_key, last_sequence, progress) VALUES (?, ?, ?)", key,
@@ -139,9 +153,15 @@ int64_t InsertJob(Connection& connection, const std::string& job_id, const v1::J
 void WriteJob(Connection& connection, int64_t key, const v1::Job& job) {
   const std::string summary = Summary(job);
   const std::string details = Details(job);
+  const QueueEntry queue = QueueEntryOf("", job);
   Query(connection,
-        "UPDATE jobs SET state = ?, summary = ?, details = ?, end_time_us = ? WHERE key = ?",
-        static_cast<int64_t>(job.state()), Blob{summary}, Blob{details}, EndTimeMicros(job), key)
+        "UPDATE jobs SET state = ?, summary = ?, details = ?, end_time_us = ?, priority = ?, "
+        "cores = ?, memory_bytes = ?, queue_time_us = ?, waited_us = ?, last_failure_us = ?, "
+        "spec_bytes = ? WHERE key = ?",
+        static_cast<int64_t>(job.state()), Blob{summary}, Blob{details}, EndTimeMicros(job),
+        queue.priority, queue.cores, queue.memory_bytes, absl::ToUnixMicros(queue.queue_time),
+        absl::ToInt64Microseconds(queue.waited), FailureMicros(queue), SpecBytes(summary, details),
+        key)
       .Run();
 }
 

@@ -11,6 +11,7 @@
 #include "absl/time/time.h"
 
 #include "server/store/connection.h"
+#include "server/store/queue_entry.h"
 #include "server/store/store.h"
 
 #include "normlab/v1/job.pb.h"
@@ -49,6 +50,7 @@ struct JobRow {
   std::string progress;
   int64_t last_sequence = 0;
   std::vector<std::pair<std::string, std::string>> labels;
+  QueueEntry queue;
 };
 JobRow MakeJobRow(const std::string& job_id, const v1::Job& job);
 

@@ -29,6 +29,7 @@ struct Migration {
 };
 
 absl::Status FillEndTimes(Connection& connection);
+absl::Status FillQueue(Connection& connection);
 
 // Entry i brings version i to i + 1. Entries are never changed once released, only appended.
 const Migration kMigrations[] = {
@@ -246,6 +247,21 @@ CREATE TABLE experiment_deletions (
 CREATE INDEX jobs_by_experiment_state ON jobs(experiment, state, end_time_us) WHERE experiment > '';
 )sql",
      nullptr},
+    {R"sql(
+-- What the scheduler has to know of a QUEUED job (see queue_entry.h; of others it means nothing), so
+-- that a start need not read the specs. Times in microseconds; last_failure_us 0: none.
+ALTER TABLE jobs ADD COLUMN priority INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE jobs ADD COLUMN cores INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE jobs ADD COLUMN memory_bytes INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE jobs ADD COLUMN queue_time_us INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE jobs ADD COLUMN waited_us INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE jobs ADD COLUMN last_failure_us INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE jobs ADD COLUMN spec_bytes INTEGER NOT NULL DEFAULT 0;
+-- Has all of it, also what it is made for, so that the large rows are not touched. 1 is QUEUED.
+CREATE INDEX jobs_in_queue ON jobs(owner, create_time_us, id, priority, cores, memory_bytes,
+  queue_time_us, waited_us, last_failure_us, spec_bytes, state) WHERE state = 1;
+)sql",
+     FillQueue},
 };
 
 // Jobs that were terminal before the column was there.
@@ -263,6 +279,39 @@ absl::Status FillEndTimes(Connection& connection) {
   }
   for (const auto& [key, end] : ends) {
     Query(connection, "UPDATE jobs SET end_time_us = ? WHERE key = ?", end, key).Run();
+  }
+  return absl::OkStatus();
+}
+
+// Of jobs that were queued before the columns were there; one at a time, as there may be many.
+absl::Status FillQueue(Connection& connection) {
+  std::vector<int64_t> keys;
+  {
+    Query query(connection, "SELECT key FROM jobs WHERE state = 1");
+    while (query.Step()) {
+      keys.push_back(query.Int(0));
+    }
+  }
+  for (const int64_t key : keys) {
+    v1::Job job;
+    {
+      Query query(connection, "SELECT summary, details FROM jobs WHERE key = ?", key);
+      // One that cannot be read is found out when its turn comes.
+      if (!query.Step() || !ParseRow(connection, query.Bytes(0), job).ok() ||
+          !ParseRow(connection, query.Bytes(1), job).ok()) {
+        continue;
+      }
+    }
+    const QueueEntry entry = QueueEntryOf("", job);
+    const int64_t last_failure =
+        entry.last_failure == absl::InfinitePast() ? 0 : absl::ToUnixMicros(entry.last_failure);
+    Query(connection,
+          "UPDATE jobs SET priority = ?, cores = ?, memory_bytes = ?, queue_time_us = ?, "
+          "waited_us = ?, last_failure_us = ?, spec_bytes = length(summary) + length(details) "
+          "WHERE key = ?",
+          entry.priority, entry.cores, entry.memory_bytes, absl::ToUnixMicros(entry.queue_time),
+          absl::ToInt64Microseconds(entry.waited), last_failure, key)
+        .Run();
   }
   return absl::OkStatus();
 }

@@ -41,11 +41,12 @@ SqliteExperiments::SqliteExperiments(ReadPool& reads, Submit submit, const commo
     : reads_(reads), submit_(std::move(submit)), clock_(clock) {}
 
 void SqliteExperiments::Create(v1::Experiment experiment,
-                               std::vector<v1::Job> jobs,
+                               size_t jobs,
+                               JobMaker make_job,
                                std::string request_id,
                                std::string request_sha256,
                                CreateCallback done) {
-  submit_(MakeCreateExperimentOp(std::move(experiment), std::move(jobs), std::move(request_id),
+  submit_(MakeCreateExperimentOp(std::move(experiment), jobs, make_job, std::move(request_id),
                                  std::move(request_sha256), clock_.Now(), std::move(done)));
 }
 
@@ -83,6 +84,14 @@ absl::StatusOr<StoredExperiment> SqliteExperiments::Get(const std::string& id, P
     ReadTransaction transaction(connection);
     NORMLAB_ASSIGN_OR_RETURN(const ExperimentHead head, ReadExperimentHead(connection, id));
     return ReadExperiment(connection, head, parts);
+  });
+}
+
+absl::StatusOr<std::vector<v1::Job::State>> SqliteExperiments::GetStates(const std::string& id) {
+  return reads_.Read([&](Connection& connection) -> absl::StatusOr<std::vector<v1::Job::State>> {
+    ReadTransaction transaction(connection);
+    NORMLAB_ASSIGN_OR_RETURN(const ExperimentHead head, ReadExperimentHead(connection, id));
+    return ReadJobStates(connection, head);
   });
 }
 

@@ -22,7 +22,8 @@ class SqliteExperiments final : public ExperimentStore {
   SqliteExperiments(ReadPool& reads, Submit submit, const common::Clock& clock);
 
   void Create(v1::Experiment experiment,
-              std::vector<v1::Job> jobs,
+              size_t jobs,
+              JobMaker make_job,
               std::string request_id,
               std::string request_sha256,
               CreateCallback done) override;
@@ -32,6 +33,7 @@ class SqliteExperiments final : public ExperimentStore {
       const std::string& request_sha256) override;
   void Delete(std::string id, absl::AnyInvocable<void(absl::Status) &&> done) override;
   absl::StatusOr<StoredExperiment> Get(const std::string& id, Parts parts) override;
+  absl::StatusOr<std::vector<v1::Job::State>> GetStates(const std::string& id) override;
   absl::StatusOr<std::string> GetOwner(const std::string& id) override;
   absl::StatusOr<ExperimentPage> List(const std::optional<std::string>& owner,
                                       int page_size,

@@ -23,6 +23,7 @@
 #include "server/store/job_rows.h"
 #include "server/store/list_jobs.h"
 #include "server/store/owner_usage.h"
+#include "server/store/queue_rows.h"
 #include "server/store/read_metrics.h"
 #include "server/store/read_points.h"
 #include "server/store/read_pool.h"
@@ -156,16 +157,26 @@ class SqliteStore : public Store {
     });
   }
 
-  absl::StatusOr<std::vector<v1::Job>> UnfinishedJobs(std::vector<std::string>* damaged) override {
+  absl::StatusOr<std::vector<QueueEntry>> QueuedJobs() override {
+    return reads_.Read([&](Connection& connection) -> absl::StatusOr<std::vector<QueueEntry>> {
+      return ReadQueue(connection);
+    });
+  }
+
+  absl::StatusOr<int64_t> QueuedBytes(const std::string& owner) override {
+    return reads_.Read([&](Connection& connection) -> absl::StatusOr<int64_t> {
+      return ReadQueuedBytes(connection, owner);
+    });
+  }
+
+  absl::StatusOr<std::vector<v1::Job>> ActiveJobs(std::vector<std::string>* damaged) override {
     return reads_.Read([&](Connection& connection) -> absl::StatusOr<std::vector<v1::Job>> {
       ReadTransaction transaction(connection);
       std::vector<std::pair<int64_t, std::string>> keys;
       {
-        Query query(
-            connection,
-            "SELECT key, id FROM jobs WHERE state IN (?, ?, ?) ORDER BY create_time_us, key",
-            static_cast<int>(v1::Job::QUEUED), static_cast<int>(v1::Job::STARTING),
-            static_cast<int>(v1::Job::RUNNING));
+        Query query(connection,
+                    "SELECT key, id FROM jobs WHERE state IN (?, ?) ORDER BY create_time_us, key",
+                    static_cast<int>(v1::Job::STARTING), static_cast<int>(v1::Job::RUNNING));
         while (query.Step()) {
           keys.emplace_back(query.Int(0), query.Text(1));
         }

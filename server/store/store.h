@@ -15,6 +15,7 @@
 
 #include "common/clock.h"
 #include "server/store/experiment_store.h"
+#include "server/store/queue_entry.h"
 
 #include "normlab/v1/job.pb.h"
 #include "normlab/v1/jobs.pb.h"
@@ -230,10 +231,16 @@ class Store {
   virtual absl::StatusOr<JobPage> ListJobs(const JobFilter& filter,
                                            int page_size,
                                            const std::string& page_token) = 0;
-  // Jobs that are QUEUED, STARTING or RUNNING, oldest first. Ids of those whose rows cannot be decoded
+  // Jobs that are STARTING or RUNNING, oldest first. Ids of those whose rows cannot be decoded
   // go to `damaged`; null: they are an error (DATA_LOSS).
-  virtual absl::StatusOr<std::vector<v1::Job>> UnfinishedJobs(
+  virtual absl::StatusOr<std::vector<v1::Job>> ActiveJobs(
       std::vector<std::string>* damaged = nullptr) = 0;
+  // Jobs that are QUEUED, oldest first. No spec is read, so it is not noticed either when a job's
+  // row cannot be decoded.
+  virtual absl::StatusOr<std::vector<QueueEntry>> QueuedJobs() = 0;
+  // What the specs of an owner's QUEUED jobs take in the database; in time proportional to their
+  // number, some milliseconds at most.
+  virtual absl::StatusOr<int64_t> QueuedBytes(const std::string& owner) = 0;
   virtual absl::StatusOr<AttemptSecrets> GetAttemptSecrets(const AttemptKey& attempt) = 0;
   // Records after `after_sequence`, about `max_bytes` at most but at least one batch when there is
   // any. Trims batches into which after_sequence falls. OUT_OF_RANGE: after_sequence is beyond the

@@ -250,9 +250,10 @@ TEST(StoreDurabilityTest, AJobThatCannotBeAddedToIsFailed) {
   auto opened = Store::Open({.data_dir = folder.path()});
   ASSERT_TRUE(opened.ok()) << opened.status();
   std::unique_ptr<Store> store = *std::move(opened);
-  for (const int job : {1, 2, 3, 4}) {
+  for (const int job : {1, 2, 3, 4, 5}) {
     ASSERT_TRUE(CreateAndWait(*store, TestJob(TestId(job))).ok());
   }
+  StartAttempt(*store, TestId(5));
   const AttemptKey attempt = StartAttempt(*store, TestId(1));
   Reporter reporter;
   reporter.Define(1, "loss").Block({1}, Steps(10, 0), Values(10, 0));
@@ -266,7 +267,8 @@ TEST(StoreDurabilityTest, AJobThatCannotBeAddedToIsFailed) {
           TestId(1))
         .Run();
     // Of others the row itself.
-    Query(connection, "UPDATE jobs SET details = x'ffff' WHERE id = ?", TestId(2)).Run();
+    Query(connection, "UPDATE jobs SET details = x'ffff' WHERE id IN (?, ?)", TestId(2), TestId(5))
+        .Run();
     Query(connection, "UPDATE jobs SET summary = x'ffff', details = x'ffff' WHERE id = ?",
           TestId(3))
         .Run();
@@ -274,12 +276,17 @@ TEST(StoreDurabilityTest, AJobThatCannotBeAddedToIsFailed) {
   opened = Store::Open({.data_dir = folder.path()});
   ASSERT_TRUE(opened.ok()) << opened.status();
   store = *std::move(opened);
-  EXPECT_EQ(store->UnfinishedJobs().status().code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(store->ActiveJobs().status().code(), absl::StatusCode::kDataLoss);
   std::vector<std::string> damaged;
-  const auto unfinished = store->UnfinishedJobs(&damaged);
-  ASSERT_TRUE(unfinished.ok()) << unfinished.status();
-  EXPECT_EQ(unfinished->size(), 2u);
-  EXPECT_THAT(damaged, ::testing::ElementsAre(TestId(2), TestId(3)));
+  const auto active = store->ActiveJobs(&damaged);
+  ASSERT_TRUE(active.ok()) << active.status();
+  EXPECT_EQ(active->size(), 1u);
+  EXPECT_THAT(damaged, ::testing::ElementsAre(TestId(5)));
+  // The queue is not read from the rows.
+  const auto queue = store->QueuedJobs();
+  ASSERT_TRUE(queue.ok()) << queue.status();
+  ASSERT_EQ(queue->size(), 3u);
+  EXPECT_EQ(queue->front().id, TestId(2));
   // The last record is to be merged with those before it, which cannot be read.
   EXPECT_EQ(AppendAndWait(*store, attempt, reporter.Outcome(v1::Job::SUCCEEDED, 10).Take())
                 .status()

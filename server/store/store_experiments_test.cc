@@ -75,7 +75,8 @@ class StoreExperimentsTest : public ::testing::Test {
                                                        const std::string& request_id = "",
                                                        const std::string& sha256 = "") {
     std::promise<absl::StatusOr<ExperimentStore::CreateResult>> answer;
-    store_->experiments().Create(std::move(experiment), std::move(jobs), request_id, sha256,
+    const auto job = [&jobs](size_t position) { return std::move(jobs[position]); };
+    store_->experiments().Create(std::move(experiment), jobs.size(), job, request_id, sha256,
                                  [&](absl::StatusOr<ExperimentStore::CreateResult> result) {
                                    answer.set_value(std::move(result));
                                  });
@@ -207,7 +208,8 @@ TEST_F(StoreExperimentsTest, RequestIdMakesOneExperiment) {
 TEST_F(StoreExperimentsTest, TenThousandJobsDoNotHoldOthersUpForLong) {
   auto [experiment, jobs] = Make(1, 5000, 2);
   std::promise<absl::Status> stored;
-  store_->experiments().Create(std::move(experiment), std::move(jobs), "", "",
+  const auto job = [&all = jobs](size_t position) { return std::move(all[position]); };
+  store_->experiments().Create(std::move(experiment), jobs.size(), job, "", "",
                                [&](const absl::StatusOr<ExperimentStore::CreateResult>& result) {
                                  stored.set_value(result.status());
                                });

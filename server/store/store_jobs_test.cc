@@ -446,11 +446,83 @@ TEST_F(StoreJobsTest, CountsByStateAreExactAcrossARestart) {
   EXPECT_EQ(store_->CountByState(), expected);
   Open();
   EXPECT_EQ(store_->CountByState(), expected);
-  const auto unfinished = store_->UnfinishedJobs();
-  ASSERT_TRUE(unfinished.ok());
-  ASSERT_EQ(unfinished->size(), 4u);
-  EXPECT_EQ(unfinished->front().name(), "jobs/" + TestId(0));
-  EXPECT_EQ(unfinished->front().attempts_size(), 1);
+  const auto active = store_->ActiveJobs();
+  ASSERT_TRUE(active.ok());
+  ASSERT_EQ(active->size(), 1u);
+  EXPECT_EQ(active->front().name(), "jobs/" + TestId(0));
+  EXPECT_EQ(active->front().attempts_size(), 1);
+  EXPECT_EQ(store_->QueuedJobs()->size(), 3u);
+}
+
+// What the next server's scheduler starts from, without any job's row.
+TEST_F(StoreJobsTest, TheQueueIsReadFromItsIndex) {
+  v1::Job large = TestJob(TestId(1), "ann");
+  large.set_priority(-7);
+  large.mutable_estimate()->set_cores(3);
+  large.mutable_estimate()->set_memory_bytes(123);
+  large.mutable_spec()->set_display_name(std::string(20'000, 'x'));
+  const absl::Time created = clock_.Now();
+  ASSERT_TRUE(CreateAndWait(*store_, large).ok());
+  clock_.Advance(absl::Seconds(1));
+  ASSERT_TRUE(CreateAndWait(*store_, TestJob(TestId(2), "ann")).ok());
+  clock_.Advance(absl::Seconds(1));
+  ASSERT_TRUE(CreateAndWait(*store_, TestJob(TestId(3), "bob")).ok());
+  // Comes back after a fault of its own, and has waited before.
+  StartAttempt(*store_, TestId(2));
+  clock_.Advance(absl::Seconds(40));
+  const absl::Time failed = clock_.Now();
+  ASSERT_TRUE(store_
+                  ->UpdateJobAndWait(TestId(2),
+                                     [&](v1::Job& job, auto&) {
+                                       job.set_state(v1::Job::QUEUED);
+                                       job.set_priority(5);
+                                       job.set_waited_seconds(2.5);
+                                       *job.mutable_queue_time() = ToTimestamp(failed);
+                                       v1::Attempt& attempt = *job.mutable_attempts(0);
+                                       *attempt.mutable_end_time() = ToTimestamp(failed);
+                                       attempt.mutable_failure()->set_reason(
+                                           v1::FailureReason::WORKER_CRASHED);
+                                       return absl::OkStatus();
+                                     })
+                  .ok());
+  Open();
+  const auto queue = store_->QueuedJobs();
+  ASSERT_TRUE(queue.ok()) << queue.status();
+  ASSERT_EQ(queue->size(), 3u);
+  const QueueEntry& first = (*queue)[0];
+  EXPECT_EQ(first.id, TestId(1));
+  EXPECT_EQ(first.owner, "ann");
+  EXPECT_EQ(first.priority, -7);
+  EXPECT_EQ(first.cores, 3);
+  EXPECT_EQ(first.memory_bytes, 123);
+  EXPECT_EQ(first.create_time, created);
+  EXPECT_EQ(first.last_failure, absl::InfinitePast());
+  EXPECT_GT(first.bytes, 20'000);
+  const QueueEntry& second = (*queue)[1];
+  EXPECT_EQ(second.id, TestId(2));
+  EXPECT_EQ(second.priority, 5);
+  EXPECT_EQ(second.queue_time, failed);
+  EXPECT_EQ(second.waited, absl::Milliseconds(2500));
+  EXPECT_EQ(second.last_failure, failed);
+  EXPECT_EQ(*store_->QueuedBytes("ann"), first.bytes + second.bytes);
+  EXPECT_EQ(*store_->QueuedBytes("bob"), (*queue)[2].bytes);
+  EXPECT_EQ(*store_->QueuedBytes("eve"), 0);
+  // From the index alone: the rows, which may be large, are not read.
+  {
+    Connection connection(folder_.path() + "/normlab.db", Connection::Mode::kReadOnly, 1000);
+    for (const char* sql : {"SELECT id, owner, create_time_us, priority, cores, memory_bytes, "
+                            "queue_time_us, waited_us, last_failure_us, spec_bytes FROM jobs "
+                            "INDEXED BY jobs_in_queue WHERE state = 1",
+                            "SELECT total(spec_bytes) FROM jobs INDEXED BY jobs_in_queue "
+                            "WHERE state = 1 AND owner = 'ann'"}) {
+      Query plan(connection, absl::StrCat("EXPLAIN QUERY PLAN ", sql).c_str());
+      ASSERT_TRUE(plan.Step());
+      EXPECT_THAT(plan.Text(3), ::testing::HasSubstr("COVERING INDEX jobs_in_queue")) << sql;
+    }
+  }
+  // Who leaves the queue leaves it here too.
+  StartAttempt(*store_, TestId(1));
+  EXPECT_EQ(*store_->QueuedBytes("ann"), second.bytes);
 }
 
 TEST_F(StoreJobsTest, SecretsOfAReportAreNotUndoneByALaterUpdate) {

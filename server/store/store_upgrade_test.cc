@@ -132,6 +132,20 @@ TEST_P(StoreUpgradeTest, EveryJobPointAndAttemptIsThere) {
     }
   }
   EXPECT_EQ((*old)->CountByState(), (*fresh)->CountByState());
+  // What a scheduler starts from has columns of its own since schema 5.
+  const auto queue = (*old)->QueuedJobs();
+  const auto expected_queue = (*fresh)->QueuedJobs();
+  ASSERT_TRUE(queue.ok()) << queue.status();
+  ASSERT_FALSE(queue->empty());
+  ASSERT_EQ(queue->size(), expected_queue->size());
+  for (size_t q = 0; q < queue->size(); ++q) {
+    EXPECT_EQ((*queue)[q].id, (*expected_queue)[q].id);
+    EXPECT_EQ((*queue)[q].owner, (*expected_queue)[q].owner);
+    EXPECT_EQ((*queue)[q].cores, (*expected_queue)[q].cores);
+    EXPECT_EQ((*queue)[q].memory_bytes, (*expected_queue)[q].memory_bytes);
+    EXPECT_EQ((*queue)[q].queue_time, (*expected_queue)[q].queue_time);
+    EXPECT_GT((*queue)[q].bytes, 0);
+  }
   EXPECT_EQ((*old)->CountJobs("ann", v1::Job::RUNNING), 1);
 }
 

@@ -82,7 +82,8 @@ std::unique_ptr<WriteOp> MakeDeleteOp(std::string job_id,
                                       absl::AnyInvocable<void(absl::Status) &&> done);
 
 std::unique_ptr<WriteOp> MakeCreateExperimentOp(v1::Experiment experiment,
-                                                std::vector<v1::Job> jobs,
+                                                size_t jobs,
+                                                ExperimentStore::JobMaker make_job,
                                                 std::string request_id,
                                                 std::string request_sha256,
                                                 absl::Time now,

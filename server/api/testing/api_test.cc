@@ -55,7 +55,7 @@ ApiTest::~ApiTest() {
 void ApiTest::Serve() {
   absl::StatusOr<std::unique_ptr<Store>> store = Store::Open({.data_dir = folder_});
   ASSERT_TRUE(store.ok()) << store.status();
-  store_ = *std::move(store);
+  store_ = wrap_store_ ? wrap_store_(*std::move(store)) : *std::move(store);
   store_->SetCommitListener([this](const std::string& job, int64_t sequence, bool terminal) {
     hub_.Published(job, sequence, terminal);
   });

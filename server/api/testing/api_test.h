@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -64,6 +65,8 @@ class ApiTest : public ::testing::Test {
     return DetailOf<google::rpc::ErrorInfo>(status).reason();
   }
 
+  // What to put between the handlers and the store; null: nothing.
+  std::function<std::unique_ptr<Store>(std::unique_ptr<Store>)> wrap_store_;
   ApiOptions options_;
   StreamRegistry::Options stream_options_;
   FakeController controller_;

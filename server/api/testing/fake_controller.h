@@ -1,6 +1,8 @@
 #pragma once
 
+#include <map>
 #include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -27,6 +29,19 @@ class FakeController final : public Controller {
   void Disconnected(const AttemptKey& /*attempt*/, const WorkerSession* /*session*/) override {}
   void Stop() override {}
   Load GetLoad() override { return {}; }
+  std::map<std::string, absl::Duration> Silences(std::vector<std::string> job_ids) override {
+    absl::MutexLock lock(&mu_);
+    std::map<std::string, absl::Duration> silences;
+    for (const std::string& id : job_ids) {
+      silences[id] = silence_;
+    }
+    return silences;
+  }
+  // Of every job that runs.
+  void set_silence(absl::Duration silence) {
+    absl::MutexLock lock(&mu_);
+    silence_ = silence;
+  }
 
   std::vector<v1::Job> changed() const {
     absl::MutexLock lock(&mu_);
@@ -36,6 +51,7 @@ class FakeController final : public Controller {
  private:
   mutable absl::Mutex mu_;
   std::vector<v1::Job> changed_ ABSL_GUARDED_BY(mu_);
+  absl::Duration silence_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace normlab::server

@@ -66,8 +66,12 @@ class ForwardingStore : public Store {
                                    const std::string& page_token) override {
     return inner_->ListJobs(filter, page_size, page_token);
   }
-  absl::StatusOr<std::vector<v1::Job>> UnfinishedJobs(std::vector<std::string>* damaged) override {
-    return inner_->UnfinishedJobs(damaged);
+  absl::StatusOr<std::vector<v1::Job>> ActiveJobs(std::vector<std::string>* damaged) override {
+    return inner_->ActiveJobs(damaged);
+  }
+  absl::StatusOr<std::vector<QueueEntry>> QueuedJobs() override { return inner_->QueuedJobs(); }
+  absl::StatusOr<int64_t> QueuedBytes(const std::string& owner) override {
+    return inner_->QueuedBytes(owner);
   }
   absl::StatusOr<AttemptSecrets> GetAttemptSecrets(const AttemptKey& attempt) override {
     return inner_->GetAttemptSecrets(attempt);
