@@ -149,7 +149,9 @@ TEST(MetricsTest, GaugesAreSampledUntilTold) {
                          .memory_bytes_capacity = int64_t{1} << 40,
                          .memory_bytes_reserved = 12345678901,
                          .store_healthy = false,
+                         .ready = true,
                          .disk = {100, 40, 7, 3},
+                         .work_disk = {{.size_bytes = 900, .free_bytes = 300}},
                          .certificate = {{.end = 1900000000, .files_healthy = false}}};
   });
   const std::string text = metrics.Scrape();
@@ -168,6 +170,9 @@ TEST(MetricsTest, GaugesAreSampledUntilTold) {
   EXPECT_EQ(Sample(text, "normlab_worker_report_age_seconds"), "0.5");
   EXPECT_EQ(Sample(text, "normlab_data_disk_size_bytes"), "100");
   EXPECT_EQ(Sample(text, "normlab_data_disk_free_bytes"), "40");
+  EXPECT_EQ(Sample(text, "normlab_ready"), "1");
+  EXPECT_EQ(Sample(text, "normlab_work_disk_size_bytes"), "900");
+  EXPECT_EQ(Sample(text, "normlab_work_disk_free_bytes"), "300");
   EXPECT_EQ(Sample(text, "normlab_database_bytes{file=\"main\"}"), "7");
   EXPECT_EQ(Sample(text, "normlab_database_bytes{file=\"wal\"}"), "3");
   EXPECT_EQ(std::stod(Sample(text, "normlab_tls_certificate_not_after_seconds")), 1.9e9);
