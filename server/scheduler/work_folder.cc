@@ -171,6 +171,28 @@ absl::Status CheckWorkFolder(const std::string& work_dir,
   return absl::OkStatus();
 }
 
+absl::Status CheckWorkFolderIsKnown(const std::string& data_dir, const std::string& work_dir) {
+  NORMLAB_ASSIGN_OR_RETURN(const std::string known, ReadMark(data_dir));
+  std::error_code error;
+  const bool there = std::filesystem::is_directory(work_dir, error);
+  if (there && known.empty()) {
+    return absl::OkStatus();
+  }
+  if (there) {
+    NORMLAB_ASSIGN_OR_RETURN(const std::string found, ReadMark(work_dir));
+    if (found == known) {
+      return absl::OkStatus();
+    }
+  }
+  return absl::FailedPreconditionError(absl::StrCat(
+      "the work folder ", work_dir,
+      there ? " is not the one that the jobs of " : " is not there, where the jobs of ", data_dir,
+      " have their files", there ? " in" : "",
+      ": is its disk mounted? Mount it, or name the --work_dir that the server has (its flags are "
+      "in "
+      "its --flagfile)"));
+}
+
 absl::Status CheckDatabaseIsThere(const WorkFolderOptions& options) {
   const std::string database = DatabaseOf(options);
   const bool empty = IsEmptyFile(database) && IsEmptyFile(database + "-wal");
