@@ -145,8 +145,9 @@ absl::Status CheckWorkFolder(const std::string& work_dir,
   if (!mark.empty()) {
     const absl::StatusOr<std::string> found = ReadMark(work_dir);
     if (!found.ok()) {
-      return absl::UnavailableError(absl::StrCat(
-          "the work folder cannot be read: ", found.status().message(), "; mend its disk"));
+      return absl::UnavailableError(
+          absl::StrCat("the work folder cannot be read: ", found.status().message(),
+                       "; mend its disk, or what this says"));
     }
     if (*found != mark) {
       return absl::UnavailableError(NotTheFolder(work_dir));
@@ -154,8 +155,9 @@ absl::Status CheckWorkFolder(const std::string& work_dir,
   }
   struct statvfs disk = {};
   if (statvfs(work_dir.c_str(), &disk) != 0) {
-    return absl::UnavailableError(absl::StrCat("the work folder ", work_dir, " cannot be used: ",
-                                               std::strerror(errno), "; mend its disk"));
+    return absl::UnavailableError(absl::StrCat("the work folder ", work_dir,
+                                               " cannot be used: ", std::strerror(errno),
+                                               "; mend its disk, or what this says"));
   }
   if ((disk.f_flag & ST_RDONLY) != 0) {
     return absl::UnavailableError(absl::StrCat("the disk of the work folder ", work_dir,
