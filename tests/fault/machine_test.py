@@ -79,7 +79,7 @@ class MachineTest(ServerTest):
         # A core is free, but nobody is sent into the trap.
         self.server.cli('cancel', running[1]['name'], check=EXIT_OK)
         self.server.wait_state(running[1]['name'], 'CANCELLED')
-        wait_for(lambda: 'is full' in self.server.get(waiting[0]['name']).get('queueReason', ''), 'the reason')
+        self.server.wait_reason(waiting[0]['name'], 'is full')
         before = self.server.get(running[0]['name'])
         self.assertEqual(before['state'], 'RUNNING')
         step = int(before['progress']['step'])
@@ -107,7 +107,7 @@ class MachineTest(ServerTest):
         self.server.start()
         self.server.cli('resume', paused['name'], check=EXIT_OK)
         fresh = self.server.submit(tiny_spec())
-        wait_for(lambda: 'mounted' in self.server.get(fresh['name']).get('queueReason', ''), 'the reason')
+        self.server.wait_reason(fresh['name'], 'mounted')
         code, why = self.readyz()
         self.assertEqual(code, 503)
         self.assertIn('mounted', why)
@@ -132,8 +132,7 @@ class MachineTest(ServerTest):
         os.rename(tiny, tiny + '.away')
         self.server.start()
         for job in [long, *waiting]:
-            wait_for(lambda name=job['name']: 'tiny does not exist' in self.server.get(name).get('queueReason', ''),
-                     'the reason of ' + job['name'])
+            self.server.wait_reason(job['name'], 'tiny does not exist')
         self.assertEqual(self.states([long, *waiting]), {'QUEUED'})
         os.rename(tiny + '.away', tiny)
         # At once, for who does not want to wait for the next try.
