@@ -195,7 +195,6 @@ absl::Status Server::StartAuthorizer() {
 
 absl::Status Server::StartListeners() {
   worker_service_ = std::make_unique<WorkerService>(*store_, *controller_, *hub_, *metrics_);
-  metrics_->SetSampler([this] { return Sample(); });
   jobs_service_ = std::make_unique<JobsService>(*backend_);
   experiments_service_ = std::make_unique<ExperimentsService>(*backend_);
   normalization_service_ = std::make_unique<NormalizationService>(*backend_);
@@ -203,6 +202,7 @@ absl::Status Server::StartListeners() {
   if (options_.tls.enabled()) {
     NORMLAB_ASSIGN_OR_RETURN(tls_, TlsKeeper::Start(options_.tls));
   }
+  metrics_->SetSampler([this] { return Sample(); });  // of all that is made above
   NORMLAB_ASSIGN_OR_RETURN(
       PublicListener listener,
       StartPublicListener(
