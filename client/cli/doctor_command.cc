@@ -159,6 +159,12 @@ int Doctor(CommandContext& context) {
     findings.push_back(std::move(finding));
   }
   findings.push_back(CheckCapacity(*probe));
+  if (probe->info.queued_jobs() > 0) {
+    normlab::v1::ListJobsRequest waiting;
+    waiting.set_filter("state=QUEUED");
+    waiting.set_page_size(1);
+    findings.push_back(CheckStarts(client.ListJobs(waiting)));
+  }
   findings.push_back(CheckEngine(*probe));
   findings.push_back(CheckWorker(client.Normalize(WorkerProbeRequest())));
   findings.push_back(CheckDataSets(LookForDataSets(client), probe->info));

@@ -71,8 +71,11 @@ absl::Status Server::StartParts(ServerParts parts) {
   lock_ = std::make_unique<DataDirLock>(std::move(lock));
   const std::string cache_dir = options_.work_dir + "/cache";
   const std::string log_dir = options_.data_dir + "/log";
-  NORMLAB_RETURN_IF_ERROR(MakeFolder(options_.work_dir, 0700));
-  NORMLAB_RETURN_IF_ERROR(MakeFolder(cache_dir, 0700));
+  // Without its disk a mount point is root's as a rule: the server starts all the same, and says so.
+  if (options_.accept_new_work_dir || !IsAnotherWorkFolder(options_.data_dir, options_.work_dir)) {
+    NORMLAB_RETURN_IF_ERROR(MakeFolder(options_.work_dir, 0700));
+    NORMLAB_RETURN_IF_ERROR(MakeFolder(cache_dir, 0700));
+  }
   NORMLAB_RETURN_IF_ERROR(MakeFolder(log_dir, 0700));
   // A place for a user's own data sets, there before anybody looks for it.
   NORMLAB_RETURN_IF_ERROR(MakeFolder(options_.data_dir + "/datasets", 0755));

@@ -195,6 +195,12 @@ absl::Status CheckWorkFolderIsKnown(const std::string& data_dir, const std::stri
       "its --flagfile)"));
 }
 
+bool IsAnotherWorkFolder(const std::string& data_dir, const std::string& work_dir) {
+  const absl::StatusOr<std::string> known = ReadMark(data_dir);
+  return known.ok() && !known->empty() &&
+         absl::IsFailedPrecondition(CheckWorkFolderIsKnown(data_dir, work_dir));
+}
+
 absl::Status CheckDatabaseIsThere(const WorkFolderOptions& options) {
   const std::string database = DatabaseOf(options);
   const bool empty = IsEmptyFile(database) && IsEmptyFile(database + "-wal");

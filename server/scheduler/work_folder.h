@@ -30,6 +30,10 @@ absl::Status CheckWorkFolder(const std::string& work_dir,
 // FAILED_PRECONDITION: it is not there, or another; UNAVAILABLE and others: it cannot be read.
 absl::Status CheckWorkFolderIsKnown(const std::string& data_dir, const std::string& work_dir);
 
+// Whether the data folder knows a work folder, and what is there is another one, or nothing: a mount point
+// without its disk. That is not ours to write to.
+bool IsAnotherWorkFolder(const std::string& data_dir, const std::string& work_dir);
+
 struct WorkFolderOptions {
   std::string data_dir;  // of the database; exists
   std::string work_dir;  // exists

@@ -64,7 +64,10 @@ TEST_F(WorkFolderTest, ANewFolderIsMarkedOnceAndKnownAgain) {
 TEST_F(WorkFolderTest, ABackupTakesOnlyFromTheFolderThatIsKnown) {
   // Restored, and never started.
   EXPECT_TRUE(CheckWorkFolderIsKnown(data_dir_, work_).ok());
+  EXPECT_FALSE(IsAnotherWorkFolder(data_dir_, work_ + "x")) << "none is known";
   ASSERT_TRUE(Claim().ok());
+  EXPECT_FALSE(IsAnotherWorkFolder(data_dir_, work_));
+  EXPECT_TRUE(IsAnotherWorkFolder(data_dir_, work_ + "x"));
   EXPECT_TRUE(CheckWorkFolderIsKnown(data_dir_, work_).ok());
   Unmount();
   const absl::Status unmounted = CheckWorkFolderIsKnown(data_dir_, work_);

@@ -105,6 +105,8 @@ class MachineTest(ServerTest):
         self.assertEqual(self.server.terminate(), 0)
         subprocess.run(['umount', '-l', self.mount_point], check=True)
         self.server.start()
+        # It belongs to root as a rule, and the server could not write there if it wanted to.
+        self.assertEqual(os.listdir(self.mount_point), [], 'a start makes nothing in a mount point without its disk')
         self.server.cli('resume', paused['name'], check=EXIT_OK)
         fresh = self.server.submit(tiny_spec())
         self.server.wait_reason(fresh['name'], 'mounted')
