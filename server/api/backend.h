@@ -8,6 +8,7 @@
 #include "absl/time/time.h"
 
 #include "common/clock.h"
+#include "server/api/call_places.h"
 #include "server/api/queue_gate.h"
 #include "server/api/stream_registry.h"
 #include "server/api/work_pool.h"
@@ -61,7 +62,7 @@ struct Backend {
   // CreateJob calls between admission and answer.
   std::atomic<int> creates_in_flight = 0;
   // CreateExperiment calls likewise; they count among creates_in_flight too.
-  std::atomic<int> experiment_creations = 0;
+  CallPlaces experiment_creations;
   // Calls that cancel the jobs of an experiment, or wait for their end.
   std::atomic<int> experiment_sweeps = 0;
   // The other short calls that wait for the pool or run there.

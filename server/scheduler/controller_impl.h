@@ -94,6 +94,8 @@ class ControllerImpl final : public Controller {
   Sharing CurrentSharing();
   std::vector<Reservation> Reservations() const;
   std::map<std::string, std::string> Explain(const std::vector<std::string>& job_ids);
+  std::map<std::string, std::string> ExplainByPolicy(const std::vector<std::string>& job_ids,
+                                                     absl::Duration now);
   // What `look` says on the controller's thread; nothing when that is too busy.
   template <typename Result>
   Result Ask(std::function<Result()> look);
@@ -211,6 +213,12 @@ class ControllerImpl final : public Controller {
   std::map<std::string, std::unique_ptr<LiveAttempt>> live_;  // by job id: a job has one at most
   VerdictCache verdicts_;
   HeadHistory history_;
+  // Of a long queue; monotonic time.
+  struct ReasonsOfAll {
+    std::map<std::string, std::string> by_id;
+    absl::Duration as_of = -absl::InfiniteDuration();
+  };
+  ReasonsOfAll reasons_of_all_;
   Trouble trouble_;
   ShareLedger ledger_;
   absl::Duration usage_due_ = absl::InfiniteDuration();  // when it is saved next; monotonic
