@@ -1,6 +1,5 @@
 #include <sys/stat.h>
 
-#include <memory>
 #include <string>
 #include <vector>
 
@@ -10,7 +9,6 @@
 #include "client/cli/commands.h"
 #include "client/cli/doctor_checks.h"
 #include "client/cli/exit_code.h"
-#include "client/cli/job_view.h"
 #include "client/lib/number_format.h"
 #include "client/lib/rpc_error.h"
 #include "common/atomic_file.h"
