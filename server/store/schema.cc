@@ -13,6 +13,8 @@
 #include "server/domain/states.h"
 #include "server/store/job_rows.h"
 
+#include "spdlog/spdlog.h"
+
 namespace normlab::server {
 namespace {
 
@@ -339,6 +341,10 @@ absl::Status CheckAndMigrate(Connection& connection) {
                            "; run the newer normlabd that made it, or choose another --data_dir"));
   }
   for (int64_t from = version; from < SchemaVersion(); ++from) {
+    if (!empty) {
+      // Of a large database this takes its time, in which nothing else is heard of the server.
+      spdlog::info("bringing the database {} from schema {} to {}", path, from, from + 1);
+    }
     SQLite::Transaction transaction(connection.database(), SQLite::TransactionBehavior::IMMEDIATE);
     connection.Execute(kMigrations[from].sql);
     if (kMigrations[from].fill != nullptr) {
