@@ -6,9 +6,13 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <cstdlib>
+#include <filesystem>
 #include <iostream>
 #include <memory>
+#include <string>
 #include <string_view>
+#include <system_error>
 #include <thread>
 
 #include "common/worker_exit.h"
@@ -28,6 +32,27 @@ mpirun, or Slurm with srun --mpi=pmix; there is nothing to start by hand. See do
   normlab-worker-mpi --version
 )";
 
+// What Open MPI's launcher removes when it ends by itself: the folder of its session, and the ranks'
+// shared memory.
+void RemoveLeftovers() {
+  std::error_code ignored;
+  if (const char* session = getenv("OMPI_MCA_orte_jobfam_session_dir"); session != nullptr) {
+    std::filesystem::remove_all(session, ignored);
+  }
+  const char* job = getenv("OMPI_MCA_ess_base_jobid");
+  if (job == nullptr) {
+    return;
+  }
+  char part[32];
+  std::snprintf(part, sizeof(part), ".%lx.", strtoul(job, nullptr, 10));
+  for (const auto& entry : std::filesystem::directory_iterator("/dev/shm", ignored)) {
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with("vader_segment.") && name.find(part) != std::string::npos) {
+      std::filesystem::remove(entry.path(), ignored);
+    }
+  }
+}
+
 // Who started the ranks may be killed without a chance to end them; no rank outlives it.
 void EndWithParent() {
   const auto pidfd = static_cast<int>(syscall(SYS_pidfd_open, getppid(), 0));
@@ -38,6 +63,7 @@ void EndWithParent() {
     pollfd waiting = {.fd = pidfd, .events = POLLIN, .revents = 0};
     while (poll(&waiting, 1, -1) != 1) {
     }
+    RemoveLeftovers();
     _exit(normlab::common::kExitFenced);
   }).detach();
 }

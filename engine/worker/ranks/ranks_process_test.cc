@@ -82,6 +82,17 @@ class RanksProcessTest : public WorkerProcessTest {
     return pids;
   }
 
+  // Of Open MPI, which its launcher cannot remove when it is killed.
+  std::filesystem::path SessionFolder() const {
+    for (const auto& user : std::filesystem::directory_iterator("/tmp")) {
+      const std::filesystem::path folder = user.path() / absl::StrCat("pid.", worker_->pid());
+      if (user.path().filename().string().starts_with("ompi.") && std::filesystem::exists(folder)) {
+        return folder;
+      }
+    }
+    return "/no/session";
+  }
+
   void WaitUntilGone(const std::vector<pid_t>& pids) {
     const absl::Time deadline = absl::Now() + absl::Milliseconds(kDeadlineMs);
     for (const pid_t pid : pids) {
@@ -165,9 +176,12 @@ TEST_F(RanksProcessTest, TheDeathOfOneIsTheEndOfAll) {
       << Log();
   ranks = RankPids();
   ASSERT_THAT(ranks, SizeIs(2));
+  const std::filesystem::path session = SessionFolder();
+  EXPECT_TRUE(std::filesystem::exists(session));
   ASSERT_TRUE(worker_->Signal(SIGKILL).ok());
   EXPECT_EQ(Wait(), 1000 + SIGKILL);
   WaitUntilGone(ranks);
+  EXPECT_FALSE(std::filesystem::exists(session)) << session;
 }
 
 TEST_F(RanksProcessTest, AnErrorOfPlanningIsReportedOnce) {
