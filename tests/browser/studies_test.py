@@ -36,7 +36,8 @@ def add(name):
     setattr(StudyReportTest, 'test_' + name.replace('-', '_'), lambda self: self.check_study(name))
 
 
-for study in ('affine', 'three-modes', 'covariate-shift', 'landscape', 'explosion', 'learning-rate', 'three-factors', 'normalizers'):
+for study in ('affine', 'three-modes', 'covariate-shift', 'landscape', 'explosion', 'learning-rate', 'three-factors', 'normalizers',
+              'sync-batch'):
     add(study)
 
 if __name__ == '__main__':
