@@ -2,11 +2,10 @@
 
 #include <algorithm>
 
+#include "engine/layers/normalization/channel_tables.h"
+
 namespace normlab::engine {
 namespace {
-
-// Below so many table entries a parallel region costs more than the work.
-constexpr int64_t kSmallTable = 4096;
 
 // Sets that span whole batches of single pixels are columns of a matrix: seen as one tall image, the
 // kernels sum them directly instead of keeping statistics of single numbers.
@@ -19,36 +18,8 @@ ChannelBlocking ViewOf(const ChannelBlocking& shape, const ChannelNormalizerOpti
           floats_per_example};
 }
 
-ChannelStatistic StatisticOf(ScaleKind kind) {
-  switch (kind) {
-    case ScaleKind::kOne:
-    case ScaleKind::kDeviation:
-      return ChannelStatistic::kCentredSquares;
-    case ScaleKind::kRootMeanSquare:
-      return ChannelStatistic::kSquares;
-    case ScaleKind::kMeanAbsolute:
-      return ChannelStatistic::kAbsolutes;
-    case ScaleKind::kMaximumAbsolute:
-      return ChannelStatistic::kMaximum;
-  }
-  return ChannelStatistic::kCentredSquares;
-}
-
 double At(const float* values, int64_t index, double otherwise) {
   return values == nullptr ? otherwise : static_cast<double>(values[index]);
-}
-
-size_t Size(int64_t count) {
-  return static_cast<size_t>(count);
-}
-
-// Calls work(i) for all i; in parallel when the tables have many entries.
-template <typename Work>
-void ForAll(int64_t count, int64_t table_entries, const Work& work) {
-#pragma omp parallel for schedule(static) if (table_entries > kSmallTable)
-  for (int64_t i = 0; i < count; ++i) {
-    work(i);
-  }
 }
 
 }  // namespace
@@ -224,70 +195,13 @@ void ChannelNormalizer::ComputeStatistics(const float* x, const ForwardTables& t
   FindPlaces(x, tables.second);
 }
 
-// Every rank merges what all of them tell, in the same order: so all have the same bits.
-void ChannelNormalizer::MergeStatistics(const ForwardTables& tables) {
-  mine_[0] = static_cast<double>(own_values_per_set());
-  ForAll(sets(), view_.batch * view_.channels, [&](int64_t set) {
-    const SetSums sums = Combine(tables, set / set_columns(), set % set_columns());
-    mine_[Size(1 + 2 * set)] = sums.mean;
-    mine_[Size(2 + 2 * set)] = sums.second;
-  });
-  options_.ranks->AllGather(mine_.data(), all_.data(), mine_.size() * sizeof(double));
-  double values = 0;
-  for (size_t from = 0; from < all_.size(); from += mine_.size()) {
-    values += all_[from];
-  }
-  values_per_set_ = static_cast<int64_t>(values);
-  ForAll(sets(), view_.batch * view_.channels, [&](int64_t set) { MergeSet(set); });
-}
-
-void ChannelNormalizer::MergeSet(int64_t set) {
-  const ChannelStatistic statistic = StatisticOf(options_.formula.scale);
-  SetSums merged;
-  double values = 0;
-  int rank = 0;
-  int largest_of = 0;
-  for (size_t from = 0; from < all_.size(); from += mine_.size(), ++rank) {
-    const double count = all_[from];
-    const double mean = all_[from + Size(1 + 2 * set)];
-    const double second = all_[from + Size(2 + 2 * set)];
-    const double total = values + count;
-    const double delta = mean - merged.mean;
-    merged.mean += delta * (count / total);
-    if (statistic == ChannelStatistic::kCentredSquares) {
-      merged.second += second + delta * delta * (values * (count / total));
-    } else if (statistic != ChannelStatistic::kMaximum) {
-      merged.second += second;
-    } else if (!(second <= merged.second)) {  // so NaN wins
-      merged.second = second;
-      largest_of = rank;
-    }
-    values = total;
-  }
-  statistics_[Size(set)] = StatisticsOf(merged);
-  largest_is_mine_[Size(set)] = largest_of == options_.ranks->rank() ? 1 : 0;
-}
-
 void ChannelNormalizer::MakeGradients(const BackwardTables& tables) {
-  const int64_t entries = view_.batch * view_.channels;
-  if (options_.ranks == nullptr) {
-    ForAll(sets(), entries, [&](int64_t set) { MakeGradient(set, SumSet(set, tables), tables); });
+  if (options_.ranks != nullptr) {
+    MakeGradientsOfRanks(tables);
     return;
   }
-  ForAll(sets(), entries, [&](int64_t set) {
-    const GradientSums sums = SumSet(set, tables);
-    mine_[Size(1 + 2 * set)] = sums.g;
-    mine_[Size(2 + 2 * set)] = sums.gx;
-  });
-  options_.ranks->AllGather(mine_.data(), all_.data(), mine_.size() * sizeof(double));
-  ForAll(sets(), entries, [&](int64_t set) {
-    GradientSums sums;
-    for (size_t from = 0; from < all_.size(); from += mine_.size()) {
-      sums.g += all_[from + Size(1 + 2 * set)];
-      sums.gx += all_[from + Size(2 + 2 * set)];
-    }
-    MakeGradient(set, sums, tables);
-  });
+  ForAll(sets(), view_.batch * view_.channels,
+         [&](int64_t set) { MakeGradient(set, SumSet(set, tables), tables); });
 }
 
 void ChannelNormalizer::MakeCoefficients(int64_t set,

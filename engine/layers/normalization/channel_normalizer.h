@@ -136,6 +136,7 @@ class ChannelNormalizer {
   GradientSums SumSet(int64_t set, const BackwardTables& tables) const;
   void MakeGradient(int64_t set, const GradientSums& sums, const BackwardTables& tables);
   void MakeGradients(const BackwardTables& tables);
+  void MakeGradientsOfRanks(const BackwardTables& tables);
   void SumParameterGradients(int64_t channel, const BackwardTables& tables) const;
   ChannelAffine AffineOf(const float* shift, const float* scale, const float* offset) const;
 
