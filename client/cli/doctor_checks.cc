@@ -9,10 +9,12 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/strip.h"
 
 #include "client/cli/output.h"
 #include "client/lib/certificate.h"
 #include "client/lib/number_format.h"
+#include "client/lib/proto_time.h"
 #include "client/lib/rpc_error.h"
 
 #include "normlab/v1/spec.pb.h"
@@ -22,6 +24,8 @@ namespace {
 
 using normlab::v1::Caller;
 using normlab::v1::Disk;
+using normlab::v1::Job;
+using normlab::v1::ListJobsResponse;
 using normlab::v1::ServerInfo;
 
 constexpr absl::Duration kSlowAnswer = absl::Seconds(1);
@@ -32,7 +36,8 @@ constexpr absl::Duration kRenewSoon = absl::Hours(24 * 30);
 constexpr absl::Duration kRenewNow = absl::Hours(24 * 3);
 constexpr int64_t kLowDisk = int64_t{5} << 30;
 constexpr int64_t kFullDisk = int64_t{512} << 20;
-constexpr double kLowDiskShare = 0.03;
+// Large disks may be nearly full and still have room for long.
+constexpr double kLowDiskShare = 0.06;
 constexpr int64_t kLittleMemory = int64_t{512} << 20;
 
 std::set<std::string> KindsOf(const google::protobuf::Descriptor& message, const char* oneof) {
@@ -91,7 +96,7 @@ Finding CheckConnection(const ServerProbe& probe, const std::string& server) {
 Finding CheckHealth(const ServerProbe& probe) {
   switch (probe.health) {
     case ServerHealth::kServing:
-      return {.check = "health", .message = "takes calls and jobs"};
+      return {.check = "health", .message = "takes calls"};
     case ServerHealth::kNotServing:
       return {.check = "health",
               .level = Level::kProblem,
@@ -207,6 +212,29 @@ Finding CheckCapacity(const ServerProbe& probe) {
   return finding;
 }
 
+Finding CheckStarts(const absl::StatusOr<ListJobsResponse>& waiting) {
+  // As the server's scheduler begins a reason that is none of the job's.
+  constexpr absl::string_view kHeldUp = "waits for the machine: ";
+  Finding finding{.check = "starts", .message = "jobs that wait are started in their turn"};
+  if (!waiting.ok()) {
+    finding.level = Level::kWarning;
+    finding.message = absl::StrCat("the jobs that wait cannot be listed: ",
+                                   Printable(waiting.status().message()));
+    finding.advice = "ask again; `normlab list --filter state=QUEUED` says what each waits for";
+    return finding;
+  }
+  for (const Job& job : waiting->jobs()) {
+    absl::string_view reason = job.queue_reason();
+    if (absl::ConsumePrefix(&reason, kHeldUp)) {
+      finding.level = Level::kProblem;
+      finding.message = absl::StrCat("no job is started: ", Printable(reason));
+      finding.advice = "mend that on the server's machine; what waits then starts by itself";
+      break;
+    }
+  }
+  return finding;
+}
+
 std::vector<Finding> CheckDisks(const ServerProbe& probe) {
   std::vector<Finding> findings;
   for (const Disk& disk : probe.info.disks()) {
@@ -225,7 +253,7 @@ std::vector<Finding> CheckDisks(const ServerProbe& probe) {
     if (disk.free_bytes() < kFullDisk) {
       finding.level = Level::kProblem;
       finding.advice = make_room;
-    } else if (disk.free_bytes() < kLowDisk && share < 2 * kLowDiskShare) {
+    } else if (disk.free_bytes() < kLowDisk && share < kLowDiskShare) {
       finding.level = Level::kWarning;
       finding.advice = make_room;
     }
@@ -247,8 +275,7 @@ Finding CheckClock(const ServerProbe& probe) {
             .message = "the server does not tell its time",
             .advice = "install the same version on both sides"};
   }
-  const absl::Time theirs = absl::FromUnixSeconds(probe.info.time().seconds()) +
-                            absl::Nanoseconds(probe.info.time().nanos());
+  const absl::Time theirs = ToTime(probe.info.time());
   // The server answered at some moment between the two.
   const absl::Duration difference =
       theirs > probe.received ? theirs - probe.received

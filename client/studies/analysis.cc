@@ -224,15 +224,26 @@ report::Report MakeReport(const Run& run) {
   return report;
 }
 
-report::Report MakeOverview(const std::vector<Run>& runs) {
+Judged JudgedOffPlateau(const PartRun& part) {
+  const CellRun& standard = part.Cell({kStandard});
+  const CellRun& batch = part.Cell({kBatchNorm});
+  return {BothLeftPlateau(standard, batch, kPlateauLoss), kPlateauRule,
+          StuckOnPlateau(standard, batch, kBatchNorm)};
+}
+
+Judged JudgedIfItFalls(const PartRun& part) {
+  return {{}, kFallRule, LossDidNotFall(part.Cell({kStandard}))};
+}
+
+report::Report MakeOverview(absl::Span<const Run* const> runs) {
   report::Report overview;
   overview.title = "Normalization: what holds here";
   std::vector<std::string> names;
   overview.time = absl::InfinitePast();
-  for (const Run& run : runs) {
-    const std::string& study = run.plan.study;
+  for (const Run* run : runs) {
+    const std::string& study = run->plan.study;
     names.push_back(study);
-    report::Report one = MakeReport(run);
+    report::Report one = MakeReport(*run);
     for (report::Claim& claim : one.claims) {
       claim.id = absl::StrCat(study, "-", claim.id);
       claim.group = one.title;

@@ -73,22 +73,28 @@ bool HasJobFolders(const std::string& work_dir) {
 // Whether some job is to go on from a checkpoint.
 absl::StatusOr<bool> NeedsFiles(Store& store) {
   std::vector<std::string> damaged;
-  NORMLAB_ASSIGN_OR_RETURN(std::vector<v1::Job> jobs, store.UnfinishedJobs(&damaged));
-  JobFilter paused;
-  paused.state = v1::Job::PAUSED;
-  std::string page_token;
-  do {
-    NORMLAB_ASSIGN_OR_RETURN(const JobPage page, store.ListJobs(paused, kPageSize, page_token));
-    for (const v1::Job& listed : page.jobs) {
-      NORMLAB_ASSIGN_OR_RETURN(const std::string id, ParseJobName(listed.name()));
-      if (absl::StatusOr<v1::Job> job = store.GetJob(id); job.ok()) {
-        jobs.push_back(*std::move(job));  // with its attempts
+  NORMLAB_ASSIGN_OR_RETURN(std::vector<v1::Job> active, store.ActiveJobs(&damaged));
+  const auto goes_on = [](const v1::Job& job) { return FindLastCheckpoint(job).step > 0; };
+  if (std::any_of(active.begin(), active.end(), goes_on)) {
+    return true;
+  }
+  for (const v1::Job::State state : {v1::Job::QUEUED, v1::Job::PAUSED}) {
+    JobFilter filter;
+    filter.state = state;
+    std::string page_token;
+    do {
+      NORMLAB_ASSIGN_OR_RETURN(const JobPage page, store.ListJobs(filter, kPageSize, page_token));
+      for (const v1::Job& listed : page.jobs) {
+        NORMLAB_ASSIGN_OR_RETURN(const std::string id, ParseJobName(listed.name()));
+        // With its attempts.
+        if (const absl::StatusOr<v1::Job> job = store.GetJob(id); job.ok() && goes_on(*job)) {
+          return true;
+        }
       }
-    }
-    page_token = page.next_page_token;
-  } while (!page_token.empty());
-  return std::any_of(jobs.begin(), jobs.end(),
-                     [](const v1::Job& job) { return FindLastCheckpoint(job).step > 0; });
+      page_token = page.next_page_token;
+    } while (!page_token.empty());
+  }
+  return false;
 }
 
 absl::Status LostDatabase(const WorkFolderOptions& options) {
@@ -139,8 +145,9 @@ absl::Status CheckWorkFolder(const std::string& work_dir,
   if (!mark.empty()) {
     const absl::StatusOr<std::string> found = ReadMark(work_dir);
     if (!found.ok()) {
-      return absl::UnavailableError(absl::StrCat(
-          "the work folder cannot be read: ", found.status().message(), "; mend its disk"));
+      return absl::UnavailableError(
+          absl::StrCat("the work folder cannot be read: ", found.status().message(),
+                       "; mend its disk, or what this says"));
     }
     if (*found != mark) {
       return absl::UnavailableError(NotTheFolder(work_dir));
@@ -148,8 +155,9 @@ absl::Status CheckWorkFolder(const std::string& work_dir,
   }
   struct statvfs disk = {};
   if (statvfs(work_dir.c_str(), &disk) != 0) {
-    return absl::UnavailableError(absl::StrCat("the work folder ", work_dir, " cannot be used: ",
-                                               std::strerror(errno), "; mend its disk"));
+    return absl::UnavailableError(absl::StrCat("the work folder ", work_dir,
+                                               " cannot be used: ", std::strerror(errno),
+                                               "; mend its disk, or what this says"));
   }
   if ((disk.f_flag & ST_RDONLY) != 0) {
     return absl::UnavailableError(absl::StrCat("the disk of the work folder ", work_dir,
@@ -163,6 +171,34 @@ absl::Status CheckWorkFolder(const std::string& work_dir,
                      " needed; make room there, for example delete jobs that nobody needs"));
   }
   return absl::OkStatus();
+}
+
+absl::Status CheckWorkFolderIsKnown(const std::string& data_dir, const std::string& work_dir) {
+  NORMLAB_ASSIGN_OR_RETURN(const std::string known, ReadMark(data_dir));
+  std::error_code error;
+  const bool there = std::filesystem::is_directory(work_dir, error);
+  if (there && known.empty()) {
+    return absl::OkStatus();
+  }
+  if (there) {
+    NORMLAB_ASSIGN_OR_RETURN(const std::string found, ReadMark(work_dir));
+    if (found == known) {
+      return absl::OkStatus();
+    }
+  }
+  return absl::FailedPreconditionError(absl::StrCat(
+      "the work folder ", work_dir,
+      there ? " is not the one that the jobs of " : " is not there, where the jobs of ", data_dir,
+      " have their files", there ? " in" : "",
+      ": is its disk mounted? Mount it, or name the --work_dir that the server has (its flags are "
+      "in "
+      "its --flagfile)"));
+}
+
+bool IsAnotherWorkFolder(const std::string& data_dir, const std::string& work_dir) {
+  const absl::StatusOr<std::string> known = ReadMark(data_dir);
+  return known.ok() && !known->empty() &&
+         absl::IsFailedPrecondition(CheckWorkFolderIsKnown(data_dir, work_dir));
 }
 
 absl::Status CheckDatabaseIsThere(const WorkFolderOptions& options) {

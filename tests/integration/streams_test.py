@@ -2,7 +2,6 @@
 import json
 import os
 import signal
-import unittest
 
 from normlab_testing import EXIT_OK, EXIT_REFUSED, ServerTest, long_spec, main, read_lines, tiny_spec, wait_for
 
