@@ -359,13 +359,14 @@ TEST_F(TrainerTest, FinalWeightsAreOnDiskUnderPytorchsNames) {
 }
 
 TEST_F(TrainerTest, ANewNameOrPriorityIsTheSameRunAnotherLearningRateIsNot) {
-  const std::string digest = TrainingSpecSha256(Spec(kBatchNormMlp));
+  const std::string digest = TrainingSpecSha256(Spec(kBatchNormMlp), true);
   EXPECT_EQ(digest,
             TrainingSpecSha256(Spec(std::string(kBatchNormMlp) +
                                     "display_name: 'x' priority: 3 max_retries: 2 "
                                     "labels { key: 'a' value: 'b' } time_limit { seconds: 9 } "
-                                    "checkpoint { every_steps: 5 }")));
-  EXPECT_NE(digest, TrainingSpecSha256(Spec(std::string(kBatchNormMlp) + "steps: 4")));
+                                    "checkpoint { every_steps: 5 }"),
+                               true));
+  EXPECT_NE(digest, TrainingSpecSha256(Spec(std::string(kBatchNormMlp) + "steps: 4"), true));
 }
 
 }  // namespace

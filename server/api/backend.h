@@ -27,6 +27,8 @@ struct ApiOptions {
   std::string version;
   int cores = 1;             // that jobs may use, all together
   int64_t memory_bytes = 0;  // likewise
+  // Why jobs of several processes cannot run here, and what to install; empty: they can.
+  std::string no_ranks_because;
   std::vector<std::string> data_roots;
   std::string data_dir;                                  // of the database
   std::string work_dir;                                  // below which jobs have their files

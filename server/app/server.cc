@@ -19,6 +19,7 @@
 #include "server/domain/errors.h"
 #include "server/executor/helper_process.h"
 #include "server/executor/local_process.h"
+#include "server/executor/rank_launch.h"
 #include "server/monitor/disk.h"
 #include "server/scheduler/start_options.h"
 #include "server/scheduler/work_folder.h"
@@ -156,9 +157,11 @@ absl::Status Server::StartParts(ServerParts parts) {
                                         starts_ = starts;
                                       }},
                                  *store_, *executor_, *helper_, *metrics_);
+  const std::string no_ranks_because(FindRankPrograms(options_.worker_binary).status().message());
   backend_.reset(new Backend{.options = {.version = Version(),
                                          .cores = static_cast<int>(options_.cores.size()),
                                          .memory_bytes = options_.memory_bytes,
+                                         .no_ranks_because = no_ranks_because,
                                          .data_roots = options_.data_roots,
                                          .data_dir = options_.data_dir,
                                          .work_dir = options_.work_dir,
