@@ -314,7 +314,7 @@ TEST_F(JobControlTest, AnOwnerHasABoundOfBytes) {
   }
   const grpc::Status never = create();
   EXPECT_EQ(never.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
-  EXPECT_EQ(Reason(never), "OWNER_QUEUE_FULL");
+  EXPECT_EQ(Reason(never), "INVALID_ARGUMENT");
   EXPECT_THAT(never.error_message(), ::testing::HasSubstr("may take 8000"));
 }
 

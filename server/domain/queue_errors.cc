@@ -32,14 +32,12 @@ absl::Status OwnerQueueFull(absl::string_view owner,
                             const QueueRoom& room,
                             absl::Duration retry_after) {
   constexpr absl::string_view kFlag = "(--owner_max_queued is the server's limit)";
-  const ErrorMetadata metadata = {{"owner", std::string(owner)},
-                                  {"limit", absl::StrCat(room.limit)}};
   if (room.wanted > room.limit) {
-    return MakeError(absl::StatusCode::kInvalidArgument, reason::kOwnerQueueFull,
-                     absl::StrCat("makes ", Jobs(room.wanted), ", but owner ",
-                                  QuotedForMessage(owner), " may have ", room.limit,
-                                  " waiting or paused at a time; use fewer cells or seeds ", kFlag),
-                     metadata);
+    return InvalidArgument(
+        "experiment.design",
+        absl::StrCat("makes ", Jobs(room.wanted), ", but owner ", QuotedForMessage(owner),
+                     " may have ", room.limit,
+                     " waiting or paused at a time; use fewer cells or seeds ", kFlag));
   }
   absl::Status status =
       MakeError(absl::StatusCode::kResourceExhausted, reason::kOwnerQueueFull,
@@ -47,7 +45,7 @@ absl::Status OwnerQueueFull(absl::string_view owner,
                              room.limit, " jobs waiting or paused, which leaves no room for ",
                              Jobs(room.wanted), "; try again in ",
                              absl::FormatDuration(retry_after), ", or cancel some ", kFlag),
-                metadata);
+                {{"owner", std::string(owner)}, {"limit", absl::StrCat(room.limit)}});
   AddRetryInfo(status, retry_after);
   return status;
 }
@@ -56,15 +54,12 @@ absl::Status OwnerQueueTooLarge(absl::string_view owner,
                                 const QueueRoom& room,
                                 absl::Duration retry_after) {
   constexpr absl::string_view kFlag = "(--owner_max_queued_bytes is the server's limit)";
-  const ErrorMetadata metadata = {{"owner", std::string(owner)},
-                                  {"limit_bytes", absl::StrCat(room.limit)}};
   if (room.wanted > room.limit) {
-    return MakeError(absl::StatusCode::kInvalidArgument, reason::kOwnerQueueFull,
-                     absl::StrCat("takes ", room.wanted,
-                                  " bytes as stored, but the waiting and paused jobs of owner ",
-                                  QuotedForMessage(owner), " may take ", room.limit,
-                                  "; use a smaller spec, fewer cells or fewer seeds ", kFlag),
-                     metadata);
+    return InvalidArgument(
+        "spec", absl::StrCat("takes ", room.wanted,
+                             " bytes as stored, but the waiting and paused jobs of owner ",
+                             QuotedForMessage(owner), " may take ", room.limit,
+                             "; use a smaller one, fewer cells or fewer seeds ", kFlag));
   }
   absl::Status status =
       MakeError(absl::StatusCode::kResourceExhausted, reason::kOwnerQueueFull,
@@ -73,7 +68,7 @@ absl::Status OwnerQueueTooLarge(absl::string_view owner,
                              " bytes as stored, which leaves no room for ", room.wanted,
                              "; try again in ", absl::FormatDuration(retry_after),
                              ", use smaller specs, or cancel some jobs ", kFlag),
-                metadata);
+                {{"owner", std::string(owner)}, {"limit_bytes", absl::StrCat(room.limit)}});
   AddRetryInfo(status, retry_after);
   return status;
 }
