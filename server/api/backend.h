@@ -14,7 +14,6 @@
 #include "server/api/work_pool.h"
 #include "server/auth/authorizer.h"
 #include "server/executor/helper.h"
-#include "server/executor/verdict_cache.h"
 #include "server/monitor/observer.h"
 #include "server/scheduler/controller.h"
 #include "server/store/store.h"
@@ -49,7 +48,7 @@ struct Backend {
   Store& store;
   Hub& hub;
   Controller& controller;
-  Helper& helper;  // looks at data
+  Helper& helper;  // looks at the data of new jobs; those that start have another one
   // Computes Normalize calls: a process apart from the other, so that a job with a new data set is
   // admitted at once however many tensors wait, and neither's crash delays the other.
   Helper& normalizer;
@@ -71,8 +70,6 @@ struct Backend {
   std::atomic<int> calls_in_flight = 0;
   // Forced deletions that wait for the end of a job.
   std::atomic<int> forced_deletions = 0;
-  // What the helper said about data sets before.
-  VerdictCache verdicts = {};
   // Places in the queue for jobs that are being created.
   QueueGate queue_gate{options.queue_limits, store};
 };
