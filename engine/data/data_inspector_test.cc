@@ -14,6 +14,7 @@
 #include <gtest/gtest.h>
 
 #include "common/atomic_file.h"
+#include "common/cache_folder.h"
 #include "engine/data/data_files.h"
 #include "engine/data/dataset_format.h"
 #include "engine/data/mapped_dataset.h"
