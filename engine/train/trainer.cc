@@ -35,6 +35,31 @@ absl::Duration CheckpointInterval(const v1::CheckpointPolicy& policy) {
   return interval > absl::ZeroDuration() ? interval : absl::InfiniteDuration();
 }
 
+// Going on with other data would be neither the old run nor a new one. Checkpoints of before there was
+// a digest are trusted.
+absl::Status CheckSameData(const v1::Data& now,
+                           const MappedDataset& data,
+                           const std::string& checkpoint) {
+  const std::string before = ReadDataSha256(checkpoint);
+  if (before.empty() || before == data.sha256()) {
+    return absl::OkStatus();
+  }
+  const google::protobuf::FieldDescriptor* source =
+      v1::Data::descriptor()->FindFieldByNumber(now.source_case());
+  const std::string set =
+      source == nullptr
+          ? "data"
+          : absl::StrCat("data.", source->name(), " {",
+                         now.GetReflection()->GetMessage(now, source).ShortDebugString(), "}");
+  return absl::FailedPreconditionError(absl::StrCat(
+      "the data set changed since the checkpoint that this run was to go on from: ", set,
+      " had SHA-256 ", before, " and has ", data.sha256(), " now (", data.shape().train_examples,
+      " training and ", data.shape().test_examples,
+      " test examples). Submit the job again to train on the new data from the beginning, or bring "
+      "the earlier files back first; leave them as they are while jobs that use them are paused or "
+      "wait"));
+}
+
 }  // namespace
 
 Trainer::Trainer(v1::JobSpec resolved,
@@ -44,6 +69,7 @@ Trainer::Trainer(v1::JobSpec resolved,
     : resolved_(std::move(resolved)),
       options_(std::move(options)),
       spec_sha256_(TrainingSpecSha256(resolved_, HasBatchStatistics(graph))),
+      data_sha256_(data.sha256()),
       checkpoint_interval_(CheckpointInterval(resolved_.checkpoint())),
       graph_(std::move(graph)),
       team_(options_.communicator, graph_.state_floats()),
@@ -62,6 +88,11 @@ Trainer::Trainer(v1::JobSpec resolved,
 absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Plan(v1::JobSpec resolved,
                                                        const MappedDataset& data,
                                                        TrainerOptions options) {
+  if (!options.resume_folder.empty()) {
+    // First: whatever else does not fit follows from it.
+    NORMLAB_RETURN_IF_ERROR(WithReason(CheckSameData(resolved.data(), data, options.resume_folder),
+                                       v1::FailureReason::DATA_ERROR));
+  }
   JobCheck check = CheckJob(resolved, data.shape());
   NORMLAB_RETURN_IF_ERROR(ViolationsToStatus(check.violations));
   const int ranks = options.communicator == nullptr ? 1 : options.communicator->size();
@@ -247,6 +278,7 @@ CheckpointContents Trainer::Contents(int64_t step) {
           .model = AsConst(ModelTensors(graph_, *model_)),
           .optimizer = AsConst(TrainingStateTensors()),
           .optimizer_counters = AsConst(OptimizerCounters(*optimizer_)),
+          .data_sha256 = data_sha256_,
           .initial_weights_sha256 = initial_weights_sha256_,
           .measured_choices = measured_,
           .latest_metrics = std::move(latest)};

@@ -87,7 +87,7 @@ class Trainer {
  public:
   // Builds the network, plans every batch size and initializes or resumes. `resolved`: from
   // Resolve, valid. The error's failure reason is told by ToFailure (engine/train/failure.h):
-  // CHECKPOINT_ERROR, OUT_OF_MEMORY, ...
+  // CHECKPOINT_ERROR, OUT_OF_MEMORY, ...; DATA_ERROR when the checkpoint is one of other data.
   static absl::StatusOr<std::unique_ptr<Trainer>> Plan(v1::JobSpec resolved,
                                                        const MappedDataset& data,
                                                        TrainerOptions options);
@@ -206,6 +206,7 @@ class Trainer {
   const v1::JobSpec resolved_;
   const TrainerOptions options_;
   const std::string spec_sha256_;
+  const std::string data_sha256_;
   const absl::Duration checkpoint_interval_;  // infinite: by steps only
   const Graph graph_;
   RankTeam team_;

@@ -118,6 +118,9 @@ int AttemptRunner::Run() {
   if (terminating_()) {
     return common::kExitTerminated;
   }
+  if (data_unusable_) {
+    return common::kExitDataUnusable;
+  }
   return communicator_ == nullptr || communicator_->rank() == 0 ? RunAndReport(failure)
                                                                 : RunSilently(failure);
 }
@@ -203,6 +206,12 @@ std::optional<v1::Failure> AttemptRunner::TryPrepare() {
   if (const absl::Status opened =
           team.AgreeOn(WithReason(data.status(), v1::FailureReason::DATA_ERROR));
       !opened.ok()) {
+    // A cache, which the server has made again when it is gone: the source may be in order.
+    data_unusable_ = true;
+    spdlog::error("{}", std::string(opened.message()));
+    if (absl::IsDataLoss(data.status())) {
+      unlink(assignment_.data_cache().c_str());
+    }
     return ToFailure(opened);
   }
   data_.emplace(*std::move(data));

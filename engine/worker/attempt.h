@@ -73,6 +73,7 @@ class AttemptRunner {
   std::stop_source checkpoint_;
   std::atomic<v1::FailureReason::Kind> stop_reason_ = v1::FailureReason::PAUSED;
   std::optional<MappedDataset> data_;
+  bool data_unusable_ = false;  // the server shall make the decoded set again
   std::unique_ptr<Trainer> trainer_;
 };
 
