@@ -82,9 +82,11 @@ absl::Status Trainer::RunToTheEnd(MetricSink& sink,
     InitializeFromData();
   }
   for (int64_t step = plan_.start_step(); step < plan_.total_steps(); ++step) {
-    struct {
-      bool stop, checkpoint;
-    } const word = team_.FromLead(decltype(word){stop.stop_requested(), CheckpointDue(step)});
+    struct Word {
+      bool stop;
+      bool checkpoint;
+    };
+    const Word word = team_.FromLead(Word{stop.stop_requested(), CheckpointDue(step)});
     if (word.stop) {
       return EndStopped(step, checkpoint, sink, outcome);
     }
