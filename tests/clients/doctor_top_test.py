@@ -44,7 +44,7 @@ class DoctorTest(ServerTest):
             'connection': rf'{self.server.address} answers in \d+\.\d ms',
             'encryption': 'none, and none needed: the server is this machine',
             'caller': 'you are ADMIN of the owner local',
-            'health': 'takes calls and jobs',
+            'health': 'takes calls',
             'version': rf'client and server are {re.escape(info["version"])} and know the same kinds of everything',
             'clock': "the server's clock and this one differ by less than the call took",
             'data disk': rf'{size} of {size} free \(\d+%\), for the database',
