@@ -22,7 +22,7 @@ namespace {
 constexpr double kFallen = 0.5;
 
 using Analysis = void (*)(const Run&, report::Report&);
-constexpr std::array<std::pair<absl::string_view, Analysis>, 8> kAnalyses = {{
+constexpr std::array<std::pair<absl::string_view, Analysis>, 9> kAnalyses = {{
     {"affine", AnalyzeAffine},
     {"three-modes", AnalyzeThreeModes},
     {"covariate-shift", AnalyzeCovariateShift},
@@ -31,6 +31,7 @@ constexpr std::array<std::pair<absl::string_view, Analysis>, 8> kAnalyses = {{
     {"learning-rate", AnalyzeLearningRate},
     {"three-factors", AnalyzeThreeFactors},
     {"normalizers", AnalyzeNormalizers},
+    {"sync-batch", AnalyzeSyncBatch},
 }};
 
 // Jobs without a result, by what became of them; diverged ones apart.

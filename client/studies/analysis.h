@@ -31,6 +31,7 @@ void AnalyzeExplosion(const Run& run, report::Report& report);
 void AnalyzeLearningRate(const Run& run, report::Report& report);
 void AnalyzeThreeFactors(const Run& run, report::Report& report);
 void AnalyzeNormalizers(const Run& run, report::Report& report);
+void AnalyzeSyncBatch(const Run& run, report::Report& report);
 
 // Why claims about a classifier's standard net cannot be judged, if so: one of its seeds with a result never reached a mean
 // training loss below 2.0. A stuck net looks perfectly smooth.

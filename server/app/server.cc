@@ -19,6 +19,7 @@
 #include "server/domain/errors.h"
 #include "server/executor/helper_process.h"
 #include "server/executor/local_process.h"
+#include "server/executor/rank_launch.h"
 #include "server/monitor/disk.h"
 #include "server/scheduler/start_options.h"
 #include "server/scheduler/work_folder.h"
@@ -134,6 +135,15 @@ absl::Status Server::StartParts(ServerParts parts) {
                                                .log_path = log_dir + "/normalizer.log"}));
   }
   normalizer_ = std::make_unique<HelperGate>(std::move(parts.normalizer));
+  // Jobs that start do not wait for the data of jobs that are submitted, nor the other way round. Among
+  // themselves they wait for as long as it takes.
+  if (parts.starter == nullptr) {
+    NORMLAB_ASSIGN_OR_RETURN(parts.starter,
+                             NewHelperProcess({.worker_binary = options_.worker_binary,
+                                               .log_path = log_dir + "/starter.log",
+                                               .timeout_from_sending = true}));
+  }
+  starter_ = std::make_unique<HelperGate>(std::move(parts.starter));
   executor_ = std::move(parts.executor);
   if (executor_ == nullptr) {
     NORMLAB_ASSIGN_OR_RETURN(executor_,
@@ -155,10 +165,12 @@ absl::Status Server::StartParts(ServerParts parts) {
                                         absl::MutexLock guard(&starts_mu_);
                                         starts_ = starts;
                                       }},
-                                 *store_, *executor_, *helper_, *metrics_);
+                                 *store_, *executor_, *starter_, *metrics_);
+  const std::string no_ranks_because(FindRankPrograms(options_.worker_binary).status().message());
   backend_.reset(new Backend{.options = {.version = Version(),
                                          .cores = static_cast<int>(options_.cores.size()),
                                          .memory_bytes = options_.memory_bytes,
+                                         .no_ranks_because = no_ranks_because,
                                          .data_roots = options_.data_roots,
                                          .data_dir = options_.data_dir,
                                          .work_dir = options_.work_dir,
@@ -242,7 +254,8 @@ absl::Status Server::Ready() {
     NORMLAB_RETURN_IF_ERROR(starts_);
   }
   // Also while nothing is to be started.
-  return CheckWorkFolder(options_.work_dir, work_mark_, StartOptions().least_free_bytes);
+  return MakeRoom(options_.work_dir, options_.work_dir + "/cache", work_mark_,
+                  StartOptions().least_free_bytes);
 }
 
 std::vector<Watchdog::Loop> Server::Loops() {
@@ -341,6 +354,9 @@ void Server::Shutdown() {
   // Before the helper goes, so that no attempt begins that could not look at its data.
   if (controller_ != nullptr) {
     controller_->Stop();
+  }
+  if (starter_ != nullptr) {
+    starter_->Close();
   }
   // Also releases creations that wait for a data set.
   if (helper_ != nullptr) {

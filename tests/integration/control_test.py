@@ -123,17 +123,16 @@ class ControlTest(ServerTest):
         self.verb('update', early, '--set', 'priority=1000', check=EXIT_REFUSED)
         self.verb('update', early, '--set', 'steps=5', check=EXIT_USAGE)
         # The queue follows at once: the later one is next.
-        self.assertIn('0 jobs before it', self.server.get(late)['queueReason'])
-        self.assertIn('1 job before it', self.server.get(early)['queueReason'])
+        self.server.wait_reason(late, '0 jobs before it')
+        self.server.wait_reason(early, '1 job before it')
 
     def test_the_command_line_says_what_a_job_waits_for(self):
         cores = self.server.cores()
         self.server.submit(long_spec(threads=cores))
         name = self.server.submit(tiny_spec())['name']
-        wait_for(lambda: self.server.get(name).get('queueReason'), 'a reason')
         expected = f'waits for 1 core: 0 of {cores} free, 0 jobs before it'
-        self.assertIn(expected, self.server.cli('get', name, check=EXIT_OK).out)
-        self.assertIn(expected, self.server.cli('list', check=EXIT_OK).out)
+        for command in (('get', name), ('list',)):
+            wait_for(lambda command=command: expected in self.server.cli(*command, check=EXIT_OK).out, f'{command} to say why')
         for job in self.server.cli('list', '--output', 'json').json()['jobs']:
             self.server.cli('cancel', job['name'], check=EXIT_OK)
 
@@ -222,8 +221,7 @@ class BoundedServerTest(ServerTest):
         self.assertEqual(refused.code, EXIT_REFUSED, refused)
         self.assertIn('the queue is full', refused.err)
         if self.server.cores() > 1:
-            wait_for(lambda: self.server.get(held).get('queueReason'), 'a reason')
-            self.assertIn('waits for the quota of owner local: 1 of 1 core in use', self.server.get(held)['queueReason'])
+            self.server.wait_reason(held, 'waits for the quota of owner local: 1 of 1 core in use')
         self.server.cli('cancel', running, check=EXIT_OK)
         for name in (held, second):
             self.server.wait_state(name, 'SUCCEEDED')

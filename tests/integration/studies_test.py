@@ -24,7 +24,8 @@ class StudiesTest(ServerTest):
     def test_all_studies_are_listed_and_described_without_a_server(self):
         listed = json.loads(self.study('list', '--output', 'json').out)['studies']
         self.assertEqual([study['name'] for study in listed],
-                         ['affine', 'three-modes', 'covariate-shift', 'landscape', 'explosion', 'learning-rate', 'three-factors', 'normalizers'])
+                         ['affine', 'three-modes', 'covariate-shift', 'landscape', 'explosion', 'learning-rate', 'three-factors', 'normalizers',
+                          'sync-batch'])
         for study in listed:
             self.assertEqual([preset['name'] for preset in study['presets']], ['smoke', 'quick', 'paper'])
             text = self.study('describe', study['name']).out
@@ -77,7 +78,7 @@ class StudiesTest(ServerTest):
         self.assertNotEqual(claims['skips']['verdict'], 'not supported', claims['skips'])
 
     def test_every_smoke_preset_ends_and_reports(self):
-        for name in ('three-modes', 'covariate-shift', 'landscape', 'learning-rate', 'three-factors', 'normalizers'):
+        for name in ('three-modes', 'covariate-shift', 'landscape', 'learning-rate', 'three-factors', 'normalizers', 'sync-batch'):
             with self.subTest(name):
                 path = self.report_path(f'{name}.html')
                 result = self.study('run', name, '--preset', 'smoke', *TINY, '-o', path, '--output', 'json', seconds=300).json()

@@ -220,6 +220,10 @@ class Server:
             return at if at >= step else None
         return wait_for(reached, f'{name} to reach step {step}', seconds)
 
+    def wait_reason(self, name, text):
+        """Waits until the job says that it waits for `text`. A busy server leaves the reason out now and then."""
+        wait_for(lambda: text in self.get(name).get('queueReason', ''), f'{name} to say {text!r} ({self.get(name)})')
+
     def steps_lasting(self, seconds, spec):
         """How many steps of the spec, of one thread, take so many seconds here at least, measured by training it for a moment.
 
