@@ -231,7 +231,9 @@ BatchResult Trainer::TrainStep(int64_t step, double learning_rate) {
                                 .gradients = model_->gradients.span(),
                                 .loss = result.loss};
   if (probe) {
-    probes_->BeforeUpdate(probe_step, source_.source().ShareOf(step).count, network);
+    // Of the whole batch: with several ranks only probes of the weights are allowed, and those plan
+    // for it like all others.
+    probes_->BeforeUpdate(probe_step, source_.BatchSizeOf(step), network);
   }
   model_is_finite_ =
       optimizer_->Step(learning_rate, model_->gradients.span(), model_->parameters.span()) &&
