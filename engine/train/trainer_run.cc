@@ -231,7 +231,8 @@ BatchResult Trainer::TrainStep(int64_t step, double learning_rate) {
                                 .gradients = model_->gradients.span(),
                                 .loss = result.loss};
   if (probe) {
-    probes_->BeforeUpdate(probe_step, source_.source().ShareOf(step).count, network);
+    // Of all ranks: that is what probes are planned for. (With ranks there are none that look at it.)
+    probes_->BeforeUpdate(probe_step, source_.BatchSizeOf(step), network);
   }
   model_is_finite_ =
       optimizer_->Step(learning_rate, model_->gradients.span(), model_->parameters.span()) &&
