@@ -198,10 +198,36 @@ absl::StatusOr<Target> MakeTarget(const StudyRunOptions& options,
   return target;
 }
 
+// Has the server look at all of them before anything is started. Of --all those are left out that it
+// cannot run (several processes a job take MPI, some data sets have to be there), unless that is all.
+absl::Status CheckPlans(StudyCalls& calls,
+                        const StudyRunOptions& options,
+                        absl::string_view server_version,
+                        CommandContext& context,
+                        std::vector<studies::Plan>& plans) {
+  std::vector<studies::Plan> accepted;
+  absl::Status refusal;
+  for (studies::Plan& plan : plans) {
+    const absl::Status status = studies::CheckRun(calls, plan, server_version);
+    if (status.ok()) {
+      accepted.push_back(std::move(plan));
+      continue;
+    }
+    refusal = status;
+    if (!options.all || !absl::IsInvalidArgument(status)) {
+      return status;
+    }
+    context.err().Write(absl::StrCat(plan.study, " is left out, as this server cannot run it: ",
+                                     Printable(status.message()), "\n"));
+  }
+  plans = std::move(accepted);
+  return plans.empty() ? refusal : absl::OkStatus();
+}
+
 }  // namespace
 
 int RunStudies(const StudyRunOptions& options, CommandContext& context) {
-  const auto plans = MakePlans(options);
+  auto plans = MakePlans(options);
   if (!plans.ok()) {
     return context.Fail(plans.status());
   }
@@ -222,10 +248,9 @@ int RunStudies(const StudyRunOptions& options, CommandContext& context) {
   }
   const std::string again = options.again ? NewRequestId() : "";
   std::vector<Active> active;
-  for (const studies::Plan& plan : *plans) {
-    if (const absl::Status status = studies::CheckRun(calls, plan, info->version()); !status.ok()) {
-      return context.Fail(status);
-    }
+  if (const absl::Status status = CheckPlans(calls, options, info->version(), context, *plans);
+      !status.ok()) {
+    return context.Fail(status);
   }
   if (options.validate_only) {
     for (const studies::Plan& plan : *plans) {

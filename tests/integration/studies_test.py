@@ -1,6 +1,7 @@
 """Studies against a real server: smoke presets from start to report, interruptions, and what is refused."""
 import json
 import os
+import shutil
 import signal
 import subprocess
 
@@ -31,6 +32,23 @@ class StudiesTest(ServerTest):
             text = self.study('describe', study['name']).out
             self.assertIn('predicted', text)
             self.assertIn(study['title'], text)
+
+    def test_all_leaves_out_what_the_server_cannot_run(self):
+        """Without the program for several processes a job there is no sync-batch; the others run."""
+        alone = os.path.join(self.folder, 'alone')
+        os.makedirs(alone)
+        shutil.copy(os.path.join(BIN, 'normlab-worker'), alone)
+        self.server.kill()
+        self.server.start(f'--worker_binary={alone}/normlab-worker')
+        result = self.study('run', '--all', '--preset', 'smoke', *TINY, '--validate-only')
+        self.assertIn('sync-batch is left out', result.err)
+        self.assertIn('data_parallel.ranks', result.err)
+        self.assertEqual(result.out.count('; valid'), 8)
+        self.assertNotIn('sync-batch', result.out)
+        # Asked for by name it is an error.
+        named = self.study('run', 'affine', 'sync-batch', '--preset', 'smoke', *TINY, '--validate-only',
+                           check=EXIT_REFUSED)
+        self.assertIn('data_parallel.ranks', named.err)
 
     def test_a_smoke_run_is_judged_and_reported_and_found_again(self):
         path = self.report_path()
