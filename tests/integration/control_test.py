@@ -219,7 +219,7 @@ class BoundedServerTest(ServerTest):
         second = self.server.submit(tiny_spec())['name']
         refused = self.server.cli('submit', '-', '--retry-for', '0s', stdin=json.dumps(tiny_spec()))
         self.assertEqual(refused.code, EXIT_REFUSED, refused)
-        self.assertIn('the queue is full', refused.err)
+        self.assertIn('the queue has no room for 1 job: 2 of at most 2 wait already', refused.err)
         if self.server.cores() > 1:
             self.server.wait_reason(held, 'waits for the quota of owner local: 1 of 1 core in use')
         self.server.cli('cancel', running, check=EXIT_OK)

@@ -160,7 +160,7 @@ class StudiesTest(ServerTest):
 
     def test_validate_only_starts_nothing(self):
         result = self.study('run', '--all', '--preset', 'smoke', '--validate-only')
-        self.assertEqual(result.out.count('; valid'), 8, result.out)
+        self.assertEqual(result.out.count('; valid'), 9, result.out)
         self.assertEqual(self.experiments(), [])
 
 
