@@ -235,14 +235,13 @@ TEST(StudiesTest, NormalizersAreComparedAcrossBatchSizes) {
 }
 
 TEST(StudiesTest, SmallSharesLoseAndSynchronizingGivesBack) {
-  const StudyRun run =
-      MadeUp("sync-batch", [](const std::string& part, const CellRun& cell, SeedRun& seed) {
-        const bool ranks = part == "ranks";
-        const bool small = cell.levels[0] == "2" && (!ranks || cell.levels[1] == "local");
-        PutTraining(seed, (small ? 0.6 : 0.8) + Jitter(seed, small ? 0.003 : 0.002));
-        seed.series["test/accuracy_reestimated"] = {{kSteps},
-                                                    {small ? 0.7 + Jitter(seed, 0.01) : 0.8}};
-      });
+  const StudyRun run = MadeUp("sync-batch", [](const std::string& part, const CellRun& cell,
+                                               SeedRun& seed) {
+    const bool ranks = part == "ranks";
+    const bool small = cell.levels[0] == "2" && (!ranks || cell.levels[1] == "local");
+    PutTraining(seed, (small ? 0.6 : 0.8) + Jitter(seed, small ? 0.003 : 0.002));
+    seed.series["test/accuracy_reestimated"] = {{kSteps}, {small ? 0.7 + Jitter(seed, 0.01) : 0.8}};
+  });
   const Report report = MakeReport(run);
   ExpectWellFormed(report);
   EXPECT_EQ(report.claims.size(), 6U);

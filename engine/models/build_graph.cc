@@ -3,9 +3,9 @@
 #include <algorithm>
 
 #include "engine/models/families.h"
-#include "engine/spec/ranks.h"
 #include "engine/spec/load_plan.h"
 #include "engine/spec/optimizer_memory.h"
+#include "engine/spec/ranks.h"
 
 namespace normlab::engine {
 
