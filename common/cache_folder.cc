@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -15,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "common/clock.h"
+#include "common/disk_space.h"
 
 namespace normlab::common {
 namespace {
@@ -102,9 +102,8 @@ int64_t CacheBytes(const std::string& folder) {
 }
 
 int64_t FreeBytes(const std::string& folder) {
-  struct statvfs disk = {};
-  return statvfs(folder.c_str(), &disk) == 0 ? static_cast<int64_t>(disk.f_bavail * disk.f_frsize)
-                                             : 0;
+  const absl::StatusOr<DiskSpace> disk = LookAtDisk(folder);
+  return disk.ok() ? disk->free_bytes : 0;
 }
 
 absl::Status MakeRoomInCache(const std::string& folder, int64_t bytes, int64_t free_bytes) {

@@ -1,13 +1,12 @@
 #include "server/api/server_info.h"
 
-#include <sys/statvfs.h>
-
 #include <algorithm>
 #include <string>
 #include <utility>
 
 #include <google/protobuf/descriptor.h>
 
+#include "common/disk_space.h"
 #include "server/domain/proto_time.h"
 
 namespace normlab::server {
@@ -27,14 +26,14 @@ void AddKinds(const char* oneof, google::protobuf::RepeatedPtrField<std::string>
 
 // Adds the disk below `folder`; nothing when it cannot be asked.
 void AddDisk(v1::Disk::Kind kind, const std::string& folder, std::vector<v1::Disk>& disks) {
-  struct statvfs status {};
-  if (folder.empty() || statvfs(folder.c_str(), &status) != 0) {
+  const absl::StatusOr<common::DiskSpace> space = common::LookAtDisk(folder);
+  if (!space.ok()) {
     return;
   }
   v1::Disk disk;
   disk.set_kind(kind);
-  disk.set_total_bytes(static_cast<int64_t>(status.f_blocks * status.f_frsize));
-  disk.set_free_bytes(static_cast<int64_t>(status.f_bavail * status.f_frsize));
+  disk.set_total_bytes(space->size_bytes);
+  disk.set_free_bytes(space->free_bytes);
   disks.push_back(disk);
 }
 

@@ -17,7 +17,8 @@ class ReadinessSampler {
  public:
   struct Sample {
     bool ready = false;
-    std::optional<DiskSpace> work_disk;  // none: it is that of the data folder, or cannot be asked
+    std::optional<common::DiskSpace>
+        work_disk;  // none: it is that of the data folder, or cannot be asked
   };
 
   // `look` is called on a thread of `pool`, one at a time, and may take as long as it wants.

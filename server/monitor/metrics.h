@@ -43,7 +43,7 @@ struct ServiceSample {
   bool store_healthy = true;
   bool ready = false;  // as /readyz says
   DiskSample disk;
-  std::optional<DiskSpace> work_disk;  // none: the work folder is on the data folder's
+  std::optional<common::DiskSpace> work_disk;  // none: the work folder is on the data folder's
   struct Certificate {
     int64_t end = 0;            // of the one that is served, in seconds since 1970
     bool files_healthy = true;  // the files are those that are served

@@ -1,10 +1,6 @@
 #include "server/scheduler/work_folder.h"
 
-#include <sys/statvfs.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
 #include <filesystem>
 #include <system_error>
 #include <vector>
@@ -15,6 +11,7 @@
 
 #include "common/atomic_file.h"
 #include "common/cache_folder.h"
+#include "common/disk_space.h"
 #include "common/ids.h"
 #include "common/status_macros.h"
 #include "server/domain/names.h"
@@ -154,17 +151,17 @@ absl::Status CheckWorkFolder(const std::string& work_dir,
       return absl::UnavailableError(NotTheFolder(work_dir));
     }
   }
-  struct statvfs disk = {};
-  if (statvfs(work_dir.c_str(), &disk) != 0) {
+  const absl::StatusOr<common::DiskSpace> disk = common::LookAtDisk(work_dir);
+  if (!disk.ok()) {
     return absl::UnavailableError(absl::StrCat("the work folder ", work_dir,
-                                               " cannot be used: ", std::strerror(errno),
+                                               " cannot be used: ", disk.status().message(),
                                                "; mend its disk, or what this says"));
   }
-  if ((disk.f_flag & ST_RDONLY) != 0) {
+  if (disk->read_only) {
     return absl::UnavailableError(absl::StrCat("the disk of the work folder ", work_dir,
                                                " is read-only; mend it and mount it writable"));
   }
-  const auto free_bytes = static_cast<int64_t>(disk.f_bavail * disk.f_frsize);
+  const int64_t free_bytes = disk->free_bytes;
   if (free_bytes < least_free_bytes) {
     return absl::UnavailableError(absl::StrCat(
         "the disk of the work folder ", work_dir, " is full: ", free_bytes / kMiB, " MiB free, ",
