@@ -80,7 +80,8 @@ class MachineTest(ServerTest):
         # Prometheus sees both the reason and what comes of it (a busy machine may answer a scrape with what was seen before).
         wait_for(lambda: sample(self.server.scrape(), 'normlab_ready') == 0, 'the metric of readiness')
         self.assertEqual(sample(self.server.scrape(), 'normlab_work_disk_size_bytes'), 80 << 20)
-        self.assertEqual(sample(self.server.scrape(), 'normlab_work_disk_free_bytes'), 0)
+        # A checkpoint that was half there when the disk became full has been removed since.
+        self.assertLess(sample(self.server.scrape(), 'normlab_work_disk_free_bytes'), 4 << 20)
         # A core is free, but nobody is sent into the trap.
         self.server.cli('cancel', running[1]['name'], check=EXIT_OK)
         self.server.wait_state(running[1]['name'], 'CANCELLED')
