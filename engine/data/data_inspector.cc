@@ -19,9 +19,9 @@ namespace {
 // Part of every key: another decoder or file format must not use files of this one.
 constexpr absl::string_view kDecoderVersion = "2";
 constexpr size_t kMaxVerdicts = 1000;
-// Decoded sets that stay in the cache folder however long ago they were used, and how long any of
-// them stays.
-// Less, where they take more than this together: a worker maps its set within moments.
+// How many decoded sets stay in the cache folder however long ago they were used, and how long any
+// of them stays: shorter where they take more than the bytes together, for a worker maps its set
+// within moments.
 constexpr CacheLimits kCacheLimits = {
     .keep = 8, .bytes = int64_t{8} << 30, .grace = absl::Hours(1), .least_grace = absl::Minutes(5)};
 

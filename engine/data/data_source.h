@@ -67,9 +67,9 @@ class DataSource {
   // The files that it was read from, as they were; none for one that is computed. Valid while it
   // lives.
   virtual absl::Span<const DataFile> LookedAt() const { return {}; }
-  // Reads and checks everything. nullopt: `problems` has everything that is wrong.
   // Of a set that follows from the spec alone, without making it; none: only Decode tells.
   virtual std::optional<DatasetShape> KnownShape() const { return std::nullopt; }
+  // Reads and checks everything. nullopt: `problems` has everything that is wrong.
   virtual std::optional<DecodedDataset> Decode(DataProblems& problems) = 0;
 };
 

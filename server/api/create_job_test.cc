@@ -218,6 +218,7 @@ TEST_F(CreateJobTest, AsksAboutTheWholeJobAndPassesOnWhatTheHelperSays) {
   Serve();
   v1::JobSpec spec = ValidSpec();
   spec.set_precision(v1::Precision::BF16);
+  spec.mutable_initial_weights()->set_path("a.safetensors");
   v1::Job job;
   ASSERT_TRUE(Create(CreateRequest(spec), &job).ok());
   EXPECT_THAT(job.warnings(), Contains("a pattern has no effect"));

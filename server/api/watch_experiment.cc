@@ -1,6 +1,7 @@
 #include "server/api/watch_experiment.h"
 
 #include <algorithm>
+#include <atomic>
 #include <functional>
 #include <string>
 #include <utility>
@@ -19,15 +20,17 @@ class ExperimentSource final : public StreamSource<v1::Experiment> {
 
   void Start(std::function<void()> wake) override {
     // Before the first read, so that nothing falls in between.
-    subscription_ = backend_.hub.Subscribe(ExperimentName(id_), std::move(wake));
+    subscription_ = backend_.hub.Subscribe(ExperimentName(id_), [this, wake = std::move(wake)] {
+      news_ = true;
+      wake();
+    });
   }
 
-  absl::StatusOr<StreamStep> Next(bool idle, v1::Experiment& response) override {
+  // Called after news, after each message, and by the reactor's clock: news within the interval waits for that.
+  absl::StatusOr<StreamStep> Next(bool /*idle*/, v1::Experiment& response) override {
     if (ended_) {
       return StreamStep::kEnd;
     }
-    // Called when there is news, and by the reactor's clock: news within the interval waits for that.
-    news_ = news_ || !idle;
     const absl::Duration now = common::Clock::Real().Monotonic();
     if (news_ && now - changed_at_ >= backend_.options.experiment_interval) {
       news_ = false;  // before the read, so that what comes after it is news again
@@ -77,7 +80,7 @@ class ExperimentSource final : public StreamSource<v1::Experiment> {
   std::unique_ptr<Hub::Subscription> subscription_;
   absl::Duration sent_at_ = -absl::InfiniteDuration();
   absl::Duration changed_at_ = -absl::InfiniteDuration();  // when that was no heartbeat
-  bool news_ = false;
+  std::atomic<bool> news_ = true;
   bool ended_ = false;
   std::vector<v1::Job::State> states_;  // as sent
 };

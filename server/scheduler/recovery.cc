@@ -10,6 +10,7 @@
 #include "server/domain/transitions.h"
 #include "server/scheduler/controller_impl.h"
 #include "server/scheduler/failures.h"
+#include "server/scheduler/retry.h"
 
 #include "spdlog/spdlog.h"
 

@@ -73,22 +73,28 @@ bool HasJobFolders(const std::string& work_dir) {
 // Whether some job is to go on from a checkpoint.
 absl::StatusOr<bool> NeedsFiles(Store& store) {
   std::vector<std::string> damaged;
-  NORMLAB_ASSIGN_OR_RETURN(std::vector<v1::Job> jobs, store.UnfinishedJobs(&damaged));
-  JobFilter paused;
-  paused.state = v1::Job::PAUSED;
-  std::string page_token;
-  do {
-    NORMLAB_ASSIGN_OR_RETURN(const JobPage page, store.ListJobs(paused, kPageSize, page_token));
-    for (const v1::Job& listed : page.jobs) {
-      NORMLAB_ASSIGN_OR_RETURN(const std::string id, ParseJobName(listed.name()));
-      if (absl::StatusOr<v1::Job> job = store.GetJob(id); job.ok()) {
-        jobs.push_back(*std::move(job));  // with its attempts
+  NORMLAB_ASSIGN_OR_RETURN(std::vector<v1::Job> active, store.ActiveJobs(&damaged));
+  const auto goes_on = [](const v1::Job& job) { return FindLastCheckpoint(job).step > 0; };
+  if (std::any_of(active.begin(), active.end(), goes_on)) {
+    return true;
+  }
+  for (const v1::Job::State state : {v1::Job::QUEUED, v1::Job::PAUSED}) {
+    JobFilter filter;
+    filter.state = state;
+    std::string page_token;
+    do {
+      NORMLAB_ASSIGN_OR_RETURN(const JobPage page, store.ListJobs(filter, kPageSize, page_token));
+      for (const v1::Job& listed : page.jobs) {
+        NORMLAB_ASSIGN_OR_RETURN(const std::string id, ParseJobName(listed.name()));
+        // With its attempts.
+        if (const absl::StatusOr<v1::Job> job = store.GetJob(id); job.ok() && goes_on(*job)) {
+          return true;
+        }
       }
-    }
-    page_token = page.next_page_token;
-  } while (!page_token.empty());
-  return std::any_of(jobs.begin(), jobs.end(),
-                     [](const v1::Job& job) { return FindLastCheckpoint(job).step > 0; });
+      page_token = page.next_page_token;
+    } while (!page_token.empty());
+  }
+  return false;
 }
 
 absl::Status LostDatabase(const WorkFolderOptions& options) {
