@@ -16,6 +16,13 @@ install(TARGETS normlabd normlab DESTINATION ${CMAKE_INSTALL_BINDIR})
 install(TARGETS normlab-worker DESTINATION libexec/normlab)
 install(PROGRAMS deploy/make-certificates DESTINATION ${CMAKE_INSTALL_DATADIR}/normlab)
 install(FILES README.md DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/normlab)
+# What an operator reads, and what the alerts' runbook_url names.
+install(DIRECTORY docs DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/normlab FILES_MATCHING PATTERN "*.md"
+        PATTERN images EXCLUDE PATTERN examples EXCLUDE)
+# What Prometheus and Grafana are pointed at, so that an upgrade brings rules and dashboards of its version.
+install(DIRECTORY deploy/prometheus DESTINATION ${CMAKE_INSTALL_DATADIR}/normlab FILES_MATCHING PATTERN "*.yml")
+install(DIRECTORY deploy/grafana/dashboards deploy/grafana/provisioning DESTINATION ${CMAKE_INSTALL_DATADIR}/normlab/grafana
+        FILES_MATCHING PATTERN "*.yml" PATTERN "*.json")
 install(DIRECTORY docs/examples DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/normlab)
 install(FILES deploy/debian/copyright DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/normlab)
 install(DIRECTORY proto/normlab DESTINATION ${CMAKE_INSTALL_DATADIR}/normlab/proto FILES_MATCHING PATTERN "*.proto")

@@ -13,6 +13,7 @@
 #include "server/api/format.h"
 #include "server/app/listen_address.h"
 #include "server/monitor/http_server.h"
+#include "server/scheduler/work_folder.h"
 #include "server/store/backup.h"
 
 namespace normlab::server {
@@ -52,11 +53,20 @@ absl::Status CheckHealth(const RawOptions& options) {
 
 absl::StatusOr<std::string> BackUpDataFolder(const RawOptions& options, const std::string& target) {
   const std::string data_dir = options.data_dir.empty() ? DefaultDataDir() : options.data_dir;
-  NORMLAB_ASSIGN_OR_RETURN(
-      const BackupSummary made,
-      BackUp({.data_dir = data_dir,
-              .work_dir = options.work_dir.empty() ? data_dir + "/work" : options.work_dir,
-              .target = target}));
+  const std::string own_work_dir = data_dir + "/work";
+  const std::string work_dir = options.work_dir.empty() ? own_work_dir : options.work_dir;
+  const auto is_there = [](const std::string& path) {
+    std::error_code error;
+    return std::filesystem::exists(path, error);
+  };
+  // A data folder that never had a server on it, or a database that is not there, is for BackUp to judge.
+  const bool unused = work_dir == own_work_dir && !is_there(work_dir) &&
+                      !is_there(absl::StrCat(data_dir, "/", kWorkMarkFile));
+  if (is_there(data_dir + "/normlab.db") && !unused) {
+    NORMLAB_RETURN_IF_ERROR(CheckWorkFolderIsKnown(data_dir, work_dir));
+  }
+  NORMLAB_ASSIGN_OR_RETURN(const BackupSummary made,
+                           BackUp({.data_dir = data_dir, .work_dir = work_dir, .target = target}));
   std::string text = absl::StrFormat(
       "%s: %d jobs, a database of %s, %d files of jobs (%s), %d files of data sets (%s); schema "
       "%d, "

@@ -110,6 +110,10 @@ absl::Status Server::StartParts(ServerParts parts) {
   store_->SetCommitObserver(
       [this](double seconds, int operations) { metrics_->OnCommit(seconds, operations); });
   pool_ = std::make_unique<WorkPool>(kHandlerThreads, kMaxWaitingCalls);
+  readiness_ = std::make_unique<ReadinessSampler>(*pool_, [this] {
+    return ReadinessSampler::Sample{
+        .ready = Ready().ok(), .work_disk = SampleOwnDisk(options_.work_dir, options_.data_dir)};
+  });
   stream_pool_ = std::make_unique<WorkPool>(kStreamThreads, kMaxWaitingCalls);
   streams_ = std::make_unique<StreamRegistry>(
       StreamRegistry::Options{.write_timeout = options_.stream_write_timeout,
@@ -188,7 +192,6 @@ absl::Status Server::StartAuthorizer() {
 
 absl::Status Server::StartListeners() {
   worker_service_ = std::make_unique<WorkerService>(*store_, *controller_, *hub_, *metrics_);
-  metrics_->SetSampler([this] { return Sample(); });
   jobs_service_ = std::make_unique<JobsService>(*backend_);
   experiments_service_ = std::make_unique<ExperimentsService>(*backend_);
   normalization_service_ = std::make_unique<NormalizationService>(*backend_);
@@ -196,6 +199,7 @@ absl::Status Server::StartListeners() {
   if (options_.tls.enabled()) {
     NORMLAB_ASSIGN_OR_RETURN(tls_, TlsKeeper::Start(options_.tls));
   }
+  metrics_->SetSampler([this] { return Sample(); });  // of all that is made above
   NORMLAB_ASSIGN_OR_RETURN(
       PublicListener listener,
       StartPublicListener(
@@ -258,6 +262,7 @@ ServiceSample Server::Sample() {
   const WorkerUsage workers = executor_->GetUsage();
   const absl::Duration waits = common::Clock::Real().Monotonic() - load.oldest_wait_since;
   const auto cores = static_cast<int64_t>(options_.cores.size());
+  const ReadinessSampler::Sample readiness = readiness_->Latest();
   ServiceSample sample = {
       .jobs = store_->CountByState(),
       .queue_depth = load.queued,
@@ -273,7 +278,9 @@ ServiceSample Server::Sample() {
       .memory_bytes_capacity = options_.memory_bytes,
       .memory_bytes_reserved = options_.memory_bytes - load.free_memory_bytes,
       .store_healthy = store_->Health().ok(),
-      .disk = SampleDisk(options_.data_dir)};
+      .ready = readiness.ready,
+      .disk = SampleDisk(options_.data_dir),
+      .work_disk = readiness.work_disk};
   if (tls_ != nullptr) {
     sample.certificate = {{absl::ToUnixSeconds(tls_->certificate_end()), tls_->healthy()}};
   }

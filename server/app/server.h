@@ -21,6 +21,7 @@
 #include "server/app/data_dir_lock.h"
 #include "server/app/helper_gate.h"
 #include "server/app/options.h"
+#include "server/app/readiness_sampler.h"
 #include "server/app/tls_keeper.h"
 #include "server/app/watchdog.h"
 #include "server/executor/executor.h"
@@ -106,6 +107,7 @@ class Server {
   std::unique_ptr<HttpServer> http_;
   std::unique_ptr<Hub> hub_;
   std::unique_ptr<Store> store_;
+  std::unique_ptr<ReadinessSampler> readiness_;
   std::unique_ptr<WorkPool> pool_;
   std::unique_ptr<WorkPool> stream_pool_;
   std::unique_ptr<StreamRegistry> streams_;

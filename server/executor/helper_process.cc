@@ -228,6 +228,9 @@ class HelperProcess final : public Helper {
     if (child_ && !child_->busy && !pending_.empty()) {
       const auto next = NextInTurn();
       std::rotate(pending_.begin(), next, next + 1);
+      if (pending_.size() == 1) {
+        turns_.clear();  // nobody else waits: owners of long ago are not kept
+      }
       if (const auto& owner = pending_.front().owner; owner.has_value()) {
         turns_[*owner] = ++turn_;
       }

@@ -224,6 +224,12 @@ std::vector<prometheus::MetricFamily> SampleFamilies(const ServiceSample& sample
       GaugeValue(static_cast<double>(sample.disk.database_bytes), {{"file", "main"}}));
   families.back().metric.push_back(
       GaugeValue(static_cast<double>(sample.disk.log_bytes), {{"file", "wal"}}));
+  if (sample.work_disk.has_value()) {
+    plain("normlab_work_disk_size_bytes", "Size of the disk that holds the work folder.",
+          static_cast<double>(sample.work_disk->size_bytes));
+    plain("normlab_work_disk_free_bytes", "What may still be written to that disk.",
+          static_cast<double>(sample.work_disk->free_bytes));
+  }
   if (sample.certificate.has_value()) {
     plain("normlab_tls_certificate_not_after_seconds",
           "When the certificate that is served ends, since unix epoch.",
@@ -232,6 +238,8 @@ std::vector<prometheus::MetricFamily> SampleFamilies(const ServiceSample& sample
           "1 while the files of certificate and key are what is served, else 0.",
           sample.certificate->files_healthy ? 1 : 0);
   }
+  plain("normlab_ready", "1 while jobs are taken and started, as /readyz says, else 0.",
+        sample.ready ? 1 : 0);
   plain("normlab_store_healthy", "1 while the database takes writes, else 0.",
         sample.store_healthy ? 1 : 0);
   capacity("normlab_cores", "Cores that jobs may use, and those that running jobs have reserved.",

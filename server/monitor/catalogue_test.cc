@@ -94,7 +94,12 @@ Catalog InScrape(const std::string& text) {
 TEST(CatalogueTest, TheDocumentedMetricsAreThoseOfAScrape) {
   Metrics metrics("1.2.3");
   // With everything that is there under a condition only.
-  metrics.SetSampler([] { return ServiceSample{.certificate = {{.end = 1'900'000'000}}}; });
+  metrics.SetSampler([] {
+    ServiceSample sample;
+    sample.work_disk = {.size_bytes = 2, .free_bytes = 1};
+    sample.certificate = {.end = 1'900'000'000};
+    return sample;
+  });
   const Catalog documented = InDocs();
   const Catalog exposed = InScrape(metrics.Scrape());
   ASSERT_GT(exposed.size(), 40U);

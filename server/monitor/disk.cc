@@ -13,6 +13,20 @@ int64_t FileBytes(const std::string& path) {
 
 }  // namespace
 
+std::optional<DiskSpace> SampleOwnDisk(const std::string& folder, const std::string& other) {
+  struct stat info {};
+  struct stat other_info {};
+  struct statvfs disk {};
+  if (stat(folder.c_str(), &info) != 0 ||
+      (stat(other.c_str(), &other_info) == 0 && other_info.st_dev == info.st_dev) ||
+      statvfs(folder.c_str(), &disk) != 0) {
+    return std::nullopt;
+  }
+  const auto block = static_cast<int64_t>(disk.f_frsize);
+  return DiskSpace{.size_bytes = static_cast<int64_t>(disk.f_blocks) * block,
+                   .free_bytes = static_cast<int64_t>(disk.f_bavail) * block};
+}
+
 DiskSample SampleDisk(const std::string& data_dir) {
   DiskSample sample;
   struct statvfs disk {};

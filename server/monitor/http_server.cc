@@ -173,7 +173,6 @@ absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(HttpServerOptions 
 }
 
 absl::Status AskWhetherReady(const std::string& host, int port) {
-  constexpr time_t kTimeoutSeconds = 5;
   httplib::Client client(host, port);
   client.set_connection_timeout(kTimeoutSeconds, 0);
   client.set_read_timeout(kTimeoutSeconds, 0);

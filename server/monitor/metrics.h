@@ -41,7 +41,9 @@ struct ServiceSample {
   int64_t memory_bytes_capacity = 0;
   int64_t memory_bytes_reserved = 0;
   bool store_healthy = true;
+  bool ready = false;  // as /readyz says
   DiskSample disk;
+  std::optional<DiskSpace> work_disk;  // none: the work folder is on the data folder's
   struct Certificate {
     int64_t end = 0;            // of the one that is served, in seconds since 1970
     bool files_healthy = true;  // the files are those that are served

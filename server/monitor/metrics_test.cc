@@ -1,12 +1,16 @@
 #include "server/monitor/metrics.h"
 
+#include <fcntl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdlib>
 #include <ctime>
 #include <fstream>
 #include <limits>
 #include <string>
+#include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -14,6 +18,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "common/unique_fd.h"
 #include "server/monitor/testing.h"
 
 namespace normlab::server {
@@ -149,7 +154,9 @@ TEST(MetricsTest, GaugesAreSampledUntilTold) {
                          .memory_bytes_capacity = int64_t{1} << 40,
                          .memory_bytes_reserved = 12345678901,
                          .store_healthy = false,
+                         .ready = true,
                          .disk = {100, 40, 7, 3},
+                         .work_disk = {{.size_bytes = 900, .free_bytes = 300}},
                          .certificate = {{.end = 1900000000, .files_healthy = false}}};
   });
   const std::string text = metrics.Scrape();
@@ -168,6 +175,9 @@ TEST(MetricsTest, GaugesAreSampledUntilTold) {
   EXPECT_EQ(Sample(text, "normlab_worker_report_age_seconds"), "0.5");
   EXPECT_EQ(Sample(text, "normlab_data_disk_size_bytes"), "100");
   EXPECT_EQ(Sample(text, "normlab_data_disk_free_bytes"), "40");
+  EXPECT_EQ(Sample(text, "normlab_ready"), "1");
+  EXPECT_EQ(Sample(text, "normlab_work_disk_size_bytes"), "900");
+  EXPECT_EQ(Sample(text, "normlab_work_disk_free_bytes"), "300");
   EXPECT_EQ(Sample(text, "normlab_database_bytes{file=\"main\"}"), "7");
   EXPECT_EQ(Sample(text, "normlab_database_bytes{file=\"wal\"}"), "3");
   EXPECT_EQ(std::stod(Sample(text, "normlab_tls_certificate_not_after_seconds")), 1.9e9);
@@ -187,6 +197,29 @@ TEST(MetricsTest, ProcessMetricsAreOfThisProcess) {
   // A test runs for minutes at most, and boot time is known to the second.
   EXPECT_NEAR(start, static_cast<double>(time(nullptr)), 1000);
   EXPECT_GE(std::stod(Sample(text, "process_open_fds")), 3);
+}
+
+// The alert NormlabFilesRunOut, and those that look at the start time, are needed just then.
+TEST(MetricsTest, ProcessMetricsStayWhenFilesRunOut) {
+  Metrics metrics("1.2.3");
+  metrics.Scrape();
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  const rlimit few = {.rlim_cur = 40, .rlim_max = before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &few), 0);
+  std::vector<common::UniqueFd> taken;
+  do {
+    taken.emplace_back(open("/dev/null", O_RDONLY | O_CLOEXEC));
+  } while (taken.back().valid() && taken.size() < 100);
+  const bool none_left = !taken.back().valid() && errno == EMFILE;
+  const std::string text = metrics.Scrape();
+  taken.clear();
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+  ASSERT_TRUE(none_left);
+  EXPECT_EQ(Sample(text, "process_open_fds"), "40");
+  EXPECT_EQ(Sample(text, "process_max_fds"), "40");
+  EXPECT_GT(std::stod(Sample(text, "process_start_time_seconds")), 1e9);
+  EXPECT_GT(std::stod(Sample(text, "process_resident_memory_bytes")), 1e6);
 }
 
 TEST(MetricsTest, PromtoolAcceptsTheExposition) {

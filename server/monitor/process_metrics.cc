@@ -1,8 +1,10 @@
 #include "server/monitor/process_metrics.h"
 
+#include <fcntl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <array>
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
@@ -15,6 +17,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 
+#include "common/unique_fd.h"
 #include "server/monitor/catalogue.h"
 
 namespace normlab::server {
@@ -25,9 +28,18 @@ std::string ReadWhole(const char* path) {
   return std::string(std::istreambuf_iterator<char>(in), {});
 }
 
+// As it is now, through a descriptor that is kept: when no file can be opened any more is when these
+// numbers are needed.
+std::string ReadOwnStat() {
+  static const common::UniqueFd file(open("/proc/self/stat", O_RDONLY | O_CLOEXEC));
+  std::array<char, 4096> text;  // some 350 characters
+  const ssize_t count = pread(file.get(), text.data(), text.size(), 0);
+  return count > 0 ? std::string(text.data(), static_cast<size_t>(count)) : std::string();
+}
+
 // Fields of /proc/self/stat from the third on (the second, the name, may hold anything).
 std::vector<std::string> StatFields() {
-  const std::string stat = ReadWhole("/proc/self/stat");
+  const std::string stat = ReadOwnStat();
   const size_t name_end = stat.rfind(')');
   if (name_end == std::string::npos) {
     return {};
@@ -89,16 +101,17 @@ std::vector<prometheus::MetricFamily> ProcessFamilies() {
     gauge("process_start_time_seconds", "Start time of the process since unix epoch in seconds.",
           *boot_time + *start / ticks_per_second);
   }
+  rlimit limit{};
+  const bool has_limit = getrlimit(RLIMIT_NOFILE, &limit) == 0;
+  const auto most = static_cast<double>(limit.rlim_cur);
   std::error_code error;
   const std::filesystem::directory_iterator descriptors("/proc/self/fd", error);
-  if (!error) {
+  if (!error || (error == std::errc::too_many_files_open && has_limit)) {
     gauge("process_open_fds", "Number of open file descriptors.",
-          static_cast<double>(std::distance(begin(descriptors), end(descriptors))));
+          error ? most : static_cast<double>(std::distance(begin(descriptors), end(descriptors))));
   }
-  rlimit limit{};
-  if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
-    gauge("process_max_fds", "Maximum number of open file descriptors.",
-          static_cast<double>(limit.rlim_cur));
+  if (has_limit) {
+    gauge("process_max_fds", "Maximum number of open file descriptors.", most);
   }
   return families;
 }

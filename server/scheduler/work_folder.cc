@@ -145,8 +145,9 @@ absl::Status CheckWorkFolder(const std::string& work_dir,
   if (!mark.empty()) {
     const absl::StatusOr<std::string> found = ReadMark(work_dir);
     if (!found.ok()) {
-      return absl::UnavailableError(absl::StrCat(
-          "the work folder cannot be read: ", found.status().message(), "; mend its disk"));
+      return absl::UnavailableError(
+          absl::StrCat("the work folder cannot be read: ", found.status().message(),
+                       "; mend its disk, or what this says"));
     }
     if (*found != mark) {
       return absl::UnavailableError(NotTheFolder(work_dir));
@@ -154,8 +155,9 @@ absl::Status CheckWorkFolder(const std::string& work_dir,
   }
   struct statvfs disk = {};
   if (statvfs(work_dir.c_str(), &disk) != 0) {
-    return absl::UnavailableError(absl::StrCat("the work folder ", work_dir, " cannot be used: ",
-                                               std::strerror(errno), "; mend its disk"));
+    return absl::UnavailableError(absl::StrCat("the work folder ", work_dir,
+                                               " cannot be used: ", std::strerror(errno),
+                                               "; mend its disk, or what this says"));
   }
   if ((disk.f_flag & ST_RDONLY) != 0) {
     return absl::UnavailableError(absl::StrCat("the disk of the work folder ", work_dir,
@@ -169,6 +171,28 @@ absl::Status CheckWorkFolder(const std::string& work_dir,
                      " needed; make room there, for example delete jobs that nobody needs"));
   }
   return absl::OkStatus();
+}
+
+absl::Status CheckWorkFolderIsKnown(const std::string& data_dir, const std::string& work_dir) {
+  NORMLAB_ASSIGN_OR_RETURN(const std::string known, ReadMark(data_dir));
+  std::error_code error;
+  const bool there = std::filesystem::is_directory(work_dir, error);
+  if (there && known.empty()) {
+    return absl::OkStatus();
+  }
+  if (there) {
+    NORMLAB_ASSIGN_OR_RETURN(const std::string found, ReadMark(work_dir));
+    if (found == known) {
+      return absl::OkStatus();
+    }
+  }
+  return absl::FailedPreconditionError(absl::StrCat(
+      "the work folder ", work_dir,
+      there ? " is not the one that the jobs of " : " is not there, where the jobs of ", data_dir,
+      " have their files", there ? " in" : "",
+      ": is its disk mounted? Mount it, or name the --work_dir that the server has (its flags are "
+      "in "
+      "its --flagfile)"));
 }
 
 absl::Status CheckDatabaseIsThere(const WorkFolderOptions& options) {

@@ -23,6 +23,13 @@ absl::Status CheckWorkFolder(const std::string& work_dir,
                              const std::string& mark,
                              int64_t least_free_bytes);
 
+// Whether the work folder is there and has the mark that the data folder knows, for those who take from it
+// without starting a server: a backup of an unmounted or mistyped one would lack all checkpoints and
+// weights. A data folder without a mark (a restored backup that was never started) takes any that is there.
+//
+// FAILED_PRECONDITION: it is not there, or another; UNAVAILABLE and others: it cannot be read.
+absl::Status CheckWorkFolderIsKnown(const std::string& data_dir, const std::string& work_dir);
+
 struct WorkFolderOptions {
   std::string data_dir;  // of the database; exists
   std::string work_dir;  // exists

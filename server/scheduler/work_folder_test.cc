@@ -61,6 +61,24 @@ TEST_F(WorkFolderTest, ANewFolderIsMarkedOnceAndKnownAgain) {
   EXPECT_EQ(*Claim(), *mark);
 }
 
+TEST_F(WorkFolderTest, ABackupTakesOnlyFromTheFolderThatIsKnown) {
+  // Restored, and never started.
+  EXPECT_TRUE(CheckWorkFolderIsKnown(data_dir_, work_).ok());
+  ASSERT_TRUE(Claim().ok());
+  EXPECT_TRUE(CheckWorkFolderIsKnown(data_dir_, work_).ok());
+  Unmount();
+  const absl::Status unmounted = CheckWorkFolderIsKnown(data_dir_, work_);
+  EXPECT_EQ(unmounted.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(unmounted.message()), HasSubstr(work_ + " is not the one"));
+  EXPECT_TRUE(fs::is_empty(work_)) << "nothing is made in a folder that is not ours";
+  Mount();
+  EXPECT_TRUE(CheckWorkFolderIsKnown(data_dir_, work_).ok());
+  const absl::Status mistyped = CheckWorkFolderIsKnown(data_dir_, work_ + "x");
+  EXPECT_EQ(mistyped.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(mistyped.message()), HasSubstr("--work_dir"));
+  EXPECT_FALSE(fs::exists(work_ + "x"));
+}
+
 TEST_F(WorkFolderTest, AFolderThatIsNotMountedIsNotTaken) {
   const std::string mark = *Claim();
   Unmount();

@@ -22,7 +22,7 @@ const std::vector<Row>& AllRows() {
       {"cost", RunReportingCost}, {"live", RunLive},
       {"exact", RunExact},        {"stalled", RunStalled},
       {"restart", RunRestart},    {"list", RunList},
-      {"curve", RunCurve},
+      {"curve", RunCurve},        {"workers", RunWorkers},
   };
   return rows;
 }

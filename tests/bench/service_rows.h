@@ -37,6 +37,8 @@ absl::Status RunIngestAndReplay(const RowOptions& options, std::vector<Measured>
 absl::Status RunReportingCost(const RowOptions& options, std::vector<Measured>& table);
 absl::Status RunLive(const RowOptions& options, std::vector<Measured>& table);
 absl::Status RunStalled(const RowOptions& options, std::vector<Measured>& table);
+// service_workers.cc
+absl::Status RunWorkers(const RowOptions& options, std::vector<Measured>& table);
 // service_exact.cc
 absl::Status RunExact(const RowOptions& options, std::vector<Measured>& table);
 // service_history.cc

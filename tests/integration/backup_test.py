@@ -10,8 +10,8 @@ import subprocess
 from normlab_testing import BIN, EXIT_OK, PATIENCE, Server, ServerTest, is_alive, main, tiny_spec, wait_for
 
 
-def back_up(server, target, check=0):
-    done = subprocess.run([os.path.join(BIN, 'normlabd'), f'--data_dir={server.data_dir}', f'--backup={target}'],
+def back_up(server, target, *flags, check=0):
+    done = subprocess.run([os.path.join(BIN, 'normlabd'), f'--data_dir={server.data_dir}', f'--backup={target}', *flags],
                           capture_output=True, text=True, timeout=120 * PATIENCE, check=False)
     if done.returncode != check:
         raise AssertionError(f'exit {done.returncode}: {done.stdout}{done.stderr}')
@@ -82,6 +82,15 @@ class BackupTest(ServerTest):
         self.assertIn('--data_dir', back_up(Server(os.path.join(self.folder, 'none')), f'{self.folder}/x', check=1))
         os.makedirs(f'{self.folder}/there')
         self.assertIn('is there already', back_up(self.server, f'{self.folder}/there', check=1))
+        self.assertFalse(os.path.exists(f'{self.folder}/x'))
+        # Of a work folder that is mistyped or not mounted, no checkpoint would be in the copy.
+        os.makedirs(f'{self.folder}/unmounted')
+        for work, why in (('mistyped', 'is not there'), ('unmounted', 'is not the one')):
+            said = back_up(self.server, f'{self.folder}/x', f'--work_dir={self.folder}/{work}', check=1)
+            self.assertIn(why, said)
+            self.assertIn('--work_dir', said)
+        self.assertFalse(os.path.exists(f'{self.folder}/mistyped'))
+        self.assertEqual(os.listdir(f'{self.folder}/unmounted'), [])
         self.assertFalse(os.path.exists(f'{self.folder}/x'))
         # A server that is stopped can be copied as well.
         self.server.submit(tiny_spec(), '--wait')

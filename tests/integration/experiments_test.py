@@ -137,6 +137,25 @@ class ExperimentsTest(ServerTest):
         self.server.cli('experiment', 'delete', '--force', other, check=EXIT_OK)
         self.assertEqual(self.jobs_of(other), [])
 
+    def test_large_specs_by_many_seeds(self):
+        """Of 50 KB a spec: what would take the server's memory is refused, what fits does not, and a restart reads none of it."""
+        self.server.submit(long_spec(priority=100, threads=len(os.sched_getaffinity(0))))
+        layers = [{'flatten': {}}, {'linear': {'outputs': 2}}]
+        layers += [{'name': f'layer_with_a_long_name_{i:04}', 'activation': {}} for i in range(1500)]
+        spec = tiny_spec(model={'custom': {'layers': [*layers, {'linear': {'outputs': 10}}]}}, normalization=None)
+        refused = self.sweep(spec, '--axis', 'batch_size=20', '--seeds', '4000', check=EXIT_REFUSED).err
+        self.assertRegex(refused, r'design: makes specs of \d+ MiB')
+        done = self.sweep(spec, '--axis', 'batch_size=20', '--seeds', '400').json()
+        self.assertEqual(done['counts'], {'queued': 400})
+        self.assertLess(self.server.peak_memory(), 400 << 20)
+        self.server.kill()
+        self.server.start()
+        # All four hundred are known to the queue again, which took none of their specs.
+        self.assertEqual(self.experiment('get', done['name']).json()['counts'], {'queued': 400})
+        self.assertLess(self.server.peak_memory(), 60 << 20)
+        self.experiment('cancel', done['name'])
+        self.assertEqual(self.experiment('get', done['name']).json()['counts'], {'cancelled': 400})
+
     def test_ctrl_c_leaves_it_running(self):
         process = subprocess.Popen(
             [os.path.join(BIN, 'normlab'), '--server', self.server.address, 'sweep', '-', '--axis', 'batch_size=20,40',

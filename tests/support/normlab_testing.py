@@ -130,6 +130,11 @@ class Server:
         with open(self.log_path, encoding='utf-8', errors='replace') as file:
             return file.read()
 
+    def peak_memory(self):
+        """Bytes that the server's process has had resident at most."""
+        with open(f'/proc/{self.process.pid}/status', encoding='ascii') as file:
+            return next(int(line.split()[1]) << 10 for line in file if line.startswith('VmHWM'))
+
     def kill(self):
         """kill -9, as a power cut would."""
         self.process.kill()
