@@ -29,11 +29,18 @@ v1::Failure OutOfMemoryFailure(const v1::WorkerAssignment& assignment);
 // The thread that constructs it calls Run, once. Owns everything it needs.
 class AttemptRunner {
  public:
-  // `terminating` is asked every few milliseconds on another thread, too: true ends the attempt
-  // without an outcome after the current step.
+  // What signals ask for; both are asked every few milliseconds on another thread, too.
+  struct Wishes {
+    // True ends the attempt without an outcome after the current step.
+    std::function<bool()> terminating;
+    // True ends it with a checkpoint after the current step, as PREEMPTED. Null: never.
+    std::function<bool()> leaving{};
+  };
+  // `server_ca`: see ReportChannelOptions.
   AttemptRunner(v1::WorkerAssignment assignment,
                 FolderWatch folder,
-                std::function<bool()> terminating);
+                Wishes wishes,
+                std::string server_ca = {});
 
   // Returns the exit code of the process: kExitDone or kExitTerminated. A fenced or orphaned worker
   // does not return: it exits at once with its code, because nothing it does is wanted any more.
@@ -52,6 +59,8 @@ class AttemptRunner {
   const v1::WorkerAssignment assignment_;
   const FolderWatch folder_;
   const std::function<bool()> terminating_;
+  const std::function<bool()> leaving_;
+  const std::string server_ca_;
   const cpu_set_t cores_;  // of the process; OpenMP binds this thread to one of them
   std::stop_source stop_;
   // Requested before stop_ when the run shall leave a checkpoint; stop_reason_ is set before both.

@@ -1,11 +1,14 @@
 #include "engine/worker/run_command.h"
 
+#include <fcntl.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <array>
 #include <atomic>
 #include <cerrno>
+#include <cstring>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -19,6 +22,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
 
+#include "common/atomic_file.h"
 #include "common/unique_fd.h"
 #include "common/worker_exit.h"
 #include "engine/worker/attempt.h"
@@ -33,17 +37,27 @@ namespace normlab::engine {
 namespace {
 
 constexpr size_t kMaxAssignmentBytes = size_t{64} << 20;
+constexpr size_t kMaxAuthorityBytes = size_t{1} << 20;
 // Enough to build the last report and write it when everything else was used up.
 constexpr int64_t kMemoryReserveBytes = int64_t{4} << 20;
 
 std::atomic<bool> terminating{false};
+std::atomic<bool> leaving{false};
 static_assert(std::atomic<bool>::is_always_lock_free, "set by a signal handler");
 
 void OnTermination(int /*signal*/) {
   terminating.store(true);
 }
 
-void HandleTermination() {
+void OnLeave(int /*signal*/) {
+  leaving.store(true);
+}
+
+void HandleSignals() {
+  struct sigaction leave {};
+  leave.sa_handler = OnLeave;
+  leave.sa_flags = SA_RESTART;
+  sigaction(SIGUSR1, &leave, nullptr);
   struct sigaction action {};
   action.sa_handler = OnTermination;
   // A second SIGTERM does not wait for the current step.
@@ -108,14 +122,24 @@ void SetUpLog() {
 
 }  // namespace
 
-int RunCommand(int fd) {
+int RunCommand(int fd, const std::string& server_ca_file) {
   SetUpProcess("normlab-worker");
   SetUpLog();
-  HandleTermination();
+  HandleSignals();
   absl::StatusOr<v1::WorkerAssignment> assignment = ReadAssignment(fd);
   if (!assignment.ok()) {
     spdlog::error(std::string(assignment.status().message()));
     return common::kExitUsage;
+  }
+  std::string server_ca;
+  if (!server_ca_file.empty()) {
+    absl::StatusOr<std::string> read = common::ReadFile(server_ca_file, kMaxAuthorityBytes);
+    if (!read.ok() || read->empty()) {
+      spdlog::error("the authorities of the server in {} cannot be read: {}", server_ca_file,
+                    read.ok() ? "the file is empty" : std::string(read.status().message()));
+      return common::kExitUsage;
+    }
+    server_ca = *std::move(read);
   }
   MakePathsAbsolute(*assignment);
   absl::StatusOr<FolderWatch> folder = FolderWatch::Create(assignment->attempt_folder());
@@ -133,9 +157,27 @@ int RunCommand(int fd) {
     }
   }
   InstallOutOfMemoryHandler(kMemoryReserveBytes);
-  AttemptRunner runner(*std::move(assignment), *std::move(folder),
-                       [] { return terminating.load(); });
+  AttemptRunner runner(
+      *std::move(assignment), *std::move(folder),
+      {.terminating = [] { return terminating.load(); }, .leaving = [] { return leaving.load(); }},
+      std::move(server_ca));
   return runner.Run();
+}
+
+int RunFileCommand(const std::string& path, const std::string& server_ca_file) {
+  common::UniqueFd file(open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
+  struct stat info {};
+  const bool is_private = file.valid() && fstat(file.get(), &info) == 0 && S_ISREG(info.st_mode) &&
+                          info.st_uid == geteuid() && (info.st_mode & 077) == 0;
+  if (!is_private) {
+    SetUpLog();
+    spdlog::error("{} is no assignment that only its owner can read: {}", path,
+                  file.valid() ? "wrong owner, kind or mode" : strerror(errno));
+    return common::kExitUsage;
+  }
+  // The secret in it is needed once; whoever runs this script again is another attempt.
+  unlink(path.c_str());
+  return RunCommand(file.Release(), server_ca_file);
 }
 
 }  // namespace normlab::engine

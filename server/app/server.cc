@@ -1,6 +1,7 @@
 #include "server/app/server.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -14,11 +15,11 @@
 #include "server/api/format.h"
 #include "server/app/grpc_listeners.h"
 #include "server/app/health_probe.h"
+#include "server/app/start_executor.h"
 #include "server/app/version.h"
 #include "server/app/worker_socket.h"
 #include "server/domain/errors.h"
 #include "server/executor/helper_process.h"
-#include "server/executor/local_process.h"
 #include "server/monitor/disk.h"
 #include "server/scheduler/start_options.h"
 #include "server/scheduler/work_folder.h"
@@ -40,6 +41,10 @@ constexpr absl::Duration kPollInterval = absl::Milliseconds(20);
 constexpr absl::Duration kCloseGrace = absl::Milliseconds(300);
 constexpr absl::Duration kDrainRetry = absl::Seconds(1);
 static_assert(kCloseGrace < kDrainRetry);
+
+// Of one job.
+constexpr int kMostRemoteCores = 1024;
+constexpr int64_t kMostRemoteBytes = int64_t{16} << 40;
 
 std::chrono::system_clock::time_point After(absl::Duration wait) {
   return absl::ToChronoTime(absl::Now() + wait);
@@ -131,17 +136,23 @@ absl::Status Server::StartParts(ServerParts parts) {
                                                .log_path = log_dir + "/normalizer.log"}));
   }
   normalizer_ = std::make_unique<HelperGate>(std::move(parts.normalizer));
+  NORMLAB_ASSIGN_OR_RETURN(work_mark_, ClaimWorkFolder(*store_, work_folder));
   executor_ = std::move(parts.executor);
   if (executor_ == nullptr) {
-    NORMLAB_ASSIGN_OR_RETURN(executor_,
-                             NewLocalProcessExecutor({.worker_binary = options_.worker_binary}));
+    NORMLAB_ASSIGN_OR_RETURN(executor_, StartExecutor(options_, work_mark_));
   }
-  NORMLAB_ASSIGN_OR_RETURN(work_mark_, ClaimWorkFolder(*store_, work_folder));
+  // Where attempts run elsewhere, whoever runs them knows what there is, and says so.
+  const bool elsewhere = options_.remote.has_value();
+  const std::string worker_target =
+      elsewhere ? options_.remote->worker_address : absl::StrCat("unix:", socket_path_);
+  const int most_cores = elsewhere ? kMostRemoteCores : static_cast<int>(options_.cores.size());
+  const int64_t most_memory = elsewhere ? kMostRemoteBytes : options_.memory_bytes;
   controller_ = CreateController({.cores = options_.cores,
                                   .memory_bytes = options_.memory_bytes,
                                   .pin = options_.pin,
                                   .work_dir = options_.work_dir,
-                                  .worker_target = absl::StrCat("unix:", socket_path_),
+                                  .worker_target = worker_target,
+                                  .hello_timeout = options_.hello_timeout,
                                   .orphan_timeout = options_.orphan_timeout,
                                   .data_roots = options_.data_roots,
                                   .cache_dir = cache_dir,
@@ -154,8 +165,8 @@ absl::Status Server::StartParts(ServerParts parts) {
                                       }},
                                  *store_, *executor_, *helper_, *metrics_);
   backend_.reset(new Backend{.options = {.version = Version(),
-                                         .cores = static_cast<int>(options_.cores.size()),
-                                         .memory_bytes = options_.memory_bytes,
+                                         .cores = most_cores,
+                                         .memory_bytes = most_memory,
                                          .data_roots = options_.data_roots,
                                          .data_dir = options_.data_dir,
                                          .work_dir = options_.work_dir,
@@ -213,8 +224,21 @@ absl::Status Server::StartListeners() {
   ListenAddress address = options_.listen;
   address.port = listener.port;
   grpc_address_ = address.ToString();
+  std::optional<WorkerAddress> remote;
+  if (options_.remote.has_value()) {
+    remote = {options_.remote->worker_listen, grpc::InsecureServerCredentials()};
+    if (options_.tls.enabled()) {
+      TlsFiles files = options_.tls;
+      files.client_ca.clear();
+      NORMLAB_ASSIGN_OR_RETURN(worker_tls_, TlsKeeper::Start(std::move(files)));
+      remote->credentials = worker_tls_->MakeCredentials();
+    }
+    spdlog::info("workers connect to {}{}", options_.remote->worker_address,
+                 options_.tls.enabled() ? ", over TLS" : "");
+  }
   NORMLAB_ASSIGN_OR_RETURN(
-      worker_listener_, StartWorkerListener(socket_path_, worker_service_.get(), metrics_->grpc()));
+      worker_listener_,
+      StartWorkerListener(socket_path_, remote, worker_service_.get(), metrics_->grpc()));
   return absl::OkStatus();
 }
 
@@ -278,6 +302,7 @@ ServiceSample Server::Sample() {
       .memory_bytes_capacity = options_.memory_bytes,
       .memory_bytes_reserved = options_.memory_bytes - load.free_memory_bytes,
       .store_healthy = store_->Health().ok(),
+      .executor_healthy = executor_->Health().ok(),
       .ready = readiness.ready,
       .disk = SampleDisk(options_.data_dir),
       .work_disk = readiness.work_disk};

@@ -48,8 +48,8 @@ absl::string_view ExitCauseName(ExitCause cause);
 
 struct ProcessExit {
   AttemptKey attempt;
-  ExitCause cause = ExitCause::kUnknown;
-  int code = -1;  // exit code (see common/worker_exit.h) or signal; -1: unknown
+  ExitCause cause = ExitCause::kExited;
+  int code = -1;  // exit code (see common/worker_exit.h) or signal; -1: unknown (adopted process)
   // In the words of what ran it: "exit code 3", "signal 9 (Killed)", "Slurm job 17 on n1: NODE_FAIL".
   std::string description;
   int64_t peak_memory_bytes = 0;  // resident at most; 0: unknown
