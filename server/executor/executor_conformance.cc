@@ -14,6 +14,7 @@
 #include "absl/time/clock.h"
 
 #include "common/atomic_file.h"
+#include "common/clock.h"
 #include "common/ids.h"
 
 namespace normlab::server {
@@ -25,9 +26,9 @@ constexpr absl::Duration kPause = absl::Milliseconds(5);
 
 template <typename Condition>
 bool WaitUntil(Condition condition) {
-  const absl::Time deadline = absl::Now() + kDeadline;
+  const absl::Duration deadline = common::Clock::Real().Monotonic() + kDeadline;
   while (!condition()) {
-    if (absl::Now() > deadline) {
+    if (common::Clock::Real().Monotonic() > deadline) {
       return false;
     }
     absl::SleepFor(kPause);

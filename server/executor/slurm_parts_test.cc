@@ -309,6 +309,23 @@ TEST(SlurmSubmissionTest, ArgumentsSayWhatIsWished) {
   EXPECT_THAT(full, Contains("--array=0-11"));
 }
 
+TEST(SlurmSubmissionTest, TheJobsWishesComeBeforeTheServers) {
+  v1::WorkerAssignment assignment;
+  assignment.set_memory_estimate_bytes(1234);
+  v1::JobSpec& spec = *assignment.mutable_resolved_spec();
+  spec.set_threads(3);
+  const SlurmWishes server = {"work", "lab", "fast", "normal", absl::Minutes(30)};
+  const SlurmShape plain = ShapeOf(assignment, server);
+  EXPECT_TRUE(plain.wishes == server);
+  EXPECT_EQ(plain.cores, 3);
+  EXPECT_EQ(plain.memory_bytes, 1234);
+  spec.mutable_slurm()->set_partition("gpu");
+  spec.mutable_slurm()->set_qos("high");
+  spec.mutable_slurm()->mutable_time_limit()->set_seconds(90);
+  const SlurmWishes expected = {"gpu", "lab", "fast", "high", absl::Seconds(90)};
+  EXPECT_TRUE(ShapeOf(assignment, server).wishes == expected);
+}
+
 TEST(SlurmSubmissionTest, TheEarlySignalLeavesTimeToTrain) {
   EXPECT_EQ(EarlySignal(absl::Seconds(60)), absl::Seconds(15));
   EXPECT_EQ(EarlySignal(absl::Hours(5)), absl::Minutes(1));

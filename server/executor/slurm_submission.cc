@@ -27,6 +27,10 @@ constexpr int64_t kMemoryMargin = 64 * kMiB;
 // through exec.
 constexpr char kScriptHead[] = "#!/bin/sh\ntrap '' USR1\n";
 
+std::string OrElse(const std::string& wish, const std::string& otherwise) {
+  return wish.empty() ? otherwise : wish;
+}
+
 // Up to the path of the assignment.
 std::string Exec(const WorkerCommand& worker) {
   return absl::StrCat("exec ", ShellQuoted(worker.binary),
@@ -39,8 +43,15 @@ std::string Exec(const WorkerCommand& worker) {
 }  // namespace
 
 SlurmShape ShapeOf(const v1::WorkerAssignment& assignment, const SlurmWishes& server) {
+  const v1::Slurm& job = assignment.resolved_spec().slurm();
   SlurmShape shape;
-  shape.wishes = server;
+  shape.wishes.partition = OrElse(job.partition(), server.partition);
+  shape.wishes.account = OrElse(job.account(), server.account);
+  shape.wishes.constraint = OrElse(job.constraint(), server.constraint);
+  shape.wishes.qos = OrElse(job.qos(), server.qos);
+  shape.wishes.time_limit = job.has_time_limit() ? absl::Seconds(job.time_limit().seconds()) +
+                                                       absl::Nanoseconds(job.time_limit().nanos())
+                                                 : server.time_limit;
   shape.cores = std::max(assignment.resolved_spec().threads(), 1);
   shape.memory_bytes = assignment.memory_estimate_bytes();
   return shape;

@@ -129,8 +129,9 @@ void ControllerImpl::OnPhaseDeadline(LiveAttempt& attempt) {
     case Phase::kEnded:
       spdlog::warn("{} attempt {} is over, but its process stays; killing it", attempt.job.name(),
                    attempt.key.number);
-      executor_.Signal(attempt.key, AttemptSignal::kKill).IgnoreError();
       attempt.phase_deadline = Monotonic() + options_.exit_grace;
+      // Last: what it drops may be the attempt's end.
+      executor_.Signal(AttemptKey(attempt.key), AttemptSignal::kKill).IgnoreError();
       return;
     case Phase::kPreparing:
       Prepare(attempt);  // the helper failed before

@@ -151,6 +151,7 @@ class ControllerImpl final : public Controller {
   // It runs, since so long.
   void RunsOutside(LiveAttempt& attempt, absl::Duration running_for);
   void StartTimeLimit(LiveAttempt& attempt, absl::Duration running_for);
+  void RecordPlace(const LiveAttempt& attempt, const std::string& place);
   Capacity CurrentCapacity() const;
   // Whether the executor could not run more attempts now.
   bool IsFull() const;

@@ -138,7 +138,7 @@ v1::Failure NotStartedFailure(const absl::Status& status) {
 
 v1::Failure SubmissionRefusedFailure(absl::string_view why) {
   return MakeFailure(
-      v1::FailureReason::WORKER_START_FAILED,
+      v1::FailureReason::SUBMISSION_REFUSED,
       absl::StrCat("the attempt was refused: ", why,
                    ". Change the job's slurm settings, threads or model and submit it "
                    "again, or have the server's flags changed"));

@@ -121,6 +121,7 @@ void ControllerImpl::ObserveWaiting() {
     switch (view.state) {
       case AttemptView::State::kRunning:
         RunsOutside(*attempt, view.running_for);
+        RecordPlace(*attempt, view.place);
         break;
       case AttemptView::State::kWaiting:
       case AttemptView::State::kUnknown:
@@ -130,6 +131,22 @@ void ControllerImpl::ObserveWaiting() {
         break;  // its exit is on its way
     }
   }
+}
+
+void ControllerImpl::RecordPlace(const LiveAttempt& attempt, const std::string& place) {
+  if (place.empty() || attempt.phase == Phase::kEnded || attempt.phase == Phase::kEnding) {
+    return;
+  }
+  Update(
+      attempt.key.job_id,
+      [number = attempt.key.number, place](v1::Job& stored, std::vector<v1::Segment>&) {
+        if (!IsCurrentAttempt(stored, number)) {
+          return absl::FailedPreconditionError("the attempt is over");
+        }
+        stored.mutable_attempts()->rbegin()->set_placement(place);
+        return absl::OkStatus();
+      },
+      std::nullopt, [](const JobResult&) {});
 }
 
 Capacity ControllerImpl::CurrentCapacity() const {
