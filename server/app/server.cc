@@ -227,7 +227,8 @@ absl::Status Server::StartListeners() {
   grpc_address_ = address.ToString();
   std::optional<WorkerAddress> remote;
   if (options_.remote.has_value()) {
-    remote = {options_.remote->worker_listen, grpc::InsecureServerCredentials()};
+    remote.emplace(
+        WorkerAddress{options_.remote->worker_listen, grpc::InsecureServerCredentials()});
     if (options_.tls.enabled()) {
       TlsFiles files = options_.tls;
       files.client_ca.clear();

@@ -221,6 +221,7 @@ TEST(SlurmStatesTest, EachEndHasItsCause) {
   EXPECT_EQ(ExitOf(InState("COMPLETED"), false)->code, 0);
   EXPECT_EQ(ExitOf(InState("COMPLETED"), true)->code, 0) << "it was quicker than we";
   EXPECT_EQ(ExitOf(InState("CANCELLED"), true)->cause, ExitCause::kSignalled);
+  EXPECT_EQ(ExitOf(InState("FAILED"), true)->cause, ExitCause::kExited) << "so it was there, too";
   for (const char* state :
        {"PENDING", "RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "REQUEUED", "STAGE_OUT"}) {
     EXPECT_FALSE(ExitOf(InState(state), true).has_value()) << state;

@@ -44,7 +44,7 @@ std::optional<ProcessExit> ExitOf(const SlurmRecord& record, bool killed) {
       state == "RESIZING" || state == "SPECIAL_EXIT" || state == "RESV_DEL_HOLD") {
     return std::nullopt;
   }
-  if (killed && state != "COMPLETED") {
+  if (killed && state == "CANCELLED") {
     exit.cause = ExitCause::kSignalled;
     exit.code = SIGKILL;
     exit.description = absl::StrCat("signal 9 (Killed; ", Words(record), ")");

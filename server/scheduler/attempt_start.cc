@@ -377,6 +377,7 @@ void ControllerImpl::Launch(LiveAttempt& attempt, const std::string& data_cache)
   attempt.has_process = true;
   attempt.submitting = true;
   attempt.waits_outside = capabilities_.may_wait;
+  attempt.place_known = !capabilities_.may_wait;
   attempt.phase = Phase::kStarting;
   attempt.phase_deadline = absl::InfiniteDuration();
   executor_.Submit(std::move(request), [this, mailbox = mailbox_, key = attempt.key,

@@ -105,7 +105,9 @@ void ControllerImpl::ObserveWaiting() {
   observe_due_ = absl::InfiniteDuration();
   std::vector<AttemptKey> keys;
   for (const auto& [id, attempt] : live_) {
-    if (attempt->waits_outside && attempt->has_process && !attempt->submitting) {
+    const bool looked_for = attempt->waits_outside || !attempt->place_known;
+    if (looked_for && attempt->has_process && !attempt->submitting &&
+        attempt->phase != Phase::kEnded) {
       keys.push_back(attempt->key);
     }
   }
@@ -120,8 +122,11 @@ void ControllerImpl::ObserveWaiting() {
     }
     switch (view.state) {
       case AttemptView::State::kRunning:
-        RunsOutside(*attempt, view.running_for);
+        if (attempt->waits_outside) {
+          RunsOutside(*attempt, view.running_for);
+        }
         RecordPlace(*attempt, view.place);
+        attempt->place_known = true;
         break;
       case AttemptView::State::kWaiting:
       case AttemptView::State::kUnknown:

@@ -53,6 +53,7 @@ struct LiveAttempt {
   bool submitting = false;  // the executor has not answered yet
   // It was handed over, and for all that is known does not run yet: no time of its own counts.
   bool waits_outside = false;
+  bool place_known = false;      // where it runs has been noted
   std::string outside_reason{};  // for what, in the words of whom it waits for
   bool said_hello = false;
   std::shared_ptr<WorkerSession> session;  // null while not connected
