@@ -105,8 +105,10 @@ void SlurmExecutor::SubmitBatch(const std::vector<Pending*>& batch) {
     const absl::Duration now = Monotonic();
     for (size_t i = 0; i < batch.size(); ++i) {
       const Key key = KeyOf(batch[i]->request.attempt);
-      absl::StatusOr<std::string> answer = job_id.status();
-      if (job_id.ok()) {
+      absl::StatusOr<std::string> answer = std::string();
+      if (!job_id.ok()) {
+        answer = job_id.status();
+      } else {
         Entry entry;
         entry.attempt = batch[i]->request.attempt;
         entry.id = {*job_id, std::nullopt, name};
