@@ -91,7 +91,7 @@ INSTANTIATE_TEST_SUITE_P(Executors,
                          ExecutorConformanceTest,
                          ::testing::Values(ExecutorParam{"Fake", &Make<FakeUnderTest>},
                                            ExecutorParam{"LocalProcess", &Make<LocalUnderTest>}),
-                         [](const auto& info) { return info.param.name; });
+                         [](const auto& one) { return one.param.name; });
 
 }  // namespace
 }  // namespace normlab::server

@@ -44,7 +44,7 @@ INSTANTIATE_TEST_SUITE_P(Executors,
                              []() -> std::unique_ptr<ExecutorUnderTest> {
                                return std::make_unique<SlurmUnderTest>();
                              }}),
-                         [](const auto& info) { return info.param.name; });
+                         [](const auto& one) { return one.param.name; });
 
 }  // namespace
 }  // namespace normlab::server

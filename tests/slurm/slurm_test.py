@@ -331,4 +331,5 @@ class BadInputTest(SlurmTest):
 
 
 if __name__ == '__main__':
+    signal.signal(signal.SIGTERM, lambda *unused: sys.exit(1))
     nt.main()
