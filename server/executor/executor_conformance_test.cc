@@ -33,6 +33,8 @@ class FakeUnderTest final : public ExecutorUnderTest {
   void Act(const AttemptKey& attempt, Behaviour behaviour) override {
     const auto view = executor_->Observe(std::vector<AttemptKey>{attempt}).front();
     running_[{attempt.job_id, attempt.number}] = view.identity;
+    // What a process does upon a signal is ours to do then.
+    executor_->IgnoreKills(behaviour == Behaviour::kRunPolite);
     if (behaviour == Behaviour::kExit0 || behaviour == Behaviour::kExit7) {
       executor_->ExitWithCode(attempt, behaviour == Behaviour::kExit0 ? 0 : 7);
     } else if (behaviour == Behaviour::kCrash) {
@@ -42,13 +44,11 @@ class FakeUnderTest final : public ExecutorUnderTest {
       executor_->Exit(attempt, exit);
     }
   }
-  // The fake itself takes a signal for what it does to most processes.
   void ActOnSignal(const AttemptKey& attempt, AttemptSignal signal, Behaviour behaviour) override {
-    if (behaviour == Behaviour::kRunPolite && signal == AttemptSignal::kCheckpoint) {
-      executor_->ExitWithCode(attempt, 6);
-    } else if (behaviour == Behaviour::kRunPolite && signal == AttemptSignal::kStop) {
+    if (behaviour == Behaviour::kRunPolite && signal != AttemptSignal::kKill) {
+      EXPECT_EQ(executor_->signals().back().second, signal) << "it was handed on";
       executor_->IgnoreKills(false);
-      executor_->ExitWithCode(attempt, 5);
+      executor_->ExitWithCode(attempt, signal == AttemptSignal::kStop ? 5 : 6);
     }
   }
   int Starts(const AttemptKey& attempt) override {

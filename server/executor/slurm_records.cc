@@ -193,7 +193,8 @@ std::vector<int64_t> ParseTaskRanges(absl::string_view text) {
       return {};
     }
     int64_t last = first;
-    if ((!ends.second.empty() && !absl::SimpleAtoi(ends.second, &last)) || first < 0 ||
+    if (absl::EndsWith(stepped.first, "-") ||
+        (!ends.second.empty() && !absl::SimpleAtoi(ends.second, &last)) || first < 0 ||
         last - first > kMostTasks) {
       return {};
     }
