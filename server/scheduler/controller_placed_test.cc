@@ -105,6 +105,8 @@ TEST_F(ControllerPlacedTest, TheTimeLimitCountsFromTheStart) {
   Sync();
   EXPECT_TRUE(executor_->kills().empty());
   Advance(absl::Seconds(11));
+  Sync();
+  Advance(options_.drain_grace);  // for its last reports
   EXPECT_EQ(WaitForState(id, v1::Job::FAILED).failure().reason(),
             v1::FailureReason::TIME_LIMIT_EXCEEDED);
 }
@@ -167,10 +169,10 @@ TEST_F(ControllerPlacedTest, WhatCannotBeSubmittedNowWaitsWithTheReason) {
   EXPECT_THAT(Reason(id), HasSubstr("Unable to contact slurm controller"));
   EXPECT_EQ(Get(id).attempts_size(), 0);
   executor_->SetLaunchStatus(absl::OkStatus());
-  for (int i = 0; i < 100 && !executor_->IsRunning({id, 1}); ++i) {
+  WaitUntil("it is tried again", [&] {
     Advance(absl::Seconds(1));
-  }
-  EXPECT_TRUE(executor_->IsRunning({id, 1}));
+    return executor_->IsRunning({id, 1});
+  });
 }
 
 TEST_F(ControllerPlacedTest, AnAttemptThatWaitsHoldsNoOtherStartBack) {
@@ -179,18 +181,16 @@ TEST_F(ControllerPlacedTest, AnAttemptThatWaitsHoldsNoOtherStartBack) {
   WaitForLaunch(waits, 1);
   executor_->SetLaunchStatus(absl::UnavailableError("Socket timed out"));
   const std::string id = Submit();
-  for (int i = 0; i < 30; ++i) {
-    Advance(absl::Seconds(5));
-    Sync();
-  }
-  EXPECT_FALSE(Starts().ok());
+  WaitUntil("starts are held", [&] {
+    Advance(absl::Seconds(1));
+    return !Starts().ok();
+  });
   executor_->SetLaunchStatus(absl::OkStatus());
-  for (int i = 0; i < 100 && !executor_->IsRunning({id, 1}); ++i) {
-    Advance(absl::Minutes(1));
-    Sync();
-  }
-  EXPECT_TRUE(executor_->IsRunning({id, 1}));
-  EXPECT_TRUE(Starts().ok());
+  WaitUntil("it is tried again", [&] {
+    Advance(absl::Seconds(5));
+    return executor_->IsRunning({id, 1});
+  });
+  WaitUntil("starts are not held any more", [&] { return Starts().ok(); });
 }
 
 TEST_F(ControllerPlacedTest, EndsFromOutsideAreNoFaultOfTheJob) {
@@ -253,7 +253,12 @@ TEST_F(ControllerPlacedTest, ANewServerFindsWhatRunsAndWhatWaits) {
   executor_->SetWaiting("Resources");
   const std::string waits = Submit();
   WaitForLaunch(waits, 1);
-  Sync();
+  for (const std::string& id : {runs, waits}) {
+    WaitUntil("its identity is stored", [&] {
+      const auto secrets = store_->GetAttemptSecrets({id, 1});
+      return secrets.ok() && !secrets->process_identity.empty();
+    });
+  }
   RestartPlaced([&](FakeExecutor& next) {
     next.AddSurvivor(absl::StrCat("fake/", runs, "/1"), absl::Minutes(3));
     next.AddSurvivor(absl::StrCat("fake/", waits, "/1"));
@@ -287,6 +292,10 @@ TEST_F(ControllerPlacedTest, NothingIsLostWhileSlurmDoesNotAnswer) {
   const std::string id = Submit();
   const SubmitRequest launch = WaitForLaunch(id, 1);
   Run(id, 1);
+  WaitUntil("its identity is stored", [&] {
+    const auto secrets = store_->GetAttemptSecrets({id, 1});
+    return secrets.ok() && !secrets->process_identity.empty();
+  });
   RestartPlaced([](FakeExecutor& next) {
     next.SetHealth(absl::UnavailableError("Unable to contact slurm controller"));
   });
