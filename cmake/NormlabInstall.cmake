@@ -4,7 +4,7 @@ include(GNUInstallDirs)
 # Only the programs are installed: no reason to build the tests first.
 set(CMAKE_SKIP_INSTALL_ALL_DEPENDENCY ON)
 
-add_dependencies(normlab_package_files normlabd normlab normlab-worker)
+add_dependencies(normlab_package_files normlabd normlab normlab-worker normlab-worker-mpi)
 foreach(made normlab_shell_files normlab_python)
   if(TARGET ${made})
     add_dependencies(normlab_package_files ${made})
@@ -14,6 +14,8 @@ endforeach()
 install(TARGETS normlabd normlab DESTINATION ${CMAKE_INSTALL_BINDIR})
 # Started by normlabd, never by hand.
 install(TARGETS normlab-worker DESTINATION libexec/normlab)
+# A package of its own (normlab-mpi, see deploy/package): Open MPI brings many libraries, which most servers do without.
+install(TARGETS normlab-worker-mpi DESTINATION libexec/normlab COMPONENT mpi EXCLUDE_FROM_ALL)
 install(PROGRAMS deploy/make-certificates DESTINATION ${CMAKE_INSTALL_DATADIR}/normlab)
 install(FILES README.md DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/normlab)
 # What an operator reads, and what the alerts' runbook_url names.

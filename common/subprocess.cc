@@ -50,7 +50,11 @@ absl::StatusOr<pid_t> Spawn(const SubprocessOptions& options) {
 
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
-  posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
+  if (options.input_fd >= 0) {
+    posix_spawn_file_actions_adddup2(&actions, options.input_fd, 0);
+  } else {
+    posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
+  }
   if (!options.output_path.empty()) {
     posix_spawn_file_actions_addopen(&actions, 1, options.output_path.c_str(),
                                      O_WRONLY | O_CREAT | O_APPEND, 0644);
@@ -223,33 +227,64 @@ absl::StatusOr<Subprocess::Exit> Subprocess::Reap() const {
                                     absl::DurationFromTimeval(usage.ru_stime))};
 }
 
-absl::StatusOr<Subprocess::Usage> Subprocess::GetUsage() const {
+namespace {
+
+// What /proc tells of a process, and when that began. NOT_FOUND: it is gone.
+absl::StatusOr<Subprocess::Usage> UsageOf(pid_t pid, uint64_t& start) {
   // Positions after the name, which is field 2 of the line.
   constexpr size_t kUserTicks = 11;
   constexpr size_t kSystemTicks = 12;
   constexpr size_t kStartTicks = 19;
   constexpr size_t kResidentPages = 21;
-  const absl::Status gone = absl::NotFoundError(absl::StrCat("process ", pid(), " is gone"));
-  const absl::StatusOr<std::string> stat = ReadFile(absl::StrCat("/proc/", pid(), "/stat"));
+  const absl::StatusOr<std::string> stat = ReadFile(absl::StrCat("/proc/", pid, "/stat"));
   const size_t close = stat.ok() ? stat->rfind(')') : std::string::npos;
   if (close == std::string::npos) {
-    return gone;
+    return absl::NotFoundError(absl::StrCat("process ", pid, " is gone"));
   }
   const std::vector<absl::string_view> fields =
       absl::StrSplit(absl::string_view(*stat).substr(close + 1), ' ', absl::SkipEmpty());
   int64_t user = 0;
   int64_t system = 0;
-  uint64_t start = 0;
   int64_t pages = 0;
-  // The number may be another process's by now, unless it is our child, which nobody has reaped.
   if (fields.size() <= kResidentPages || !absl::SimpleAtoi(fields[kUserTicks], &user) ||
       !absl::SimpleAtoi(fields[kSystemTicks], &system) ||
       !absl::SimpleAtoi(fields[kStartTicks], &start) ||
-      !absl::SimpleAtoi(fields[kResidentPages], &pages) || start != identity_.start_ticks) {
-    return gone;
+      !absl::SimpleAtoi(fields[kResidentPages], &pages)) {
+    return absl::NotFoundError(absl::StrCat("process ", pid, " is gone"));
   }
-  return Usage{static_cast<double>(user + system) / static_cast<double>(sysconf(_SC_CLK_TCK)),
-               pages * sysconf(_SC_PAGESIZE)};
+  return Subprocess::Usage{
+      static_cast<double>(user + system) / static_cast<double>(sysconf(_SC_CLK_TCK)),
+      pages * sysconf(_SC_PAGESIZE)};
+}
+
+}  // namespace
+
+absl::StatusOr<Subprocess::Usage> Subprocess::GetUsage() const {
+  uint64_t start = 0;
+  NORMLAB_ASSIGN_OR_RETURN(const Usage usage, UsageOf(pid(), start));
+  // The number may be another process's by now, unless it is our child, which nobody has reaped.
+  if (start != identity_.start_ticks) {
+    return absl::NotFoundError(absl::StrCat("process ", pid(), " is gone"));
+  }
+  return usage;
+}
+
+absl::StatusOr<Subprocess::Usage> Subprocess::GetUsageWithChildren() const {
+  NORMLAB_ASSIGN_OR_RETURN(Usage usage, GetUsage());
+  const absl::StatusOr<std::string> children =
+      ReadFile(absl::StrCat("/proc/", pid(), "/task/", pid(), "/children"));
+  for (const absl::string_view word :
+       absl::StrSplit(children.ok() ? *children : "", ' ', absl::SkipEmpty())) {
+    pid_t child = 0;
+    uint64_t start = 0;
+    if (absl::SimpleAtoi(word, &child)) {
+      if (const absl::StatusOr<Usage> of_child = UsageOf(child, start); of_child.ok()) {
+        usage.cpu_seconds += of_child->cpu_seconds;
+        usage.resident_bytes += of_child->resident_bytes;
+      }
+    }
+  }
+  return usage;
 }
 
 std::string Subprocess::Exit::ToString() const {

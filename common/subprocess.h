@@ -37,6 +37,7 @@ struct SubprocessOptions {
   std::vector<std::string> argv;         // argv[0] is the path of the program
   std::vector<std::string> environment;  // NAME=VALUE, the complete environment
   int inherited_fd = -1;                 // becomes descriptor 3 of the child; -1: none
+  int input_fd = -1;                     // becomes stdin of the child; -1: /dev/null
   std::string output_path;               // stdout and stderr are appended there; empty: inherited
   std::vector<int> cores;                // affinity of the child; empty: inherited
 };
@@ -47,7 +48,7 @@ struct SubprocessOptions {
 class Subprocess {
  public:
   // A handle on a child started in a session of its own (signals of our terminal do not reach it),
-  // with stdin from /dev/null and no descriptor of ours but `inherited_fd`. INTERNAL, with the
+  // and no descriptor of ours but those named. INTERNAL, with the
   // reason, when it cannot be started.
   static absl::StatusOr<Subprocess> Start(const SubprocessOptions& options);
 
@@ -81,6 +82,9 @@ class Subprocess {
   };
   // NOT_FOUND: it is gone.
   absl::StatusOr<Usage> GetUsage() const;
+  // The same together with the processes that its main thread started and that run now, as mpirun
+  // does; not with theirs.
+  absl::StatusOr<Usage> GetUsageWithChildren() const;
 
  private:
   Subprocess(ProcessIdentity identity, UniqueFd pidfd, bool is_child)

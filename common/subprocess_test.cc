@@ -49,6 +49,50 @@ TEST(SubprocessTest, RunsWithTheGivenEnvironmentDescriptorAndOutput) {
   std::filesystem::remove(output);
 }
 
+TEST(SubprocessTest, StandardInputMayBeGiven) {
+  const std::string output = OutputPath();
+  std::filesystem::remove(output);
+  int ends[2];
+  ASSERT_EQ(pipe2(ends, O_CLOEXEC), 0);
+  ASSERT_EQ(write(ends[1], "secret", 6), 6);
+  close(ends[1]);
+  auto process = Subprocess::Start({.argv = {"/bin/sh", "-c", "cat; ls /proc/$$/fd | wc -l"},
+                                    .environment = {"PATH=/usr/bin:/bin"},
+                                    .input_fd = ends[0],
+                                    .output_path = output});
+  ASSERT_TRUE(process.ok()) << process.status();
+  WaitForEnd(*process);
+  ASSERT_TRUE(process->Reap().ok());
+  EXPECT_EQ(ReadFile(output).value(), "secret3\n");
+  close(ends[0]);
+  std::filesystem::remove(output);
+}
+
+TEST(SubprocessTest, UsageCountsChildrenWhereAsked) {
+  int ends[2];
+  ASSERT_EQ(pipe2(ends, O_CLOEXEC), 0);
+  // The shell writes a line once it has its child, then waits for it.
+  auto process = Subprocess::Start({.argv = {"/bin/sh", "-c", "/bin/sleep 1000 & echo >&3; wait"},
+                                    .environment = {"PATH=/usr/bin:/bin"},
+                                    .inherited_fd = ends[1]});
+  ASSERT_TRUE(process.ok()) << process.status();
+  close(ends[1]);
+  char line = 0;
+  ASSERT_EQ(read(ends[0], &line, 1), 1);
+  const auto alone = process->GetUsage();
+  const auto family = process->GetUsageWithChildren();
+  ASSERT_TRUE(alone.ok() && family.ok());
+  EXPECT_GT(alone->resident_bytes, 0);
+  EXPECT_GT(family->resident_bytes, alone->resident_bytes);
+  const std::string children = ReadFile("/proc/" + std::to_string(process->pid()) + "/task/" +
+                                        std::to_string(process->pid()) + "/children")
+                                   .value();
+  ASSERT_TRUE(process->Signal(SIGKILL).ok());
+  WaitForEnd(*process);
+  kill(std::stoi(children), SIGKILL);
+  close(ends[0]);
+}
+
 TEST(SubprocessTest, ASignalIsReported) {
   auto process = Subprocess::Start({.argv = {"/bin/sleep", "1000"}, .environment = {}});
   ASSERT_TRUE(process.ok()) << process.status();

@@ -12,6 +12,8 @@ inline constexpr int kExitFenced = 85;
 inline constexpr int kExitOutOfMemory = 86;
 // No server was reachable for the orphan timeout.
 inline constexpr int kExitOrphaned = 87;
+// The decoded data set was damaged or gone before the worker said hello; what was damaged is removed.
+inline constexpr int kExitDataUnusable = 88;
 // SIGTERM ended the training without an outcome (128 + 15).
 inline constexpr int kExitTerminated = 143;
 

@@ -11,6 +11,7 @@
 #include "client/cli/interrupt.h"
 #include "client/cli/watch_session.h"
 #include "client/lib/download.h"
+#include "client/lib/resource_name.h"
 
 namespace normlab::client {
 namespace {
@@ -23,15 +24,11 @@ struct ArtifactsOptions {
   std::string file;
 };
 
-std::string NumberOf(const Artifact& artifact) {
-  return artifact.name().substr(artifact.name().rfind('/') + 1);
-}
-
 std::string Table(const std::vector<Artifact>& artifacts) {
   std::string text = absl::StrFormat("%-4s %-40s %14s %10s %8s  %s\n", "ID", "FILE", "BYTES",
                                      "STEP", "ATTEMPT", "SHA-256");
   for (const Artifact& artifact : artifacts) {
-    absl::StrAppendFormat(&text, "%-4s %-40s %14d %10d %8d  %s\n", NumberOf(artifact),
+    absl::StrAppendFormat(&text, "%-4s %-40s %14d %10d %8d  %s\n", IdOf(artifact.name()),
                           Printable(artifact.file_name()), artifact.bytes(), artifact.step(),
                           artifact.attempt(), Printable(artifact.sha256()));
   }
@@ -42,7 +39,7 @@ std::string Table(const std::vector<Artifact>& artifacts) {
 const Artifact* Find(const std::vector<Artifact>& artifacts, const std::string& wanted) {
   const auto found =
       std::find_if(artifacts.rbegin(), artifacts.rend(), [&](const Artifact& artifact) {
-        return wanted == NumberOf(artifact) || wanted == artifact.name() ||
+        return wanted == IdOf(artifact.name()) || wanted == artifact.name() ||
                wanted == artifact.file_name();
       });
   return found == artifacts.rend() ? nullptr : &*found;

@@ -3,12 +3,10 @@
 #include <algorithm>
 #include <exception>
 #include <map>
-#include <memory>
 #include <sstream>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/strip.h"
 
 #include "client/cli/command_tree.h"
 #include "client/cli/completion.h"
@@ -95,16 +93,11 @@ int AnswerShell(const CLI::App& app,
     options = GlobalOptions();  // --help or half an option among them
   }
   CommandContext context(in, out, err, options);
-  const CompletionPlan plan = PlanCompletion(app, words);
-  if (!context.Prepare().ok()) {
-    // Without a connection there are still commands and options.
-    CommandContext offline(in, out, err, GlobalOptions());
-    CompletionPlan fixed = plan;
-    if (fixed.source != CompletionSource::kFiles && fixed.source != CompletionSource::kStudies) {
-      fixed.source = CompletionSource::kNone;
-    }
-    out.Write(CompletionAnswer(fixed, offline, strip));
-    return kExitSucceeded;
+  CompletionPlan plan = PlanCompletion(app, words);
+  const bool asks_server =
+      plan.source != CompletionSource::kFiles && plan.source != CompletionSource::kStudies;
+  if (asks_server && !context.Prepare().ok()) {
+    plan.source = CompletionSource::kNone;  // without a connection there are still words
   }
   out.Write(CompletionAnswer(plan, context, strip));
   return kExitSucceeded;

@@ -1,11 +1,8 @@
 #include <unistd.h>
 
-#include <cmath>
 #include <cstdio>
 #include <cstdlib>
-#include <filesystem>
 #include <fstream>
-#include <sstream>
 #include <string>
 #include <vector>
 
@@ -227,6 +224,15 @@ TEST_F(CommandLineTest, ServerComesFromTheEnvironment) {
   ASSERT_EQ(setenv("NORMLAB_SERVER", server_.address().c_str(), 1), 0);
   EXPECT_EQ(RunWith({"get", "ok"}).exit_code, 0);
   ASSERT_EQ(unsetenv("NORMLAB_SERVER"), 0);
+}
+
+// Only a job that is not there may be an experiment: whoever refuses or fails a call is not asked in other words.
+TEST_F(CommandLineTest, ReportBelievesARefusalAtOnce) {
+  server_.FailCalls(9, grpc::Status(grpc::StatusCode::PERMISSION_DENIED, "not with this token"));
+  const Outcome outcome = Call({"report", "ok", "-o", "-", "--format", "md"});
+  EXPECT_EQ(outcome.exit_code, 4);
+  EXPECT_THAT(outcome.err, HasSubstr("not with this token"));
+  EXPECT_EQ(server_.calls(), 1);
 }
 
 TEST_F(CommandLineTest, EveryCommandHasHelpWithExamples) {

@@ -1,6 +1,4 @@
 #include <algorithm>
-#include <cstdint>
-#include <map>
 #include <memory>
 #include <set>
 #include <string>
@@ -14,10 +12,7 @@
 #include "client/cli/comparison.h"
 #include "client/cli/exit_code.h"
 #include "client/cli/experiment_view.h"
-#include "client/cli/job_view.h"
 #include "client/lib/number_format.h"
-
-#include "CLI/Validators.hpp"
 
 namespace normlab::client {
 namespace {

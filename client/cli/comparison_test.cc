@@ -1,6 +1,5 @@
 #include "client/cli/comparison.h"
 
-#include <cmath>
 #include <string>
 #include <vector>
 

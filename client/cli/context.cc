@@ -3,8 +3,8 @@
 #include <cstdlib>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_replace.h"
 #include "absl/strings/string_view.h"
 #include "google/protobuf/util/json_util.h"
 
@@ -17,18 +17,28 @@ namespace normlab::client {
 
 namespace {
 
-// The server speaks to programs and people; who types commands looks for these in vain.
-std::string InCommands(const std::string& text) {
-  return absl::StrReplaceAll(
-      text, {{"ListJobs (normlab list)", "normlab list"},
-             {"ListJobs", "normlab list"},
-             {"ListExperiments (normlab experiment list)", "normlab experiment list"},
-             {"ListExperiments", "normlab experiment list"},
-             {"CreateJob", "normlab submit"},
-             {"CreateExperiment", "normlab sweep"},
-             {"GetJob (normlab get)", "normlab get"},
-             {"ListArtifacts (normlab artifacts)", "normlab artifacts"},
-             {"ListArtifacts", "normlab artifacts"}});
+// The server speaks to programs and people and names both ways, as in "ListJobs (normlab list)": who types commands gets
+// the command alone. What stands otherwise, a job's name for instance, stays as it is.
+std::string InCommands(absl::string_view text) {
+  constexpr absl::string_view kOpen = " (normlab ";
+  std::string result;
+  for (;;) {
+    const size_t open = text.find(kOpen);
+    const size_t close = open == absl::string_view::npos ? open : text.find(')', open);
+    if (close == absl::string_view::npos) {
+      return absl::StrCat(result, text);
+    }
+    size_t method = open;
+    while (method > 0 && absl::ascii_isalpha(static_cast<unsigned char>(text[method - 1]))) {
+      --method;
+    }
+    if (method < open && absl::ascii_isupper(static_cast<unsigned char>(text[method]))) {
+      absl::StrAppend(&result, text.substr(0, method), text.substr(open + 2, close - open - 2));
+    } else {
+      absl::StrAppend(&result, text.substr(0, close + 1));
+    }
+    text.remove_prefix(close + 1);
+  }
 }
 
 }  // namespace

@@ -13,6 +13,7 @@
 #include "client/cli/output.h"
 #include "client/lib/certificate.h"
 #include "client/lib/number_format.h"
+#include "client/lib/proto_time.h"
 #include "client/lib/rpc_error.h"
 
 #include "normlab/v1/spec.pb.h"
@@ -32,7 +33,8 @@ constexpr absl::Duration kRenewSoon = absl::Hours(24 * 30);
 constexpr absl::Duration kRenewNow = absl::Hours(24 * 3);
 constexpr int64_t kLowDisk = int64_t{5} << 30;
 constexpr int64_t kFullDisk = int64_t{512} << 20;
-constexpr double kLowDiskShare = 0.03;
+// Large disks may be nearly full and still have room for long.
+constexpr double kLowDiskShare = 0.06;
 constexpr int64_t kLittleMemory = int64_t{512} << 20;
 
 std::set<std::string> KindsOf(const google::protobuf::Descriptor& message, const char* oneof) {
@@ -91,7 +93,7 @@ Finding CheckConnection(const ServerProbe& probe, const std::string& server) {
 Finding CheckHealth(const ServerProbe& probe) {
   switch (probe.health) {
     case ServerHealth::kServing:
-      return {.check = "health", .message = "takes calls and jobs"};
+      return {.check = "health", .message = "takes calls"};
     case ServerHealth::kNotServing:
       return {.check = "health",
               .level = Level::kProblem,
@@ -225,7 +227,7 @@ std::vector<Finding> CheckDisks(const ServerProbe& probe) {
     if (disk.free_bytes() < kFullDisk) {
       finding.level = Level::kProblem;
       finding.advice = make_room;
-    } else if (disk.free_bytes() < kLowDisk && share < 2 * kLowDiskShare) {
+    } else if (disk.free_bytes() < kLowDisk && share < kLowDiskShare) {
       finding.level = Level::kWarning;
       finding.advice = make_room;
     }
@@ -247,8 +249,7 @@ Finding CheckClock(const ServerProbe& probe) {
             .message = "the server does not tell its time",
             .advice = "install the same version on both sides"};
   }
-  const absl::Time theirs = absl::FromUnixSeconds(probe.info.time().seconds()) +
-                            absl::Nanoseconds(probe.info.time().nanos());
+  const absl::Time theirs = ToTime(probe.info.time());
   // The server answered at some moment between the two.
   const absl::Duration difference =
       theirs > probe.received ? theirs - probe.received

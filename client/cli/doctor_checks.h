@@ -9,6 +9,7 @@
 
 #include "client/lib/client.h"
 
+#include "normlab/v1/jobs.pb.h"
 #include "normlab/v1/normalization.pb.h"
 
 namespace normlab::client {
@@ -39,6 +40,8 @@ Finding CheckCaller(const ServerProbe& probe);
 // Instruction set and oneDNN, as the server's helper process found them.
 Finding CheckEngine(const ServerProbe& probe);
 Finding CheckCapacity(const ServerProbe& probe);
+// Whether jobs are started, as far as one that waits tells: `waiting` are some of those.
+Finding CheckStarts(const absl::StatusOr<normlab::v1::ListJobsResponse>& waiting);
 // One finding for each disk that the server tells of.
 std::vector<Finding> CheckDisks(const ServerProbe& probe);
 // The server's clock against the middle of the call.

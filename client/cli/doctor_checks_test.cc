@@ -156,5 +156,19 @@ TEST(DoctorChecksTest, TheRest) {
   EXPECT_EQ(Worst({{.level = Level::kWarning}, {.level = Level::kProblem}, {}}), Level::kProblem);
 }
 
+TEST(DoctorChecksTest, NothingIsStarted) {
+  normlab::v1::ListJobsResponse waiting;
+  EXPECT_EQ(CheckStarts(waiting).level, Level::kOk);
+  waiting.add_jobs()->set_queue_reason("waits for 1 core: 0 of 2 free, 0 jobs before it");
+  EXPECT_EQ(CheckStarts(waiting).level, Level::kOk);
+  waiting.add_jobs()->set_queue_reason("waits for the machine: the work folder /w is full\x1b[2J");
+  const Finding held = CheckStarts(waiting);
+  EXPECT_EQ(held.level, Level::kProblem);
+  EXPECT_THAT(held.message, ::testing::StartsWith("no job is started: the work folder /w is full"));
+  EXPECT_THAT(held.message, ::testing::Not(::testing::HasSubstr("\x1b")));
+  EXPECT_FALSE(held.advice.empty());
+  EXPECT_EQ(CheckStarts(absl::UnavailableError("gone")).level, Level::kWarning);
+}
+
 }  // namespace
 }  // namespace normlab::client

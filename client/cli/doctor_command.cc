@@ -1,6 +1,5 @@
 #include <sys/stat.h>
 
-#include <memory>
 #include <string>
 #include <vector>
 
@@ -10,7 +9,6 @@
 #include "client/cli/commands.h"
 #include "client/cli/doctor_checks.h"
 #include "client/cli/exit_code.h"
-#include "client/cli/job_view.h"
 #include "client/lib/number_format.h"
 #include "client/lib/rpc_error.h"
 #include "common/atomic_file.h"
@@ -161,6 +159,12 @@ int Doctor(CommandContext& context) {
     findings.push_back(std::move(finding));
   }
   findings.push_back(CheckCapacity(*probe));
+  if (probe->info.queued_jobs() > 0) {
+    normlab::v1::ListJobsRequest waiting;
+    waiting.set_filter("state=QUEUED");
+    waiting.set_page_size(1);
+    findings.push_back(CheckStarts(client.ListJobs(waiting)));
+  }
   findings.push_back(CheckEngine(*probe));
   findings.push_back(CheckWorker(client.Normalize(WorkerProbeRequest())));
   findings.push_back(CheckDataSets(LookForDataSets(client), probe->info));

@@ -1,8 +1,4 @@
-#include <cmath>
-#include <csignal>
-#include <fstream>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -128,9 +124,11 @@ TEST_F(ExperimentCommandsTest, RefusedSweepsAreToldInOptionsButToProgramsInField
   std::vector<std::string> json = arguments;
   json.insert(json.end(), {"--output", "json"});
   EXPECT_THAT(Call(json, kBase).err, HasSubstr("design.axes[0].values[1]"));
-  fake().RefuseCreation(
-      grpc::Status(grpc::StatusCode::INVALID_ARGUMENT, "ListJobs shows the names of all jobs"));
-  EXPECT_THAT(Call(arguments, kBase).err, HasSubstr("normlab list shows the names"));
+  fake().RefuseCreation(grpc::Status(
+      grpc::StatusCode::INVALID_ARGUMENT,
+      "\"GetJob (mine)\" is none; ListJobs (normlab list) shows the names of all ListJobs"));
+  EXPECT_THAT(Call(arguments, kBase).err,
+              HasSubstr("\"GetJob (mine)\" is none; normlab list shows the names of all ListJobs"));
 }
 
 TEST_F(ExperimentCommandsTest, SweepTellsHowToRepeatALostCall) {

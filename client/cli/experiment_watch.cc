@@ -1,7 +1,5 @@
 #include "client/cli/experiment_watch.h"
 
-#include <algorithm>
-
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 

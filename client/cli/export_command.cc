@@ -18,6 +18,7 @@
 #include "client/export/point_rows.h"
 #include "client/lib/download.h"
 #include "client/lib/number_format.h"
+#include "client/lib/resource_name.h"
 #include "common/status_macros.h"
 
 #include "CLI/Validators.hpp"
@@ -125,7 +126,7 @@ absl::Status WriteEvents(const ExportOptions& options,
         // beside it would show every point twice.
         const std::string path = absl::StrCat(
             options.place, "/", RunFolder(run, job.resolved_spec().seed()), "/events.out.tfevents.",
-            job.create_time().seconds(), ".", job.name().substr(job.name().rfind('/') + 1));
+            job.create_time().seconds(), ".", IdOf(job.name()));
         NORMLAB_ASSIGN_OR_RETURN(
             EventFile file,
             EventFile::Create(path, absl::FromUnixSeconds(job.create_time().seconds())));

@@ -13,6 +13,7 @@
 #include "client/cli/net_view.h"
 #include "client/cli/spec_view.h"
 #include "client/lib/number_format.h"
+#include "client/lib/proto_time.h"
 #include "client/lib/record_decoder.h"
 
 namespace normlab::client {
@@ -22,10 +23,6 @@ using google::protobuf::Map;
 using google::protobuf::Timestamp;
 using normlab::v1::Attempt;
 using normlab::v1::Job;
-
-absl::Time ToTime(const Timestamp& timestamp) {
-  return absl::FromUnixSeconds(timestamp.seconds()) + absl::Nanoseconds(timestamp.nanos());
-}
 
 bool IsSet(const Timestamp& timestamp) {
   return timestamp.seconds() != 0;

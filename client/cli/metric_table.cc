@@ -4,22 +4,15 @@
 #include <limits>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_replace.h"
 
 #include "client/cli/terminal_chart.h"
+#include "client/lib/csv_field.h"
 #include "client/lib/number_format.h"
 
 namespace normlab::client {
 namespace {
 
 constexpr int kWidestChart = 100;
-
-std::string CsvField(const std::string& text) {
-  if (text.find_first_of(",\"\r\n") == std::string::npos) {
-    return text;
-  }
-  return absl::StrCat("\"", absl::StrReplaceAll(text, {{"\"", "\"\""}}), "\"");
-}
 
 }  // namespace
 

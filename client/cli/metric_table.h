@@ -6,8 +6,6 @@
 #include <string>
 #include <vector>
 
-#include "absl/status/status.h"
-
 #include "client/cli/output.h"
 
 #include "normlab/v1/jobs.pb.h"

@@ -1,7 +1,6 @@
 #include "client/cli/progress_tracker.h"
 
 #include <algorithm>
-#include <cmath>
 #include <utility>
 
 #include "absl/strings/match.h"

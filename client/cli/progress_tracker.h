@@ -3,7 +3,6 @@
 #include <cstdint>
 #include <optional>
 #include <string>
-#include <vector>
 
 #include "client/cli/output.h"
 #include "client/lib/record_decoder.h"

@@ -100,12 +100,16 @@ absl::StatusOr<std::optional<normlab::v1::Experiment>> FindExperiment(const Repo
   }
   if (!named) {
     const bool bare = options.names.size() == 1 && !absl::StrContains(name, '/');
-    if (!bare || client.GetJob(name).ok()) {
+    if (!bare) {
       return std::nullopt;
+    }
+    const absl::Status job = client.GetJob(name).status();
+    if (!absl::IsNotFound(job)) {  // no server, or no permission: then there is nobody to ask again
+      return job.ok() ? absl::StatusOr<std::optional<normlab::v1::Experiment>>(std::nullopt) : job;
     }
   }
   absl::StatusOr<normlab::v1::Experiment> experiment = client.GetExperiment(name);
-  if (!experiment.ok() && !named) {
+  if (absl::IsNotFound(experiment.status()) && !named) {
     return std::nullopt;  // the error will speak of a job, as most names are of jobs
   }
   NORMLAB_RETURN_IF_ERROR(experiment.status());

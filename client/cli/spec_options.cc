@@ -5,8 +5,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 
-#include "client/cli/exit_code.h"
-#include "client/lib/rpc_error.h"
 #include "client/lib/spec_file.h"
 #include "client/lib/spec_override.h"
 

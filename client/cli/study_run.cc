@@ -280,9 +280,9 @@ int RunStudies(const StudyRunOptions& options, CommandContext& context) {
     }
     judged.push_back(std::move(one));
   }
-  std::vector<studies::Run> runs;
+  std::vector<const studies::Run*> runs;
   for (const JudgedStudy& one : judged) {
-    runs.push_back(one.run);
+    runs.push_back(&one.run);
   }
   const auto written =
       report::WriteReport(judged.size() == 1 ? judged.front().report : studies::MakeOverview(runs),

@@ -12,7 +12,6 @@
 #include "client/cli/context.h"
 #include "client/report/number_text.h"
 #include "client/studies/runner.h"
-#include "client/studies/spec_text.h"
 
 #include "nlohmann/json.hpp"
 

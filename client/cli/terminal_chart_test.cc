@@ -1,6 +1,5 @@
 #include "client/cli/terminal_chart.h"
 
-#include <cmath>
 #include <limits>
 
 #include "gmock/gmock.h"

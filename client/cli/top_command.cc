@@ -2,7 +2,6 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -23,7 +22,8 @@ namespace {
 using normlab::v1::ListJobsResponse;
 
 constexpr int kMostRows = 1000;
-constexpr int kLinesAboveJobs = 4;
+// Two about the server, an empty one, the titles, and below the jobs the hint.
+constexpr int kLinesBesideJobs = 5;
 
 struct TopOptions {
   double delay_seconds = 2;
@@ -130,7 +130,7 @@ int ShowSamples(const TopOptions& options,
   TerminalScreen screen(out, interrupt.token());
   for (int i = 0; options.iterations == 0 || i < options.iterations; ++i) {
     const int rows =
-        options.rows > 0 ? options.rows : std::max(1, screen.Height() - kLinesAboveJobs);
+        options.rows > 0 ? options.rows : std::max(1, screen.Height() - kLinesBesideJobs);
     absl::StatusOr<TopSample> sample = TakeSample(client, options.all, rows);
     if (interrupt.signal() != 0) {
       break;

@@ -12,6 +12,7 @@
 #include "client/cli/net_view.h"
 #include "client/cli/spec_view.h"
 #include "client/lib/number_format.h"
+#include "client/lib/proto_time.h"
 
 namespace normlab::client {
 namespace {
@@ -21,10 +22,6 @@ using normlab::v1::ServerInfo;
 
 constexpr double kDefaultBatchSize = 64;  // of a spec that leaves it open
 constexpr double kUnknown = std::numeric_limits<double>::infinity();
-
-absl::Time ToTime(const google::protobuf::Timestamp& time) {
-  return absl::FromUnixSeconds(time.seconds()) + absl::Nanoseconds(time.nanos());
-}
 
 double SecondsLeft(const Job& job) {
   const double speed = StepsPerSecond(job);
@@ -98,7 +95,8 @@ struct Column {
 };
 
 std::string Age(const Job& job, absl::Time now) {
-  return FormatSeconds(absl::ToDoubleSeconds(now - ToTime(job.create_time())));
+  // A job that was made after the server told its time has no age yet.
+  return FormatSeconds(std::max(0.0, absl::ToDoubleSeconds(now - ToTime(job.create_time()))));
 }
 
 const std::vector<Column>& Columns() {
@@ -151,9 +149,14 @@ const std::vector<Column>& Columns() {
 
 constexpr size_t kStateColumn = 1;
 
+// By the server's clock, as all times of jobs are.
+absl::Time ServerTime(const TopSample& sample) {
+  return sample.info.has_time() ? ToTime(sample.info.time()) : sample.time;
+}
+
 std::string ServerLines(const Output& out, const TopSample& sample, int width) {
   const ServerInfo& info = sample.info;
-  const absl::Time now = info.has_time() ? ToTime(info.time()) : sample.time;
+  const absl::Time now = ServerTime(sample);
   const std::string first = absl::StrCat(
       "normlab top - ", absl::FormatTime("%H:%M:%S", sample.time, absl::LocalTimeZone()), ", up ",
       FormatSeconds(absl::ToDoubleSeconds(now - ToTime(info.start_time()))), ", ",
@@ -224,10 +227,11 @@ std::string RenderTop(const Output& out, const TopSample& sample, int width) {
   for (const Column& column : columns) {
     rows[0].emplace_back(column.title);
   }
+  const absl::Time now = ServerTime(sample);
   for (const Job& job : sample.jobs) {
     std::vector<std::string>& row = rows.emplace_back();
     for (const Column& column : columns) {
-      row.push_back(column.cell(job, sample.time));
+      row.push_back(column.cell(job, now));
     }
   }
   std::vector<int> widths(columns.size(), 0);

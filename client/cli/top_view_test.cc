@@ -97,6 +97,20 @@ TEST(TopViewTest, RowsHaveWhatOneWantsToKnow) {
               MatchesRegex("jobs/waits +QUEUED +250/1000 +25% +- +- +- +2 +200 MiB +8:20 +bob .*"));
 }
 
+// Whatever this machine's clock says: jobs were made by the server's.
+TEST(TopViewTest, AgesAreByTheServersClock) {
+  const Output out(stdout, {});
+  TopSample sample = Sample();
+  sample.info.mutable_time()->set_seconds(kNow);
+  sample.time = absl::FromUnixSeconds(kNow) - absl::Hours(5);
+  sample.jobs = {MakeJob("jobs/one", Job::RUNNING, 60, 0.25),
+                 MakeJob("jobs/new", Job::QUEUED, -1, 0.25)};
+  const std::vector<std::string> lines = absl::StrSplit(RenderTop(out, sample, 200), '\n');
+  EXPECT_THAT(lines[0], HasSubstr("up 2:02:02"));
+  EXPECT_THAT(lines[4], MatchesRegex("jobs/one .* MiB +1:00 +ann .*"));
+  EXPECT_THAT(lines[5], MatchesRegex("jobs/new .* MiB +0:00 +ann .*"));
+}
+
 TEST(TopViewTest, NarrowTerminalsLoseWholeColumns) {
   const Output out(stdout, {});
   for (const int width : {20, 45, 80, 120}) {

@@ -11,7 +11,6 @@
 #include "client/cli/commands.h"
 #include "client/cli/exit_code.h"
 #include "client/cli/job_view.h"
-#include "client/lib/number_format.h"
 
 namespace normlab::client {
 namespace {

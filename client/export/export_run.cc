@@ -1,12 +1,13 @@
 #include "client/export/export_run.h"
 
 #include <algorithm>
-#include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
+#include "client/lib/proto_time.h"
+#include "client/lib/resource_name.h"
 #include "common/status_macros.h"
 #include "common/wildcard.h"
 
@@ -57,10 +58,6 @@ std::string PathPart(const std::string& text) {
   return part.empty() || part[0] == '.' ? absl::StrCat("_", part) : part;
 }
 
-std::string IdOf(const std::string& name) {
-  return name.substr(name.rfind('/') + 1);
-}
-
 // Hands points on with their times, and ends the watch at the last record that there was.
 class PointReader : public WatchHandler {
  public:
@@ -97,8 +94,7 @@ class PointReader : public WatchHandler {
 
   absl::Status OnState(int64_t sequence, const normlab::v1::StateChange& change) override {
     if (change.state() == Job::RUNNING) {
-      attempt_start_ =
-          absl::FromUnixSeconds(change.time().seconds()) + absl::Nanoseconds(change.time().nanos());
+      attempt_start_ = ToTime(change.time());
     }
     return Passed(sequence);
   }

@@ -2,20 +2,14 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/strings/str_replace.h"
 
+#include "client/lib/csv_field.h"
 #include "client/lib/number_format.h"
 
 namespace normlab::client {
 namespace {
 
 using normlab::v1::Job;
-
-std::string CsvField(const std::string& text) {
-  return text.find_first_of(",\"\r\n") == std::string::npos
-             ? text
-             : absl::StrCat("\"", absl::StrReplaceAll(text, {{"\"", "\"\""}}), "\"");
-}
 
 std::string Seconds(absl::Time time) {
   const int64_t microseconds = absl::ToUnixMicros(time);

@@ -1,13 +1,11 @@
 #include "client/lib/client.h"
 
-#include <array>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "grpcpp/create_channel.h"
 #include "grpcpp/support/channel_arguments.h"
 
@@ -15,7 +13,6 @@
 #include "client/lib/connection.h"
 #include "client/lib/rpc_error.h"
 #include "common/ids.h"
-#include "common/status_macros.h"
 
 namespace normlab::client {
 namespace {

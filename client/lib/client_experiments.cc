@@ -1,5 +1,4 @@
 // The calls of Client that are about experiments.
-#include <optional>
 #include <string>
 #include <utility>
 

@@ -1,5 +1,4 @@
 // How Client looks at a server rather than using it.
-#include <utility>
 
 #include "absl/time/clock.h"
 #include "google/protobuf/empty.pb.h"

@@ -1,7 +1,6 @@
 // The streaming calls of Client: each goes on by itself after its connection broke.
 #include <algorithm>
 #include <map>
-#include <optional>
 #include <utility>
 #include <vector>
 

@@ -1,13 +1,10 @@
 #include "client/lib/client.h"
 
-#include <cmath>
-#include <cstdlib>
 #include <future>
 #include <map>
 #include <memory>
 #include <set>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 

@@ -1,10 +1,7 @@
 #include "client/lib/design_text.h"
 
 #include <fstream>
-#include <iterator>
-#include <set>
 #include <sstream>
-#include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"

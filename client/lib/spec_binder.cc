@@ -3,10 +3,8 @@
 #include <utility>
 
 #include "absl/status/status.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
-#include "client/lib/number_format.h"
 #include "client/lib/scalar_binder.h"
 #include "common/name_hint.h"
 

@@ -1,6 +1,5 @@
 #include "client/lib/spec_override.h"
 
-#include <map>
 #include <optional>
 #include <utility>
 

@@ -66,7 +66,12 @@ class Normlab {
       try {
         for await (const message of stream) {
           giveUpAt = 0;
-          if (message.event !== 'records') continue; // a heartbeat
+          if (message.event === 'heartbeat') {
+            const sent = BigInt(message.heartbeat.sequence);
+            if (sent > last) throw new Error(`everything up to ${sent} was sent, but ${last} came last: a bug of the server`);
+            continue;
+          }
+          if (message.event !== 'records') continue; // of a newer version
           const batch = message.records;
           if (BigInt(batch.first_sequence) !== last + 1n) {
             throw new Error(`record ${batch.first_sequence} came after ${last}: a bug of the server`);
@@ -80,7 +85,10 @@ class Normlab {
             }
           }
         }
-        if (TERMINAL.has((await this.get(name)).state)) return; // nothing was left to show
+        // An end without the last record: nothing was left to show, or the server forgot to say why.
+        const job = await this.get(name);
+        if (TERMINAL.has(job.state) && BigInt(job.last_sequence) <= last) return;
+        throw Object.assign(new Error('the server ended the stream before the job'), { code: grpc.status.UNAVAILABLE });
       } catch (error) {
         if (!isResumable(error)) throw error;
         giveUpAt = giveUpAt || Date.now() + 1000 * this.reconnectFor;

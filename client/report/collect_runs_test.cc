@@ -1,6 +1,5 @@
 #include "client/report/collect_runs.h"
 
-#include <cmath>
 #include <string>
 #include <vector>
 

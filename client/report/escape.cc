@@ -8,6 +8,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 
+#include "client/lib/csv_field.h"
+
 namespace normlab::client::report {
 namespace {
 
@@ -94,10 +96,7 @@ std::string CsvField(absl::string_view text) {
   if (!field.empty() && absl::string_view("=+-@\t").find(field[0]) != absl::string_view::npos) {
     field.insert(0, 1, '\'');
   }
-  if (field.find_first_of(",\"\n\r") == std::string::npos) {
-    return field;
-  }
-  return absl::StrCat("\"", absl::StrReplaceAll(field, {{"\"", "\"\""}}), "\"");
+  return client::CsvField(field);
 }
 
 std::string PlainFileName(absl::string_view text) {

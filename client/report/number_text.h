@@ -9,7 +9,8 @@
 // Numbers as people read them. All functions are pure and thread-safe.
 namespace normlab::client::report {
 
-// Four significant digits: "0.3127", "1.2e-5", "18220", "−3"; "∞" and "–" for what is not finite and for NaN.
+// Four significant digits, and all of those before the point up to 100,000: "0.3127", "1.2e-5", "18223"; whole numbers below
+// ten million in full: "−3", "1234567". "∞", and "–" for NaN.
 std::string FormatMeasure(double value);
 
 // A measured value and the ends of its interval, with as many places as the interval's width gives meaning to: "0.52",
@@ -38,7 +39,7 @@ std::string FormatCell(const ColumnFormat& format, const Table::Value& value);
 // "supported", "not supported", "inconclusive".
 std::string VerdictText(Verdict verdict);
 
-// "5 seeds", "5 seeds, 2 of them diverged"; empty when the claim names none.
+// "5 seeds", "5 seeds; 2 of 10 jobs diverged"; empty when the claim names none.
 std::string SeedsText(const Claim& claim);
 
 // What stands over a section, and a claim's sentence, where their group has no heading of its own. Thread-safe.

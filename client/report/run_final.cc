@@ -7,11 +7,9 @@
 #include <vector>
 
 #include "absl/strings/ascii.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 
-#include "client/lib/number_format.h"
 #include "client/report/number_text.h"
 #include "client/report/run_curves.h"
 #include "client/report/runs.h"

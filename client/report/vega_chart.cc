@@ -8,7 +8,6 @@
 #include "absl/strings/str_format.h"
 
 #include "client/lib/number_format.h"
-#include "client/report/number_text.h"
 
 namespace normlab::client::report {
 namespace {

@@ -1,6 +1,5 @@
 #include "client/report/writers.h"
 
-#include <cmath>
 #include <filesystem>
 #include <set>
 #include <string>

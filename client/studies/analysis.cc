@@ -22,7 +22,7 @@ namespace {
 constexpr double kFallen = 0.5;
 
 using Analysis = void (*)(const Run&, report::Report&);
-constexpr std::array<std::pair<absl::string_view, Analysis>, 8> kAnalyses = {{
+constexpr std::array<std::pair<absl::string_view, Analysis>, 9> kAnalyses = {{
     {"affine", AnalyzeAffine},
     {"three-modes", AnalyzeThreeModes},
     {"covariate-shift", AnalyzeCovariateShift},
@@ -31,6 +31,7 @@ constexpr std::array<std::pair<absl::string_view, Analysis>, 8> kAnalyses = {{
     {"learning-rate", AnalyzeLearningRate},
     {"three-factors", AnalyzeThreeFactors},
     {"normalizers", AnalyzeNormalizers},
+    {"sync-batch", AnalyzeSyncBatch},
 }};
 
 // Jobs without a result, by what became of them; diverged ones apart.
@@ -223,15 +224,26 @@ report::Report MakeReport(const Run& run) {
   return report;
 }
 
-report::Report MakeOverview(const std::vector<Run>& runs) {
+Judged JudgedOffPlateau(const PartRun& part) {
+  const CellRun& standard = part.Cell({kStandard});
+  const CellRun& batch = part.Cell({kBatchNorm});
+  return {BothLeftPlateau(standard, batch, kPlateauLoss), kPlateauRule,
+          StuckOnPlateau(standard, batch, kBatchNorm)};
+}
+
+Judged JudgedIfItFalls(const PartRun& part) {
+  return {{}, kFallRule, LossDidNotFall(part.Cell({kStandard}))};
+}
+
+report::Report MakeOverview(absl::Span<const Run* const> runs) {
   report::Report overview;
   overview.title = "Normalization: what holds here";
   std::vector<std::string> names;
   overview.time = absl::InfinitePast();
-  for (const Run& run : runs) {
-    const std::string& study = run.plan.study;
+  for (const Run* run : runs) {
+    const std::string& study = run->plan.study;
     names.push_back(study);
-    report::Report one = MakeReport(run);
+    report::Report one = MakeReport(*run);
     for (report::Claim& claim : one.claims) {
       claim.id = absl::StrCat(study, "-", claim.id);
       claim.group = one.title;

@@ -5,8 +5,10 @@
 #include <vector>
 
 #include "absl/strings/string_view.h"
+#include "absl/types/span.h"
 
 #include "client/report/report.h"
+#include "client/studies/measure.h"
 #include "client/studies/run.h"
 #include "client/studies/verdict.h"
 
@@ -17,8 +19,8 @@ namespace normlab::client::studies {
 // is. Thread-safe.
 report::Report MakeReport(const Run& run);
 
-// One report of several studies: all claims first, then the sections of each. Thread-safe.
-report::Report MakeOverview(const std::vector<Run>& runs);
+// One report of several studies: all claims first, then the sections of each. The runs are only read. Thread-safe.
+report::Report MakeOverview(absl::Span<const Run* const> runs);
 
 // The analyses, one a study: each adds its claims and sections.
 void AnalyzeAffine(const Run& run, report::Report& report);
@@ -29,6 +31,7 @@ void AnalyzeExplosion(const Run& run, report::Report& report);
 void AnalyzeLearningRate(const Run& run, report::Report& report);
 void AnalyzeThreeFactors(const Run& run, report::Report& report);
 void AnalyzeNormalizers(const Run& run, report::Report& report);
+void AnalyzeSyncBatch(const Run& run, report::Report& report);
 
 // Why claims about a classifier's standard net cannot be judged, if so: one of its seeds with a result never reached a mean
 // training loss below 2.0. A stuck net looks perfectly smooth.
@@ -49,6 +52,17 @@ inline constexpr char kPlateauRule[] =
     "judged only if the standard net does.";
 inline constexpr char kFallRule[] =
     "Judged only if the training loss of the standard net falls by half.";
+
+// From which step on the seeds of a part are judged, and whether they are.
+struct Judged {
+  Starts starts;
+  const char* rule;
+  std::optional<std::string> obstacle;
+};
+// Of classifiers: once the standard net and the one with batch norm have both left the plateau.
+Judged JudgedOffPlateau(const PartRun& part);
+// Of regressions: all of it, if the standard net's loss falls.
+Judged JudgedIfItFalls(const PartRun& part);
 
 // Names that several studies use.
 inline constexpr absl::string_view kStandard = "standard";

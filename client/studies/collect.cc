@@ -8,18 +8,14 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 
+#include "client/lib/proto_time.h"
 #include "client/studies/requests.h"
-#include "common/name_hint.h"
 #include "common/status_macros.h"
 
 namespace normlab::client::studies {
 namespace {
 
 constexpr int kThreads = 4;
-
-absl::Time ToTime(const google::protobuf::Timestamp& time) {
-  return absl::FromUnixSeconds(time.seconds()) + absl::Nanoseconds(time.nanos());
-}
 
 // Whether a stored cell is the plan's cell of that index.
 bool Fits(const Part& part, int index, const v1::Cell& cell) {

@@ -37,13 +37,6 @@ std::string Place(size_t i) {
   return absl::StrCat("layer ", i + 2);
 }
 
-// From which step on the seeds of a part are judged, and whether they are.
-struct Judged {
-  Starts starts;
-  const char* rule;
-  std::optional<std::string> obstacle;
-};
-
 // The mean over a third of the later layers of the mean logarithm. Diverged: infinite.
 Measure MeanLogOfThird(const std::vector<std::string>& layers,
                        const char* quantity,
@@ -239,11 +232,8 @@ void Describe(const PartRun& part,
 void AnalyzeCovariateShift(const Run& run, report::Report& report) {
   const PartRun& vgg = run.Get("vgg");
   const PartRun& linear = run.Get("linear");
-  const CellRun& standard = vgg.Cell({kStandard});
-  const CellRun& batch = vgg.Cell({kBatchNorm});
-  const Judged of_vgg{BothLeftPlateau(standard, batch, kPlateauLoss), kPlateauRule,
-                      StuckOnPlateau(standard, batch, kBatchNorm)};
-  const Judged of_linear{{}, kFallRule, LossDidNotFall(linear.Cell({kStandard}))};
+  const Judged of_vgg = JudgedOffPlateau(vgg);
+  const Judged of_linear = JudgedIfItFalls(linear);
   Verdicts verdicts;
   JudgePart(vgg, "VGG", of_vgg, verdicts);
   JudgePart(linear, "Deep linear network", of_linear, verdicts);

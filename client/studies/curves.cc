@@ -83,8 +83,7 @@ report::Chart CurveChart(const PartRun& part,
     AddCurves(cell, series, cell.Name(), chart);
   }
   return {.id = absl::StrCat(part.name, "-", title),
-          .title = absl::StrCat(absl::string_view(title) == "loss" ? "Training loss"
-                                                                   : "Training accuracy"),
+          .title = absl::StrCat("Training ", title),
           .caption = kCurvesCaption,
           .body = std::move(chart)};
 }

@@ -25,13 +25,6 @@ constexpr char kSource[] = "Santurkar et al. 2018, section 3.1, ";
 constexpr double kLarge = 1;
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-// From which step on the seeds of a part are judged, and whether they are.
-struct Judged {
-  Starts starts;
-  const char* rule;
-  std::optional<std::string> obstacle;
-};
-
 // The median over the judged steps of the range of the loss; an overflow along the way is an infinite range.
 Measure MedianLossRange(const Starts& starts) {
   return {[&starts](const SeedRun& seed) {
@@ -211,11 +204,8 @@ void Describe(const PartRun& part,
 void AnalyzeLandscape(const Run& run, report::Report& report) {
   const PartRun& vgg = run.Get("vgg");
   const PartRun& linear = run.Get("linear");
-  const CellRun& standard = vgg.Cell({kStandard});
-  const CellRun& batch = vgg.Cell({kBatchNorm});
-  const Judged of_vgg{BothLeftPlateau(standard, batch, kPlateauLoss), kPlateauRule,
-                      StuckOnPlateau(standard, batch, kBatchNorm)};
-  const Judged of_linear{{}, kFallRule, LossDidNotFall(linear.Cell({kStandard}))};
+  const Judged of_vgg = JudgedOffPlateau(vgg);
+  const Judged of_linear = JudgedIfItFalls(linear);
   Verdicts verdicts;
   JudgePart(vgg, "VGG", "figure 4", of_vgg, verdicts);
   JudgePart(linear, "Deep linear network", "appendix", of_linear, verdicts);

@@ -17,10 +17,10 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-TEST(StudyTest, AllEightAreThereWithTheirTextsAndPresets) {
+TEST(StudyTest, AllNineAreThereWithTheirTextsAndPresets) {
   EXPECT_THAT(StudyNames(),
               ElementsAre("affine", "three-modes", "covariate-shift", "landscape", "explosion",
-                          "learning-rate", "three-factors", "normalizers"));
+                          "learning-rate", "three-factors", "normalizers", "sync-batch"));
   for (const std::string& name : StudyNames()) {
     const auto text = DescribeStudy(name);
     ASSERT_TRUE(text.ok()) << text.status();

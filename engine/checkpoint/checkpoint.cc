@@ -32,6 +32,7 @@ constexpr char kOptimizer[] = "optimizer.safetensors";
 constexpr char kFormat[] = "normlab-checkpoint";
 constexpr int kVersion = 1;
 constexpr char kInitialWeights[] = "initial_weights_sha256";
+constexpr char kData[] = "data_sha256";
 constexpr char kMeasuredChoices[] = "measured_choices";
 constexpr char kLatestMetrics[] = "latest_metrics";
 constexpr absl::string_view kPrefix = "step-";
@@ -89,6 +90,9 @@ absl::StatusOr<WrittenCheckpoint> WriteFolder(const fs::path& temporary,
                    {"seed", contents.seed},
                    {"spec_sha256", contents.spec_sha256},
                    {"files", Json::object()}};
+  if (!contents.data_sha256.empty()) {
+    manifest[kData] = contents.data_sha256;
+  }
   if (!contents.initial_weights_sha256.empty()) {
     manifest[kInitialWeights] = contents.initial_weights_sha256;
   }
@@ -270,6 +274,15 @@ std::map<std::string, std::string> ReadMeasuredChoices(const std::string& folder
     }
   }
   return choices;
+}
+
+std::string ReadDataSha256(const std::string& folder) {
+  const absl::StatusOr<Json> manifest = ReadManifest(folder);
+  if (!manifest.ok()) {
+    return "";
+  }
+  const auto found = manifest->find(kData);
+  return found != manifest->end() && found->is_string() ? found->get<std::string>() : "";
 }
 
 void PruneCheckpoints(const std::string& parent, int keep, int64_t first_needed_step) {

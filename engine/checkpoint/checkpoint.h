@@ -18,8 +18,8 @@ namespace normlab::engine {
 //                          state_dict
 //   optimizer.safetensors  state of the optimizer, "<slot>.<parameter>" and whole numbers such as
 //                          "step" (I64 scalars); only when it has any
-//   manifest.json          format, step, seed, SHA-256 of the training specification and of the
-//                          initial weights' file; what was measured for the plan, and the latest
+//   manifest.json          format, step, seed, SHA-256 of the training specification, of the data
+//                          set and of the initial weights' file; what was measured for the plan, and the latest
 //                          metrics; size and SHA-256 of both files, SHA-256 of every tensor
 // Random numbers and the position in the data are pure functions of seed and step, so this is all
 // that a run consists of.
@@ -35,6 +35,7 @@ struct CheckpointContents {
   std::vector<ConstTensor> model;
   std::vector<ConstTensor> optimizer;
   std::vector<ConstCounter> optimizer_counters;
+  std::string data_sha256;  // of the data set, see MappedDataset::sha256
   // Of the file that the run began with; empty when its weights came from the initializer.
   std::string initial_weights_sha256;
   // What was measured when the run was planned, see MeasuredChoices.
@@ -73,6 +74,10 @@ struct LoadedCheckpoint {
 // The measured choices of a checkpoint, which a plan needs before there are tensors to load; empty
 // when it has none or cannot be read (LoadCheckpoint then says why).
 std::map<std::string, std::string> ReadMeasuredChoices(const std::string& folder);
+
+// The data set that a checkpoint was trained on, see CheckpointContents; empty when it is an older one
+// that does not say, or cannot be read.
+std::string ReadDataSha256(const std::string& folder);
 
 // Reads a checkpoint into the given tensors and counters. Everything is verified first:
 // manifest, sizes, checksums, names and shapes. NOT_FOUND: no such folder; DATA_LOSS: damaged,

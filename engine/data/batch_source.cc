@@ -30,11 +30,14 @@ void FillOneHot(absl::Span<const int32_t> labels, int32_t classes, absl::Span<fl
   }
 }
 
-BatchSource::BatchSource(const v1::JobSpec& resolved, const MappedDataset& data, int threads)
+BatchSource::BatchSource(
+    const v1::JobSpec& resolved, const MappedDataset& data, int threads, int rank, int ranks)
     : data_(data),
       length_(ComputeRunLength(resolved, data.shape())),
       batch_size_(resolved.batch_size()),
       threads_(threads),
+      rank_(rank),
+      ranks_(ranks),
       shuffle_(resolved.data().shuffle()),
       random_(resolved.seed(), "shuffle"),
       augmentation_(resolved, data.shape()),
@@ -83,8 +86,9 @@ void BatchSource::LoadTraining(int64_t step,
     Shuffle(epoch);
     epoch_ = epoch;
   }
-  const int64_t first = step % length_.steps_per_epoch * batch_size_;
-  const int64_t count = BatchSizeOf(step);
+  const Share share = ShareOf(step);
+  const int64_t first = step % length_.steps_per_epoch * batch_size_ + share.first;
+  const int64_t count = share.count;
   const MappedPart& part = data_.train();
   ForEach(count, [&](int64_t n) {
     const int64_t index = order_[static_cast<size_t>(first + n)];
@@ -96,12 +100,13 @@ void BatchSource::LoadTraining(int64_t step,
     }
     LoadAnswer(part, index, n, labels, targets);
   });
-  PrefetchExamples(first + count);
+  PrefetchExamples(first + batch_size_);
 }
 
 void BatchSource::PrefetchExamples(int64_t first) const {
-  const int64_t last = std::min(first + kPrefetchedBytes / example_bytes_ + 1,
-                                std::min(first + batch_size_, length_.train_examples));
+  const int64_t last = std::min(
+      first + kPrefetchedBytes / example_bytes_ + 1,
+      std::min(first + engine::ShareOf(batch_size_, rank_, ranks_).count, length_.train_examples));
   for (int64_t n = first; n < last; ++n) {
     const uint8_t* row = stored_ + order_[n] * example_bytes_;
     const int64_t bytes = std::min(example_bytes_, kPrefetchedBytes);

@@ -9,6 +9,7 @@
 #include "engine/data/augmentation.h"
 #include "engine/data/example_loader.h"
 #include "engine/data/mapped_dataset.h"
+#include "engine/spec/ranks.h"
 #include "engine/spec/run_length.h"
 
 #include "normlab/v1/spec.pb.h"
@@ -32,18 +33,26 @@ void FillOneHot(absl::Span<const int32_t> labels, int32_t classes, absl::Span<fl
 // Does not own the data set, which must outlive it.
 class BatchSource {
  public:
-  // `resolved`: valid for this data set (CheckData). `threads`: of the OpenMP team that calls.
-  BatchSource(const v1::JobSpec& resolved, const MappedDataset& data, int threads = 1);
+  // `resolved`: valid for this data set (CheckData). `threads`: of the OpenMP team that calls. `rank`
+  // of `ranks`: whose share of every training batch is loaded; the batches are the same whatever the
+  // ranks.
+  BatchSource(const v1::JobSpec& resolved,
+              const MappedDataset& data,
+              int threads = 1,
+              int rank = 0,
+              int ranks = 1);
 
   const RunLength& length() const { return length_; }
   const DatasetShape& shape() const { return data_.shape(); }
 
-  // Epoch of training step `step`, and the number of examples in its batch.
+  // Epoch of training step `step`, and the number of examples in its batch (of all ranks).
   int64_t EpochOf(int64_t step) const { return step / length_.steps_per_epoch; }
   int64_t BatchSizeOf(int64_t step) const;
+  // Which of these are loaded here.
+  Share ShareOf(int64_t step) const { return engine::ShareOf(BatchSizeOf(step), rank_, ranks_); }
 
-  // Fills inputs [BatchSizeOf(step), C, H, W] (dense: [.., D]), and of labels [BatchSizeOf(step)]
-  // and targets [BatchSizeOf(step), T] those that are not empty. Of classes, targets are vectors of
+  // Fills inputs [N, C, H, W] (dense: [.., D]), N = ShareOf(step).count, and of labels [N]
+  // and targets [N, T] those that are not empty. Of classes, targets are vectors of
   // 0 with one 1, T the number of classes; real-valued targets have no labels.
   void LoadTraining(int64_t step,
                     absl::Span<float> inputs,
@@ -75,6 +84,8 @@ class BatchSource {
   const RunLength length_;
   const int64_t batch_size_;
   const int threads_;
+  const int rank_;
+  const int ranks_;
   const bool shuffle_;
   const common::RandomStream random_;
   const Augmentation augmentation_;

@@ -8,9 +8,10 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "common/cache_folder.h"
 #include "common/sha256.h"
-#include "engine/data/cache_folder.h"
 #include "engine/data/data_source.h"
+#include "engine/data/dataset_format.h"
 #include "engine/data/mapped_dataset.h"
 
 namespace normlab::engine {
@@ -19,11 +20,6 @@ namespace {
 // Part of every key: another decoder or file format must not use files of this one.
 constexpr absl::string_view kDecoderVersion = "2";
 constexpr size_t kMaxVerdicts = 1000;
-// How many decoded sets stay in the cache folder however long ago they were used, and how long any
-// of them stays: shorter where they take more than the bytes together, for a worker maps its set
-// within moments.
-constexpr CacheLimits kCacheLimits = {
-    .keep = 8, .bytes = int64_t{8} << 30, .grace = absl::Hours(1), .least_grace = absl::Minutes(5)};
 
 void FillReport(const std::string& path, const DatasetShape& shape, v1::DataReport& report) {
   report.set_data_cache(path);
@@ -62,26 +58,50 @@ void AddViolations(const DataProblems& problems, v1::DataReport& report) {
   report.set_lasting(problems.own_fault);
 }
 
+// For the decoded set in the folder.
+absl::Status MakeRoom(const DatasetShape& shape, const std::string& folder) {
+  std::error_code ignored;
+  // A folder that is not there cannot be made, which writing to it tells.
+  return std::filesystem::is_directory(folder, ignored)
+             ? common::MakeRoomInCache(folder, dataset_format::LayoutOf(shape).end,
+                                       common::FreeBytes(folder))
+             : absl::OkStatus();
+}
+
 // Decodes the set and keeps it at `cache_path`; the shape of what was written, or `problems`.
 std::optional<DatasetShape> DecodeAndKeep(DataSource& source,
                                           const std::string& folder,
                                           const std::string& cache_path,
                                           DataProblems& problems) {
-  const std::optional<DecodedDataset> data = source.Decode(problems);
-  if (!data.has_value()) {
-    return std::nullopt;
-  }
   std::error_code ignored;  // WriteDataset tells what the matter is
   std::filesystem::create_directories(folder, ignored);
-  const absl::Status written = WriteDataset(*data, cache_path);
-  if (!written.ok()) {
+  absl::Status kept;
+  // What follows from the spec is not made in vain.
+  const std::optional<DatasetShape> known = source.KnownShape();
+  if (known.has_value()) {
+    kept = MakeRoom(*known, folder);
+  }
+  std::optional<DecodedDataset> data;
+  if (kept.ok()) {
+    data = source.Decode(problems);
+    if (!data.has_value()) {
+      return std::nullopt;
+    }
+    if (!known.has_value()) {
+      kept = MakeRoom(data->shape, folder);
+    }
+  }
+  if (kept.ok()) {
+    kept = WriteDataset(*data, cache_path);
+  }
+  if (!kept.ok()) {
     problems.AddPassing(
         source.field(),
         absl::StrCat("is in order, but the server could not keep the decoded data set: ",
-                     written.message(), "; make room below its data folder and try again"));
+                     kept.message(), "; make room on the disk of its work folder and try again"));
     return std::nullopt;
   }
-  PruneCacheFolder(folder, kCacheLimits);
+  common::PruneCacheFolder(folder, common::kCacheLimits);
   return data->shape;
 }
 
@@ -109,20 +129,20 @@ v1::DataReport DataInspector::Inspect(const v1::InspectDataRequest& request) {
       absl::StrCat(kDecoderVersion, "|", source->name(), "|", source->Identity());
   const std::string cache_path =
       absl::StrCat(request.cache_folder(), "/", source->name(), "-",
-                   common::Sha256Hex(identity).substr(0, 32), kCacheSuffix);
+                   common::Sha256Hex(identity).substr(0, 32), common::kCacheSuffix);
   const std::string key = absl::StrCat(identity, "|", source->Paths(), "|", cache_path);
 
   const auto known = verdicts_.find(key);
   if (known != verdicts_.end()) {
     const bool is_bad = known->second.violations_size() > 0;
     if (is_bad || MappedDataset::Open(cache_path).ok()) {
-      MarkCacheFileUsed(cache_path);
+      common::MarkCacheFileUsed(cache_path);
       return known->second;
     }
   } else if (const auto cached = MappedDataset::Open(cache_path);
              cached.ok() && cached->VerifyContents().ok()) {
     // Made by an earlier helper.
-    MarkCacheFileUsed(cache_path);
+    common::MarkCacheFileUsed(cache_path);
     FillReport(cache_path, cached->shape(), report);
   }
   if (report.data_cache().empty()) {

@@ -14,7 +14,7 @@
 #include <gtest/gtest.h>
 
 #include "common/atomic_file.h"
-#include "engine/data/cache_folder.h"
+#include "common/cache_folder.h"
 #include "engine/data/data_files.h"
 #include "engine/data/dataset_format.h"
 #include "engine/data/mapped_dataset.h"
@@ -251,11 +251,11 @@ TEST_F(DataInspectorTest, TheCacheKeepsTheSetsUsedLastAndNoLeftovers) {
   for (int i = 0; i < 12; ++i) {
     add("new-" + std::to_string(i) + ".nldata", std::chrono::hours(0));
   }
-  CacheLimits limits = {.keep = 8,
-                        .bytes = int64_t{1} << 30,
-                        .grace = absl::Hours(1),
-                        .least_grace = absl::Minutes(5)};
-  PruneCacheFolder(folder.string(), limits);
+  common::CacheLimits limits = {.keep = 8,
+                                .bytes = int64_t{1} << 30,
+                                .grace = absl::Hours(1),
+                                .least_grace = absl::Minutes(5)};
+  common::PruneCacheFolder(folder.string(), limits);
   EXPECT_EQ(left().size(), 12U + 3U);
 
   // When they take too much, what was used longest ago goes before the hour is over.
@@ -263,14 +263,14 @@ TEST_F(DataInspectorTest, TheCacheKeepsTheSetsUsedLastAndNoLeftovers) {
   fs::last_write_time(folder / "new-5.nldata", now - std::chrono::minutes(10));
   fs::last_write_time(cache, now - std::chrono::minutes(30));
   limits.bytes = 11;  // of one each, but for the set itself
-  PruneCacheFolder(folder.string(), limits);
+  common::PruneCacheFolder(folder.string(), limits);
   EXPECT_EQ(left().size(), 11U + 2U);
   EXPECT_FALSE(fs::exists(cache));
   EXPECT_FALSE(fs::exists(folder / "new-3.nldata"));
   EXPECT_TRUE(fs::exists(folder / "new-5.nldata"));
   // What a worker may be about to map stays.
   limits.bytes = 0;
-  PruneCacheFolder(folder.string(), limits);
+  common::PruneCacheFolder(folder.string(), limits);
   EXPECT_EQ(left().size(), 10U + 2U);
 }
 

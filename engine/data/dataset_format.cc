@@ -62,4 +62,10 @@ std::string HeaderDigest(const Header& header) {
       absl::string_view(reinterpret_cast<const char*>(&header), offsetof(Header, header_sha256)));
 }
 
+std::string SetSha256(const Header& header) {
+  constexpr size_t kBegin = offsetof(Header, channels);
+  return common::Sha256Hex(absl::string_view(reinterpret_cast<const char*>(&header) + kBegin,
+                                             offsetof(Header, header_sha256) - kBegin));
+}
+
 }  // namespace normlab::engine::dataset_format

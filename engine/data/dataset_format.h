@@ -61,4 +61,8 @@ bool IsPlausible(const DatasetShape& shape);
 
 std::string HeaderDigest(const Header& header);
 
+// What identifies the set wherever it lies: SHA-256 over shape and contents_sha256, in hexadecimal.
+// Checkpoints have it, so it must not change with the version while the sections do not.
+std::string SetSha256(const Header& header);
+
 }  // namespace normlab::engine::dataset_format

@@ -96,6 +96,7 @@ absl::StatusOr<MappedDataset> MappedDataset::Open(const std::string& path) {
     return Damaged(path, absl::StrCat("has ", info.st_size, " bytes instead of ", layout.end));
   }
   dataset.shape_ = shape;
+  dataset.sha256_ = dataset_format::SetSha256(header);
   dataset.train_ = PartOf(dataset.mapping_, shape, shape.train_examples, layout.train);
   dataset.test_ = PartOf(dataset.mapping_, shape, shape.test_examples, layout.test);
   for (const MappedPart* part : {&dataset.train_, &dataset.test_}) {
@@ -122,6 +123,7 @@ MappedDataset& MappedDataset::operator=(MappedDataset&& other) noexcept {
   std::swap(mapping_, other.mapping_);
   std::swap(bytes_, other.bytes_);
   shape_ = other.shape_;
+  sha256_ = std::move(other.sha256_);
   train_ = other.train_;
   test_ = other.test_;
   means_ = other.means_;

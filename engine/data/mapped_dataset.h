@@ -48,6 +48,8 @@ class MappedDataset {
   absl::Status VerifyContents() const;
 
   const DatasetShape& shape() const { return shape_; }
+  // Of shape, values and answers, as the header has it; lower-case hexadecimal. Equal sets have equal ones.
+  const std::string& sha256() const { return sha256_; }
   const MappedPart& train() const { return train_; }
   const MappedPart& test() const { return test_; }
   // Of each channel (of a dense example: of each feature), over all training values: bytes scaled to
@@ -61,6 +63,7 @@ class MappedDataset {
   const uint8_t* mapping_ = nullptr;
   size_t bytes_ = 0;
   DatasetShape shape_;
+  std::string sha256_;
   MappedPart train_;
   MappedPart test_;
   absl::Span<const double> means_;

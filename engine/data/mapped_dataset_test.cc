@@ -77,6 +77,34 @@ TEST_F(MappedDatasetTest, FloatsAndTargetsComeBackWithMomentsPerFeature) {
   EXPECT_EQ(mapped.channel_deviations()[2], 0);
 }
 
+TEST_F(MappedDatasetTest, ItsSha256IsThatOfShapeValuesAndAnswers) {
+  const DecodedDataset data = DenseFloats();
+  const std::string sha256 = WriteAndOpen(data).sha256();
+  EXPECT_EQ(sha256.size(), 64U);
+  EXPECT_EQ(WriteAndOpen(data).sha256(), sha256) << "in another file";
+  DecodedDataset other = data;
+  other.train.floats[7] = 0.5F;
+  EXPECT_NE(WriteAndOpen(other).sha256(), sha256);
+  other = data;
+  other.test.targets[3] = 15;
+  EXPECT_NE(WriteAndOpen(other).sha256(), sha256);
+  // The same bytes behind the header: one channel of 5x1 pixels, or of 1x5.
+  DecodedDataset image;
+  image.shape = {.channels = 1,
+                 .height = 5,
+                 .width = 1,
+                 .classes = 2,
+                 .train_examples = 2,
+                 .test_examples = 1};
+  image.train.bytes = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10};
+  image.train.labels = {0, 1};
+  image.test.bytes = {5, 4, 3, 2, 1};
+  image.test.labels = {1};
+  const std::string upright = WriteAndOpen(image).sha256();
+  std::swap(image.shape.height, image.shape.width);
+  EXPECT_NE(WriteAndOpen(image).sha256(), upright);
+}
+
 TEST_F(MappedDatasetTest, ImagesOfFloatsHaveMomentsPerChannel) {
   DecodedDataset data;
   data.shape = {.channels = 2,

@@ -6,17 +6,17 @@
 
 namespace normlab::engine {
 
-PrefetchingSource::PrefetchingSource(const v1::JobSpec& resolved,
-                                     const MappedDataset& data,
-                                     bool use_thread)
+PrefetchingSource::PrefetchingSource(
+    const v1::JobSpec& resolved, const MappedDataset& data, bool use_thread, int rank, int ranks)
     // The loading thread has no OpenMP team of its own.
-    : source_(resolved, data, use_thread ? 1 : resolved.threads()) {
+    : source_(resolved, data, use_thread ? 1 : resolved.threads(), rank, ranks) {
   if (!use_thread) {
     return;
   }
   const DatasetShape& shape = data.shape();
   const auto batch = static_cast<size_t>(
-      std::min<int64_t>(resolved.batch_size(), source_.length().train_examples));
+      ShareOf(std::min<int64_t>(resolved.batch_size(), source_.length().train_examples), 0, ranks)
+          .count);
   for (Buffer& buffer : buffers_) {
     buffer.inputs.resize(batch * static_cast<size_t>(shape.example_values()));
     buffer.labels.resize(shape.targets > 0 ? 0 : batch);
@@ -81,7 +81,7 @@ void PrefetchingSource::LoadTraining(int64_t step,
     }
   }
   if (is_prepared) {
-    CopyOut(buffers_[static_cast<size_t>(step % 2)], source_.BatchSizeOf(step), inputs, labels,
+    CopyOut(buffers_[static_cast<size_t>(step % 2)], source_.ShareOf(step).count, inputs, labels,
             targets);
   }
 }

@@ -24,8 +24,12 @@ namespace normlab::engine {
 // waits for the batch in preparation. Does not own the data set, which must outlive it.
 class PrefetchingSource {
  public:
-  // `resolved`: as BatchSource. `use_thread`: PlanLoading(...).prefetch_thread.
-  PrefetchingSource(const v1::JobSpec& resolved, const MappedDataset& data, bool use_thread);
+  // `resolved`, `rank`, `ranks`: as BatchSource. `use_thread`: PlanLoading(...).prefetch_thread.
+  PrefetchingSource(const v1::JobSpec& resolved,
+                    const MappedDataset& data,
+                    bool use_thread,
+                    int rank = 0,
+                    int ranks = 1);
   ~PrefetchingSource();
   PrefetchingSource(const PrefetchingSource&) = delete;
   PrefetchingSource& operator=(const PrefetchingSource&) = delete;

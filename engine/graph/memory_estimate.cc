@@ -15,6 +15,9 @@ namespace {
 // grow with threads.
 constexpr int64_t kProcessBytes = int64_t{96} << 20;
 constexpr int64_t kBytesPerThread = int64_t{8} << 20;
+// The MPI library of a rank, with what it keeps for each of the others.
+constexpr int64_t kMpiBytes = int64_t{48} << 20;
+constexpr int64_t kMpiBytesPerRank = int64_t{4} << 20;
 
 // Every output and every gradient has memory of its own, often a copy in another layout too.
 Saturating KeptByUnfusedPlan(const Graph& graph, Saturating examples) {
@@ -88,6 +91,15 @@ MemoryEstimate EstimateMemory(const Graph& graph, const MemoryInputs& inputs) {
   estimate.data = inputs.data_bytes;
   estimate.fixed =
       (Saturating(kProcessBytes) + Saturating(inputs.threads) * kBytesPerThread).value();
+  if (inputs.ranks > 1) {
+    const Saturating ranks = inputs.ranks;
+    // Gradients of other ranks come into memory of their own.
+    const Saturating sums = Saturating(graph.parameter_floats()) * kFloat;
+    estimate.parameters = ((Saturating(estimate.parameters) + sums) * ranks).value();
+    estimate.activations = (activations * ranks).value();
+    estimate.fixed =
+        ((Saturating(estimate.fixed) + kMpiBytes + ranks * kMpiBytesPerRank) * ranks).value();
+  }
   return estimate;
 }
 

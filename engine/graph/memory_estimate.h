@@ -31,6 +31,9 @@ struct MemoryInputs {
   int optimizer_slots = 0;  // floats of optimizer state per parameter
   int64_t data_bytes = 0;
   int threads = 1;
+  // Processes that train together, each with batches as above; all but the data set is counted for
+  // each.
+  int ranks = 1;
   bool bf16 = false;  // activations, and the weights that layers compute with
   WinogradUse winograd = WinogradUse::kWide;
   // Plans that probes need besides, on a model of their own; all are of training batches.

@@ -21,7 +21,8 @@ class LossLayer : public Layer {
   virtual absl::Span<float> targets() = 0;
   // The network's outputs [N,C], plain; after Forward, until Backward.
   virtual absl::Span<const float> outputs() const = 0;
-  // Of the last Forward; NaN when an output or anything before it was.
+  // Of the last Forward; of a rank's share of a batch, its part of the batch's loss, so that the
+  // loss is the sum over the ranks. NaN when an output or anything before it was.
   virtual double loss() const = 0;
   // Examples whose largest output (the first of equals) is the label; none in a row with NaN, and
   // none at all without labels.

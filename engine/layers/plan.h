@@ -15,6 +15,7 @@
 #include "engine/dnnl/layout.h"
 #include "engine/dnnl/op.h"
 #include "engine/dnnl/runtime.h"
+#include "engine/parallel/communicator.h"
 #include "engine/tensor/buffer_pool.h"
 
 namespace normlab::engine {
@@ -77,6 +78,11 @@ struct PlanOptions {
   bool share_memory = true;
   // Examples have a class; else real-valued targets.
   bool classes = true;
+  // Ranks over whose batches together normalizers take batch statistics in training; null: each over
+  // its own. Not owned.
+  Communicator* statistics = nullptr;
+  // Examples of the batch that the loss is of, when `batch` is this rank's share of it; 0: `batch`.
+  int64_t loss_batch = 0;
 };
 
 // Ops to run one after the other; the planner owns them.
@@ -109,6 +115,12 @@ class Planner {
   const PlanOptions& options() const { return options_; }
   int64_t batch() const { return options_.batch; }
   bool training() const { return options_.mode == Mode::kTraining; }
+  // Whether batch statistics are those of several ranks.
+  bool synchronized() const { return training() && options_.statistics != nullptr; }
+  // Examples by which a mean loss divides.
+  int64_t loss_batch() const {
+    return options_.loss_batch > 0 ? options_.loss_batch : options_.batch;
+  }
   bool unfused() const { return options_.unfused; }
   // Stays where it is when the planner is moved.
   RunState& run() const { return *run_; }

@@ -13,6 +13,7 @@ absl::StatusOr<View> SoftmaxCrossEntropyLayer::PlanForward(Planner& planner,
   const View& x = inputs[0];
   run_ = &planner.run();
   batch_ = planner.batch();
+  loss_batch_ = planner.loss_batch();
   const Layout plain = Layout::RowMajor({batch_, classes_});
   NORMLAB_ASSIGN_OR_RETURN(logits_, planner.Convert(name(), x, plain, forward_));
   probabilities_ = planner.Reserve(plain);
@@ -79,12 +80,12 @@ void SoftmaxCrossEntropyLayer::Forward() {
     correct_ += largest == label && !std::isnan(row_loss) ? 1 : 0;
   }
   loss_ = run_->saw_nan ? std::numeric_limits<double>::quiet_NaN()
-                        : total / static_cast<double>(batch_);
+                        : total / static_cast<double>(loss_batch_);
 }
 
 void SoftmaxCrossEntropyLayer::Backward() {
   const auto* labels = reinterpret_cast<const int32_t*>(labels_->data);
-  const float scale = 1.0F / static_cast<float>(batch_);
+  const float scale = 1.0F / static_cast<float>(loss_batch_);
   for (int64_t n = 0; n < batch_; ++n) {
     const float* p = probabilities_.floats() + n * classes_;
     float* d = d_logits_.floats() + n * classes_;

@@ -36,6 +36,7 @@ class SoftmaxCrossEntropyLayer final : public LossLayer {
 
   const RunState* run_ = nullptr;
   int64_t batch_ = 0;
+  int64_t loss_batch_ = 0;
   View logits_;
   View probabilities_;
   Buffer* labels_ = nullptr;

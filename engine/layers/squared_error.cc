@@ -11,6 +11,7 @@ absl::StatusOr<View> SquaredErrorLayer::PlanForward(Planner& planner,
                                                     absl::Span<const View> inputs) {
   run_ = &planner.run();
   batch_ = planner.batch();
+  loss_batch_ = planner.loss_batch();
   has_labels_ = planner.options().classes;
   NORMLAB_ASSIGN_OR_RETURN(
       y_, planner.Convert(name(), inputs[0], Layout::RowMajor({batch_, outputs_count_}), forward_));
@@ -68,12 +69,12 @@ void SquaredErrorLayer::Forward() {
     total += row_loss;
     correct_ += has_labels_ && TargetAt(n, largest) == 1.0F && !std::isnan(row_loss) ? 1 : 0;
   }
-  const double scale = mean_ ? 1.0 / static_cast<double>(batch_ * outputs_count_) : 1.0;
+  const double scale = mean_ ? 1.0 / static_cast<double>(loss_batch_ * outputs_count_) : 1.0;
   loss_ = run_->saw_nan ? std::numeric_limits<double>::quiet_NaN() : total * scale;
 }
 
 void SquaredErrorLayer::Backward() {
-  const float scale = mean_ ? 2.0F / static_cast<float>(batch_ * outputs_count_) : 2.0F;
+  const float scale = mean_ ? 2.0F / static_cast<float>(loss_batch_ * outputs_count_) : 2.0F;
   for (int64_t n = 0; n < batch_; ++n) {
     for (int64_t t = 0; t < outputs_count_; ++t) {
       const int64_t i = n * outputs_count_ + t;

@@ -35,6 +35,7 @@ class SquaredErrorLayer final : public LossLayer {
   const RunState* run_ = nullptr;
   bool has_labels_ = true;
   int64_t batch_ = 0;
+  int64_t loss_batch_ = 0;
   View y_;
   Buffer* labels_ = nullptr;
   Buffer* targets_ = nullptr;

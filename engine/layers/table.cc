@@ -28,6 +28,7 @@ struct Maker {
   const Node& node;
   const Node* next;
   const LayerParameters& parameters;
+  bool synchronized = false;
 
   using Made = std::unique_ptr<Layer>;
 
@@ -44,6 +45,9 @@ struct Maker {
     return std::make_unique<Conv2dLayer>(node, kind, parameters);
   }
   Made operator()(const BatchNormNode& kind) const {
+    if (synchronized) {
+      return Normalizer(kind);
+    }
     return BatchNormLayer::Make(node, kind, FusibleActivation(), parameters);
   }
   Made operator()(const NoisyBatchNormNode& kind) const { return Normalizer(kind); }
@@ -91,8 +95,9 @@ struct Maker {
 
 std::unique_ptr<Layer> MakeLayer(const Node& node,
                                  const Node* next,
-                                 const LayerParameters& parameters) {
-  return std::visit(Maker{node, next, parameters}, node.kind);
+                                 const LayerParameters& parameters,
+                                 bool synchronized) {
+  return std::visit(Maker{node, next, parameters, synchronized}, node.kind);
 }
 
 LayerParameters FindParameters(

@@ -88,7 +88,8 @@ absl::Status LayerHarness::Plan(const Dims& in, int64_t batch, const HarnessOpti
   const Node* next = graph_.nodes().size() > 1 ? &graph_.nodes()[1] : nullptr;
   layer_ =
       MakeLayer(node, next,
-                FindParameters(graph_, node, parameters_.data(), gradients_.data(), state_.data()));
+                FindParameters(graph_, node, parameters_.data(), gradients_.data(), state_.data()),
+                planner_->synchronized());
   NORMLAB_ASSIGN_OR_RETURN(View y, layer_->PlanForward(*planner_, absl::MakeConstSpan(&x, 1)));
   y_layout_ = y.layout;
   planner_->Tick();

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "engine/models/families.h"
+#include "engine/spec/ranks.h"
 #include "engine/spec/load_plan.h"
 #include "engine/spec/optimizer_memory.h"
 
@@ -109,6 +110,10 @@ MemoryEstimate EstimateJobMemory(const v1::JobSpec& resolved,
   inputs.optimizer_slots = OptimizerSlotCount(resolved.optimizer());
   inputs.data_bytes = DecodedBytes(shape) + PlanLoading(resolved, shape).buffer_bytes;
   inputs.threads = resolved.threads();
+  inputs.ranks = RanksOf(resolved);
+  // The first rank's share is the largest.
+  inputs.batch_size = ShareOf(inputs.batch_size, 0, inputs.ranks).count;
+  inputs.last_batch_size = ShareOf(inputs.last_batch_size, 0, inputs.ranks).count;
   inputs.bf16 = resolved.precision() == v1::Precision::BF16;
   inputs.winograd = ToWinogradUse(resolved.convolution_algorithm());
   AddProbes(resolved, length.train_examples, inputs);

@@ -11,6 +11,7 @@
 #include "engine/models/build_graph.h"
 #include "engine/models/normalized_sets.h"
 #include "engine/models/normalizer_node.h"
+#include "engine/models/parallel_check.h"
 #include "engine/models/probe_check.h"
 #include "engine/spec/resolve.h"
 #include "engine/spec/schedule_warnings.h"
@@ -136,6 +137,7 @@ JobCheck CheckJob(const v1::JobSpec& resolved, const DatasetShape& shape) {
   check.violations.insert(check.violations.end(), built.violations.begin(), built.violations.end());
   if (built.graph.has_value()) {
     CheckNormalizedSets(resolved, built, check);
+    CheckDataParallel(resolved, built, check);
     for (Violation& violation : CheckProbes(resolved, *built.graph, shape.train_examples)) {
       check.violations.push_back(std::move(violation));
     }

@@ -8,6 +8,8 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "engine/spec/ranks.h"
+
 namespace normlab::engine {
 namespace {
 
@@ -130,6 +132,15 @@ class Checking {
                         DimsToString(smallest.node->in), ")");
   }
 
+  // Of the smallest set, in the last group of ranks.
+  int64_t ValuesOf(const Smallest& smallest, int64_t batch) const {
+    return smallest.sets.values_per_example * SmallestStatisticsBatch(resolved_, batch);
+  }
+  std::string OverRanks() const {
+    const int64_t groups = StatisticsGroups(resolved_);
+    return groups == 1 ? "" : absl::StrCat(" over ", groups, " separate shares");
+  }
+
   void CheckBatch() {
     const Smallest smallest = FindSmallest(*built_.graph, Scope::kBatch);
     if (smallest.node == nullptr) {
@@ -138,19 +149,20 @@ class Checking {
     const RunLength& length = check_.length;
     const int64_t batch_size = resolved_.batch_size();
     if (length.train_examples >= batch_size) {
-      Judge(smallest, smallest.sets.values_per_example * batch_size,
-            {"batch_size", absl::StrCat("is ", batch_size, ", so layer ", Named(smallest),
-                                        " would normalize one value, which is always 0; use at "
-                                        "least 2, or normalization none")},
-            absl::StrCat("batch ", batch_size), check_);
+      Judge(smallest, ValuesOf(smallest, batch_size),
+            {"batch_size",
+             absl::StrCat("is ", batch_size, OverRanks(), ", so layer ", Named(smallest),
+                          " would normalize one value, which is always 0; use at least ",
+                          2 * StatisticsGroups(resolved_), ", or normalization none")},
+            absl::StrCat("batch ", batch_size, OverRanks()), check_);
     }
     if (length.last_batch_size > 0) {
-      Judge(smallest, smallest.sets.values_per_example * length.last_batch_size,
+      Judge(smallest, ValuesOf(smallest, length.last_batch_size),
             {"data.last_batch",
-             absl::StrCat(LastBatchText(), ", in which layer ", Named(smallest),
+             absl::StrCat(LastBatchText(), OverRanks(), ", in which layer ", Named(smallest),
                           " would normalize one value, which is always 0; use DROP, or another "
                           "batch_size or train_limit")},
-            absl::StrCat("last batch ", length.last_batch_size), check_);
+            absl::StrCat("last batch ", length.last_batch_size, OverRanks()), check_);
     }
   }
 

@@ -23,6 +23,8 @@ inline constexpr int64_t kMaxBatchSize = 131072;
 inline constexpr int64_t kMaxSteps = 1000000000;
 inline constexpr int64_t kMaxEpochs = 1000000;
 inline constexpr int64_t kMaxThreads = 1024;
+// More would talk more than compute on batches that train well.
+inline constexpr int64_t kMaxRanks = 64;
 inline constexpr int64_t kMaxPriority = 100;
 inline constexpr int64_t kMaxRetries = 100;
 inline constexpr int64_t kMaxLabels = 32;

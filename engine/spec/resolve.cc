@@ -28,6 +28,13 @@ v1::JobSpec Resolve(const v1::JobSpec& spec) {
   if (!resolved.has_threads()) {
     resolved.set_threads(1);
   }
+  // One process stays unsaid: it is what every earlier job was.
+  if (resolved.has_data_parallel()) {
+    v1::DataParallel& parallel = *resolved.mutable_data_parallel();
+    parallel.set_ranks(parallel.has_ranks() ? parallel.ranks() : 1);
+    parallel.set_statistics_group(parallel.has_statistics_group() ? parallel.statistics_group()
+                                                                  : 1);
+  }
   if (resolved.precision() == v1::Precision::KIND_UNSPECIFIED) {
     resolved.set_precision(v1::Precision::F32);
   }

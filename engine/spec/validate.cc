@@ -73,6 +73,7 @@ void ValidateJob(const v1::JobSpec& spec, Checker& checker) {
   checker.Enum("convolution_algorithm", spec.convolution_algorithm(),
                v1::ConvolutionAlgorithm::Kind_descriptor());
   ValidateNormalizationOverrides(spec, checker);
+  ValidateDataParallel(spec, checker);
 }
 
 std::vector<Violation> Validate(const v1::JobSpec& spec) {

@@ -29,6 +29,7 @@ void ValidateNormalizer(const std::string& field,
 // The job's normalizer, and whether its model can have it.
 void ValidateNormalization(const v1::JobSpec& spec, Checker& checker);
 void ValidateNormalizationOverrides(const v1::JobSpec& spec, Checker& checker);
+void ValidateDataParallel(const v1::JobSpec& spec, Checker& checker);
 void ValidateData(const v1::JobSpec& spec, Checker& checker);
 // Its oneof alone.
 void ValidateSource(const v1::Data& data, Checker& checker);

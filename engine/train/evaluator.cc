@@ -24,27 +24,31 @@ absl::StatusOr<Evaluator> Evaluator::Plan(const Graph& graph,
   return evaluator;
 }
 
-std::optional<EvaluationResult> Evaluator::Run(const std::stop_token& stop) {
+std::optional<EvaluationResult> Evaluator::Run(const std::stop_token& stop, RankTeam& team) {
   full_->ParametersChanged();
   if (rest_ != nullptr) {
     rest_->ParametersChanged();
   }
   const int64_t examples = source_->length().test_examples;
-  double loss_sum = 0;
-  int64_t correct = 0;
-  for (int64_t first = 0; first < examples; first += batch_size_) {
-    if (stop.stop_requested()) {
+  BatchResult sum;
+  int64_t turn = 0;
+  for (int64_t first = 0; first < examples; first += batch_size_, ++turn) {
+    if (turn % team.size() == 0 && team.FromLead(stop.stop_requested())) {
       return std::nullopt;
+    }
+    if (turn % team.size() != team.rank()) {
+      continue;
     }
     const int64_t count = std::min(batch_size_, examples - first);
     Network& network = count == batch_size_ ? *full_ : *rest_;
     source_->LoadTest(first, network.input(), network.labels(), network.targets());
     const BatchResult result = network.Forward();
-    loss_sum += result.loss * (loss_is_sum_ ? 1.0 : static_cast<double>(count));
-    correct += result.correct;
+    sum.loss += result.loss * (loss_is_sum_ ? 1.0 : static_cast<double>(count));
+    sum.correct += result.correct;
   }
-  return EvaluationResult{loss_is_sum_ ? loss_sum : loss_sum / static_cast<double>(examples),
-                          static_cast<double>(correct) / static_cast<double>(examples)};
+  sum = team.Sum(sum);
+  return EvaluationResult{loss_is_sum_ ? sum.loss : sum.loss / static_cast<double>(examples),
+                          static_cast<double>(sum.correct) / static_cast<double>(examples)};
 }
 
 int64_t Evaluator::planned_bytes() const {

@@ -9,6 +9,7 @@
 #include "engine/data/batch_source.h"
 #include "engine/graph/graph.h"
 #include "engine/train/network.h"
+#include "engine/train/rank_team.h"
 
 namespace normlab::engine {
 
@@ -29,8 +30,9 @@ class Evaluator {
                                         const BatchSource& source,
                                         NetworkOptions options);
 
-  // nullopt: stopped before the end. Allocates nothing.
-  std::optional<EvaluationResult> Run(const std::stop_token& stop);
+  // nullopt: stopped before the end. Ranks take turns at the batches, and all answer the same; rank 0
+  // hears of the stop. Allocates nothing.
+  std::optional<EvaluationResult> Run(const std::stop_token& stop, RankTeam& team);
 
   int64_t planned_bytes() const;
 

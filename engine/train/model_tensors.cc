@@ -7,6 +7,7 @@
 #include <google/protobuf/io/zero_copy_stream_impl_lite.h>
 
 #include "common/sha256.h"
+#include "engine/spec/ranks.h"
 #include "engine/tensor/magnitude.h"
 
 namespace normlab::engine {
@@ -91,7 +92,7 @@ bool AllFinite(absl::Span<const float> values) {
   return LargestMagnitude(values.data(), static_cast<int64_t>(values.size())) < kInfinityBits;
 }
 
-std::string TrainingSpecSha256(const v1::JobSpec& resolved) {
+std::string TrainingSpecSha256(const v1::JobSpec& resolved, bool batch_statistics) {
   v1::JobSpec spec = resolved;
   spec.clear_display_name();
   spec.clear_labels();
@@ -99,6 +100,9 @@ std::string TrainingSpecSha256(const v1::JobSpec& resolved) {
   spec.clear_max_retries();
   spec.clear_time_limit();
   spec.clear_checkpoint();
+  if (!batch_statistics || StatisticsGroups(resolved) == 1) {
+    spec.clear_data_parallel();
+  }
   std::string bytes;
   {
     google::protobuf::io::StringOutputStream stream(&bytes);

@@ -38,7 +38,10 @@ std::string WeightsSha256(const std::vector<MutableTensor>& tensors);
 bool AllFinite(absl::Span<const float> values);
 
 // SHA-256 of what determines a run's numbers: the resolved spec without names, labels, priority,
-// retries, time limit and checkpoint policy, which may change without making it another run.
-std::string TrainingSpecSha256(const v1::JobSpec& resolved);
+// retries, time limit and checkpoint policy, which may change without making it another run. How many
+// ranks share a batch counts only where batch statistics (HasBatchStatistics) are of parts of it:
+// elsewhere it changes no more than the order of summation, as `threads` does, and a run may go on
+// with other ranks.
+std::string TrainingSpecSha256(const v1::JobSpec& resolved, bool batch_statistics);
 
 }  // namespace normlab::engine

@@ -10,6 +10,7 @@
 #include <utility>
 #include <variant>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
 #include "common/status_macros.h"
@@ -57,7 +58,9 @@ PlanOptions ToPlanOptions(const NetworkOptions& options) {
           .measured = options.measured,
           .unfused = options.unfused,
           .share_memory = options.share_memory,
-          .classes = options.classes};
+          .classes = options.classes,
+          .statistics = options.statistics,
+          .loss_batch = options.loss_batch};
 }
 
 // The layers of a graph, executed in the order of its nodes, and backwards in the reverse order.
@@ -123,6 +126,8 @@ class PlannedNetwork final : public Network {
     return {loss_->loss(), loss_->correct()};
   }
 
+  void SetGradientListener(GradientListener* listener) override { listener_ = listener; }
+
   void Backward() override {
     omp_set_num_threads(threads_);
     for (const BackwardPass& pass : backward_) {
@@ -130,6 +135,9 @@ class PlannedNetwork final : public Network {
         pass.layer->Backward();
       } else {
         pass.sum->Run();
+      }
+      if (listener_ != nullptr) {
+        listener_->OnGradientsFrom(pass.final_from);
       }
     }
   }
@@ -176,6 +184,9 @@ class PlannedNetwork final : public Network {
   struct BackwardPass {
     Layer* layer = nullptr;
     const GradientSum* sum = nullptr;
+    // After it, gradients at this offset and above are final. (While planning: the end of those that
+    // it writes.)
+    int64_t final_from = 0;
   };
 
   void Begin() {
@@ -220,7 +231,8 @@ class PlannedNetwork final : public Network {
       nodes_[i].needs_gradient |= have_parameters[i];
       nodes_[i].layer = MakeLayer(node, OnlyReader(i, uses),
                                   FindParameters(graph_, node, model.parameters.data(),
-                                                 model.gradients.data(), model.state.data()));
+                                                 model.gradients.data(), model.state.data()),
+                                  planner_.synchronized());
       Layer& layer = *nodes_[i].layer;
       planner_.Tick();
       NORMLAB_ASSIGN_OR_RETURN(nodes_[i].output, layer.PlanForward(planner_, inputs));
@@ -249,14 +261,33 @@ class PlannedNetwork final : public Network {
       const std::optional<View>& d_y = nodes_[layer.fused() ? i + 1 : i].gradient;
       NORMLAB_ASSIGN_OR_RETURN(const View d_x,
                                layer.PlanBackward(planner_, d_y.value_or(View()), wants_d_x));
-      backward_.push_back({.layer = &layer});
+      backward_.push_back({.layer = &layer, .final_from = EndOfGradients(i)});
       for (const int input : inputs) {
         if (input != kGraphInput && At(input).needs_gradient) {
           NORMLAB_RETURN_IF_ERROR(AddGradient(input, d_x));
         }
       }
     }
+    // Parameters lie in the order of nodes, but passes need not: what is final is what no later pass
+    // still writes.
+    int64_t still_written = 0;
+    for (size_t i = backward_.size(); i-- > 0;) {
+      const int64_t end = std::exchange(backward_[i].final_from, still_written);
+      still_written = std::max(still_written, end);
+    }
     return absl::OkStatus();
+  }
+
+  // The end of the gradients of a node; 0 when it has no parameters.
+  int64_t EndOfGradients(size_t position) const {
+    const std::string prefix = absl::StrCat(graph_.nodes()[position].name, ".");
+    int64_t end = 0;
+    for (const ParameterSpec& spec : graph_.parameters()) {
+      if (absl::StartsWith(spec.name, prefix)) {
+        end = std::max(end, spec.offset + spec.count);
+      }
+    }
+    return end;
   }
 
   // One more reader of a node sends a gradient back.
@@ -307,6 +338,7 @@ class PlannedNetwork final : public Network {
   std::vector<BackwardPass> backward_;
   std::deque<GradientSum> sums_;
   LossLayer* loss_ = nullptr;
+  GradientListener* listener_ = nullptr;
 };
 
 }  // namespace

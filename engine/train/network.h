@@ -12,6 +12,7 @@
 
 #include "engine/graph/graph.h"
 #include "engine/layers/plan.h"
+#include "engine/parallel/gradient_reducer.h"
 #include "engine/tensor/arena.h"
 
 namespace normlab::engine {
@@ -53,6 +54,12 @@ struct NetworkOptions {
   // kernels and their scratch memory are made for that number, and Forward and Backward insist on
   // it.
   int threads = 0;
+  // Of training: `batch_size` examples are this rank's share of a batch of `loss_batch` (0: all of
+  // it), and batch statistics are taken over the shares of these ranks (null: of this share alone).
+  // Forward then answers, and Backward fills in, this rank's part of a sum over all ranks. Not owned;
+  // must outlive the network.
+  Communicator* statistics = nullptr;
+  int64_t loss_batch = 0;
 };
 
 struct BatchResult {
@@ -105,6 +112,8 @@ class Network {
   // After Forward in training mode: fills the gradient arena with the gradient of the mean loss
   // (overwrites).
   virtual void Backward() = 0;
+  // Told during Backward which gradients are final; null at first. Not owned.
+  virtual void SetGradientListener(GradientListener* listener) = 0;
 
   virtual const std::vector<ImplementationChoice>& implementations() const = 0;
   // Bytes of the buffers that belong to this plan.

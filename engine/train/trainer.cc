@@ -1,6 +1,7 @@
 #include "engine/train/trainer.h"
 
 #include <algorithm>
+#include <new>
 #include <set>
 #include <utility>
 
@@ -13,7 +14,9 @@
 #include "engine/checkpoint/initial_weights.h"
 #include "engine/init/initializer.h"
 #include "engine/models/job_check.h"
+#include "engine/models/parallel_check.h"
 #include "engine/spec/load_plan.h"
+#include "engine/spec/ranks.h"
 #include "engine/train/failure.h"
 #include "engine/train/model_tensors.h"
 #include "engine/train/network_options.h"
@@ -32,6 +35,31 @@ absl::Duration CheckpointInterval(const v1::CheckpointPolicy& policy) {
   return interval > absl::ZeroDuration() ? interval : absl::InfiniteDuration();
 }
 
+// Going on with other data would be neither the old run nor a new one. Checkpoints of before there was
+// a digest are trusted.
+absl::Status CheckSameData(const v1::Data& now,
+                           const MappedDataset& data,
+                           const std::string& checkpoint) {
+  const std::string before = ReadDataSha256(checkpoint);
+  if (before.empty() || before == data.sha256()) {
+    return absl::OkStatus();
+  }
+  const google::protobuf::FieldDescriptor* source =
+      v1::Data::descriptor()->FindFieldByNumber(now.source_case());
+  const std::string set =
+      source == nullptr
+          ? "data"
+          : absl::StrCat("data.", source->name(), " {",
+                         now.GetReflection()->GetMessage(now, source).ShortDebugString(), "}");
+  return absl::FailedPreconditionError(absl::StrCat(
+      "the data set changed since the checkpoint that this run was to go on from: ", set,
+      " had SHA-256 ", before, " and has ", data.sha256(), " now (", data.shape().train_examples,
+      " training and ", data.shape().test_examples,
+      " test examples). Submit the job again to train on the new data from the beginning, or bring "
+      "the earlier files back first; leave them as they are while jobs that use them are paused or "
+      "wait"));
+}
+
 }  // namespace
 
 Trainer::Trainer(v1::JobSpec resolved,
@@ -40,10 +68,19 @@ Trainer::Trainer(v1::JobSpec resolved,
                  Graph graph)
     : resolved_(std::move(resolved)),
       options_(std::move(options)),
-      spec_sha256_(TrainingSpecSha256(resolved_)),
+      spec_sha256_(TrainingSpecSha256(resolved_, HasBatchStatistics(graph))),
+      data_sha256_(data.sha256()),
       checkpoint_interval_(CheckpointInterval(resolved_.checkpoint())),
       graph_(std::move(graph)),
-      source_(resolved_, data, PlanLoading(resolved_, data.shape()).prefetch_thread),
+      team_(options_.communicator, graph_.state_floats()),
+      group_(StatisticsGroupOf(resolved_) > 1 && options_.communicator != nullptr
+                 ? options_.communicator->Split(StatisticsGroupOf(resolved_))
+                 : nullptr),
+      source_(resolved_,
+              data,
+              PlanLoading(resolved_, data.shape()).prefetch_thread,
+              team_.rank(),
+              team_.size()),
       // In the order of the enum Series.
       series_({"train/loss", "train/accuracy", "train/learning_rate", "test/loss", "test/accuracy",
                "test/loss_reestimated", "test/accuracy_reestimated"}) {}
@@ -51,22 +88,64 @@ Trainer::Trainer(v1::JobSpec resolved,
 absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Plan(v1::JobSpec resolved,
                                                        const MappedDataset& data,
                                                        TrainerOptions options) {
+  if (!options.resume_folder.empty()) {
+    // First: whatever else does not fit follows from it.
+    NORMLAB_RETURN_IF_ERROR(WithReason(CheckSameData(resolved.data(), data, options.resume_folder),
+                                       v1::FailureReason::DATA_ERROR));
+  }
   JobCheck check = CheckJob(resolved, data.shape());
   NORMLAB_RETURN_IF_ERROR(ViolationsToStatus(check.violations));
+  const int ranks = options.communicator == nullptr ? 1 : options.communicator->size();
+  if (ranks != RanksOf(resolved)) {
+    return absl::InternalError(
+        absl::StrCat("data_parallel.ranks is ", RanksOf(resolved), ", but the run was started as ",
+                     ranks, " process(es); start the worker with as many processes as ranks"));
+  }
   std::unique_ptr<Trainer> trainer(
       new Trainer(std::move(resolved), data, std::move(options), *std::move(check.graph)));
-  if (!trainer->options_.resume_folder.empty()) {
-    trainer->measured_ = ReadMeasuredChoices(trainer->options_.resume_folder);
+  absl::Status planned;
+  try {
+    planned = trainer->PlanOwn(data);
+  } catch (const std::bad_alloc&) {
+    if (trainer->team_.alone()) {
+      throw;
+    }
+    // The others wait for a word.
+    planned = absl::ResourceExhaustedError("out of memory while planning the run");
   }
-  NORMLAB_RETURN_IF_ERROR(trainer->PlanNetworks());
-  NORMLAB_RETURN_IF_ERROR(trainer->PlanProbes(data));
-  if (!trainer->options_.resume_folder.empty()) {
-    NORMLAB_RETURN_IF_ERROR(WithReason(trainer->Resume(), v1::FailureReason::CHECKPOINT_ERROR));
-  } else if (trainer->resolved_.has_initial_weights()) {
-    NORMLAB_RETURN_IF_ERROR(
-        WithReason(trainer->TakeInitialWeights(), v1::FailureReason::CHECKPOINT_ERROR));
+  NORMLAB_RETURN_IF_ERROR(trainer->team_.AgreeOn(planned));
+  if (!trainer->team_.alone()) {
+    trainer->reducer_ = std::make_unique<GradientReducer>(
+        *trainer->options_.communicator, trainer->model_->gradients.span(),
+        GradientReducer::kBucketFloats, trainer->options_.overlap);
+    for (Network* network : {trainer->full_.get(), trainer->rest_.get()}) {
+      if (network != nullptr) {
+        network->SetGradientListener(trainer->reducer_.get());
+      }
+    }
   }
   return trainer;
+}
+
+absl::Status Trainer::PlanOwn(const MappedDataset& data) {
+  if (!options_.resume_folder.empty()) {
+    measured_ = ReadMeasuredChoices(options_.resume_folder);
+  }
+  NORMLAB_RETURN_IF_ERROR(PlanNetworks());
+  NORMLAB_RETURN_IF_ERROR(PlanProbes(data));
+  if (!options_.resume_folder.empty()) {
+    return WithReason(Resume(), v1::FailureReason::CHECKPOINT_ERROR);
+  }
+  if (resolved_.has_initial_weights()) {
+    return WithReason(TakeInitialWeights(), v1::FailureReason::CHECKPOINT_ERROR);
+  }
+  return absl::OkStatus();
+}
+
+void Trainer::ShareWithRanks(int64_t batch, NetworkOptions& options) const {
+  options.batch_size = ShareOf(batch, team_.rank(), team_.size()).count;
+  options.loss_batch = batch;
+  options.statistics = group_.get();
 }
 
 absl::Status Trainer::PlanNetworks() {
@@ -77,6 +156,9 @@ absl::Status Trainer::PlanNetworks() {
   const auto options = [this](Mode mode, int64_t batch_size) {
     NetworkOptions wanted = OptionsOf(resolved_, source_.source().shape(), mode, batch_size);
     wanted.measured = &measured_;
+    if (mode == Mode::kTraining) {
+      ShareWithRanks(batch_size, wanted);
+    }
     return wanted;
   };
   if (length.train_examples >= resolved_.batch_size()) {
@@ -118,10 +200,16 @@ std::vector<MutableTensor> Trainer::TrainingStateTensors() {
 }
 
 absl::Status Trainer::Resume() {
-  NORMLAB_ASSIGN_OR_RETURN(const LoadedCheckpoint loaded,
-                           LoadCheckpoint(options_.resume_folder, spec_sha256_, resolved_.seed(),
-                                          ModelTensors(graph_, *model_), TrainingStateTensors(),
-                                          OptimizerCounters(*optimizer_)));
+  absl::StatusOr<LoadedCheckpoint> read = LoadCheckpoint(
+      options_.resume_folder, spec_sha256_, resolved_.seed(), ModelTensors(graph_, *model_),
+      TrainingStateTensors(), OptimizerCounters(*optimizer_));
+  if (absl::IsFailedPrecondition(read.status()) && HasBatchStatistics(graph_)) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        read.status().message(),
+        " (with batch statistics of parts of a batch, another data_parallel is another run: only "
+        "statistics_group = ranks goes on with other ranks)"));
+  }
+  NORMLAB_ASSIGN_OR_RETURN(const LoadedCheckpoint loaded, std::move(read));
   const int64_t step = loaded.step;
   if (step > plan_.total_steps()) {
     return absl::DataLossError(absl::StrCat("checkpoint ", options_.resume_folder, " is of step ",
@@ -190,6 +278,7 @@ CheckpointContents Trainer::Contents(int64_t step) {
           .model = AsConst(ModelTensors(graph_, *model_)),
           .optimizer = AsConst(TrainingStateTensors()),
           .optimizer_counters = AsConst(OptimizerCounters(*optimizer_)),
+          .data_sha256 = data_sha256_,
           .initial_weights_sha256 = initial_weights_sha256_,
           .measured_choices = measured_,
           .latest_metrics = std::move(latest)};

@@ -20,11 +20,14 @@
 #include "engine/data/prefetching_source.h"
 #include "engine/graph/graph.h"
 #include "engine/optim/optimizer.h"
+#include "engine/parallel/communicator.h"
+#include "engine/parallel/gradient_reducer.h"
 #include "engine/probes/pass_times.h"
 #include "engine/probes/probe_set.h"
 #include "engine/train/evaluator.h"
 #include "engine/train/metric_sink.h"
 #include "engine/train/network.h"
+#include "engine/train/rank_team.h"
 
 #include "normlab/v1/spec.pb.h"
 #include "normlab/v1/worker.pb.h"
@@ -47,6 +50,11 @@ struct TrainerOptions {
   absl::Duration write_patience = absl::Hours(1);
   // Asked during that wait: true ends it. May be empty.
   std::function<bool()> give_up;
+  // Among the processes that train the run together, as many as the spec's data_parallel says; null:
+  // this one alone. Not owned; must outlive the trainer.
+  Communicator* communicator = nullptr;
+  // For measuring: false adds gradients up only after the whole backward pass.
+  bool overlap = true;
 };
 
 // One training run: plans everything, then steps.
@@ -63,6 +71,14 @@ struct TrainerOptions {
 // step t when the loss of step t is not, at step t + 1 when the update of step t made one of the
 // others; so does, at its end, a test loss that is not finite though all weights are.
 //
+// With several ranks, each has a trainer, and each call is collective. Every rank trains its share of
+// every batch; gradients are added up while the backward pass goes on, and every rank makes the same
+// update, so weights never have to be sent. Running statistics become, after every step, their mean
+// over the ranks: all ranks have the same model at any time, as one that evaluates it, writes it or
+// goes on with it needs, and it follows the same averages as ghost batch norm. Rank 0 alone hears of
+// stops, writes files and has a sink that matters; series are those of whole batches. At checkpoints
+// and at the end the ranks compare checksums of their models, and a difference fails the run.
+//
 // The step path allocates nothing, creates no primitive, takes no lock and does no I/O.
 //
 // Not thread-safe: one thread plans and runs. Owns its model and plans; the data set must outlive
@@ -71,7 +87,7 @@ class Trainer {
  public:
   // Builds the network, plans every batch size and initializes or resumes. `resolved`: from
   // Resolve, valid. The error's failure reason is told by ToFailure (engine/train/failure.h):
-  // CHECKPOINT_ERROR, OUT_OF_MEMORY, ...
+  // CHECKPOINT_ERROR, OUT_OF_MEMORY, ...; DATA_ERROR when the checkpoint is one of other data.
   static absl::StatusOr<std::unique_ptr<Trainer>> Plan(v1::JobSpec resolved,
                                                        const MappedDataset& data,
                                                        TrainerOptions options);
@@ -99,6 +115,9 @@ class Trainer {
                   const std::stop_token& stop,
                   const std::stop_token& checkpoint = {});
 
+  // Of a run with ranks, for measuring; null otherwise.
+  const GradientReducer* reducer() const { return reducer_.get(); }
+
   // For tests and tools: the model as it is.
   const Graph& graph() const { return graph_; }
   const ModelState& model() const { return *model_; }
@@ -118,7 +137,11 @@ class Trainer {
 
   Trainer(v1::JobSpec resolved, const MappedDataset& data, TrainerOptions options, Graph graph);
 
+  // Everything but what ranks plan together.
+  absl::Status PlanOwn(const MappedDataset& data);
   absl::Status PlanNetworks();
+  // What a rank's training plan is told.
+  void ShareWithRanks(int64_t batch, NetworkOptions& options) const;
   absl::Status PlanProbes(const MappedDataset& data);
   // What a resumed run needs besides the model, but for counters.
   std::vector<MutableTensor> TrainingStateTensors();
@@ -134,6 +157,14 @@ class Trainer {
                            const std::stop_token& stop,
                            const std::stop_token& checkpoint,
                            v1::Outcome& outcome);
+  // Calls `work` on rank 0 only; OK or an error on all ranks alike.
+  absl::Status OnLead(const std::function<absl::Status()>& work);
+  // INTERNAL when the ranks' models are not the same.
+  absl::Status CheckRanksAgree(int64_t step);
+  // Running statistics become those of all ranks.
+  void AverageRunningStatistics();
+  // Forward and backward passes of all ranks.
+  BatchResult RunPasses(Network& network);
   // Ends a stopped run whose state is that before update `step`.
   absl::Status EndStopped(int64_t step,
                           const std::stop_token& checkpoint,
@@ -175,8 +206,11 @@ class Trainer {
   const v1::JobSpec resolved_;
   const TrainerOptions options_;
   const std::string spec_sha256_;
+  const std::string data_sha256_;
   const absl::Duration checkpoint_interval_;  // infinite: by steps only
   const Graph graph_;
+  RankTeam team_;
+  std::unique_ptr<Communicator> group_;  // whose batch statistics are one; null: this rank alone
   PrefetchingSource source_;
   v1::WorkerPlan plan_;
   std::unique_ptr<ModelState> model_;
@@ -186,8 +220,9 @@ class Trainer {
   std::set<std::string> given_layers_;  // that have weights of that file
   MeasuredChoices measured_;            // by convolution_algorithm MEASURE
   std::map<std::string, double> resumed_metrics_;
-  std::unique_ptr<Network> full_;  // null when the training set is smaller than a batch
-  std::unique_ptr<Network> rest_;  // null without a kept incomplete batch
+  std::unique_ptr<Network> full_;             // null when the training set is smaller than a batch
+  std::unique_ptr<Network> rest_;             // null without a kept incomplete batch
+  std::unique_ptr<GradientReducer> reducer_;  // null with one process
   std::optional<Evaluator> evaluator_;
   std::unique_ptr<ProbeSet> probes_;  // null without probes
   std::vector<std::string> series_;

@@ -14,6 +14,7 @@
 #include "common/random.h"
 #include "engine/checkpoint/safetensors.h"
 #include "engine/dnnl/runtime.h"
+#include "engine/train/failure.h"
 #include "engine/train/model_tensors.h"
 #include "engine/train/trainer.h"
 #include "engine/train/trainer_test_support.h"
@@ -358,14 +359,60 @@ TEST_F(TrainerTest, FinalWeightsAreOnDiskUnderPytorchsNames) {
   EXPECT_EQ((*trainer)->model().state.span(), read.state.span());
 }
 
+TEST_F(TrainerTest, ARunDoesNotGoOnWithOtherData) {
+  const std::string spec =
+      std::string(kBatchNormMlp) + "steps: 20 checkpoint { every_steps: 5 } data { mnist {} }";
+  RecordingSink sink;
+  sink.stop_after_ = 12;
+  ASSERT_EQ(Run(spec, sink).state(), v1::Job::CANCELLED);
+  const std::string checkpoint = sink.checkpoints_.back().folder;
+  const auto resume = [&](const MappedDataset& data) {
+    return Trainer::Plan(Spec(spec), data,
+                         {.attempt_folder = NewAttempt(), .resume_folder = checkpoint})
+        .status();
+  };
+  EXPECT_TRUE(resume(*data_).ok());
+
+  const auto decoded = [](const DatasetShape& shape, uint32_t seed) {
+    const std::string path = (*base_ / "other.nldata").string();
+    EXPECT_TRUE(WriteDataset(testing::MakePatterns(shape, seed), path).ok());
+    return MappedDataset::Open(path);
+  };
+  EXPECT_TRUE(resume(*decoded(kShape, 4)).ok()) << "the same contents in another file";
+  DatasetShape longer = kShape;
+  longer.train_examples += 30;
+  DatasetShape larger = kShape;
+  larger.height += 3;
+  for (const DatasetShape& shape : {kShape, longer, larger}) {
+    const auto other = decoded(shape, 5);
+    ASSERT_TRUE(other.ok());
+    const v1::Failure failure = ToFailure(resume(*other));
+    EXPECT_EQ(failure.reason(), v1::FailureReason::DATA_ERROR) << failure.message();
+    for (const std::string& part :
+         {std::string("the data set changed since the checkpoint"), std::string("data.mnist"),
+          data_->sha256(), other->sha256(), std::string("Submit the job again")}) {
+      EXPECT_THAT(failure.message(), ::testing::HasSubstr(part));
+    }
+  }
+
+  // Checkpoints of earlier versions do not say.
+  const std::string path = checkpoint + "/manifest.json";
+  nlohmann::json manifest = nlohmann::json::parse(std::ifstream(path));
+  EXPECT_EQ(manifest["data_sha256"], data_->sha256());
+  manifest.erase("data_sha256");
+  std::ofstream(path) << manifest.dump();
+  EXPECT_TRUE(resume(*decoded(kShape, 5)).ok());
+}
+
 TEST_F(TrainerTest, ANewNameOrPriorityIsTheSameRunAnotherLearningRateIsNot) {
-  const std::string digest = TrainingSpecSha256(Spec(kBatchNormMlp));
+  const std::string digest = TrainingSpecSha256(Spec(kBatchNormMlp), true);
   EXPECT_EQ(digest,
             TrainingSpecSha256(Spec(std::string(kBatchNormMlp) +
                                     "display_name: 'x' priority: 3 max_retries: 2 "
                                     "labels { key: 'a' value: 'b' } time_limit { seconds: 9 } "
-                                    "checkpoint { every_steps: 5 }")));
-  EXPECT_NE(digest, TrainingSpecSha256(Spec(std::string(kBatchNormMlp) + "steps: 4")));
+                                    "checkpoint { every_steps: 5 }"),
+                               true));
+  EXPECT_NE(digest, TrainingSpecSha256(Spec(std::string(kBatchNormMlp) + "steps: 4"), true));
 }
 
 }  // namespace

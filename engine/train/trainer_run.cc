@@ -12,6 +12,7 @@
 #include "common/status_macros.h"
 #include "engine/checkpoint/checkpoint.h"
 #include "engine/optim/schedule.h"
+#include "engine/spec/ranks.h"
 #include "engine/train/failure.h"
 #include "engine/train/model_tensors.h"
 #include "engine/train/trainer.h"
@@ -81,10 +82,14 @@ absl::Status Trainer::RunToTheEnd(MetricSink& sink,
     InitializeFromData();
   }
   for (int64_t step = plan_.start_step(); step < plan_.total_steps(); ++step) {
-    if (stop.stop_requested()) {
+    struct {
+      bool stop, checkpoint;
+    } const word = team_.FromLead(decltype(word){stop.stop_requested(), CheckpointDue(step)});
+    if (word.stop) {
       return EndStopped(step, checkpoint, sink, outcome);
     }
-    if (CheckpointDue(step)) {
+    if (word.checkpoint) {
+      NORMLAB_RETURN_IF_ERROR(CheckRanksAgree(step));
       TryCheckpoint(step, sink);
     }
     const bool evaluates = EvaluationDue(step);
@@ -131,10 +136,13 @@ absl::Status Trainer::RunToTheEnd(MetricSink& sink,
       return EndStopped(plan_.total_steps(), checkpoint, sink, outcome);
     }
     // Before the probes of the final model, which may take long.
-    const absl::Status written = WriteWithPatience([&] { return WriteFinal(sink, outcome); },
-                                                   "the final weights", stop, sink);
+    NORMLAB_RETURN_IF_ERROR(CheckRanksAgree(plan_.total_steps()));
+    const absl::Status written = OnLead([&] {
+      return WriteWithPatience([&] { return WriteFinal(sink, outcome); }, "the final weights", stop,
+                               sink);
+    });
     if (!written.ok()) {
-      if (stop.stop_requested()) {
+      if (team_.FromLead(stop.stop_requested())) {
         record_.clear();
         return EndStopped(plan_.total_steps(), checkpoint, sink, outcome);
       }
@@ -142,7 +150,8 @@ absl::Status Trainer::RunToTheEnd(MetricSink& sink,
       return WithReason(written, v1::FailureReason::NODE_FAILED);
     }
     probe_values_.clear();
-    if (probes_ != nullptr && !probes_->AtEnd(*model_, stop, kSeriesCount, probe_values_)) {
+    if (!team_.FromLead(probes_ == nullptr ||
+                        probes_->AtEnd(*model_, stop, kSeriesCount, probe_values_))) {
       outcome.clear_files();
       record_.clear();
       return EndStopped(plan_.total_steps(), checkpoint, sink, outcome);
@@ -164,16 +173,18 @@ absl::Status Trainer::EndStopped(int64_t step,
                                  const std::stop_token& checkpoint,
                                  MetricSink& sink,
                                  v1::Outcome& outcome) {
-  if (!checkpoint.stop_requested()) {
+  if (!team_.FromLead(checkpoint.stop_requested())) {
     outcome.set_state(v1::Job::CANCELLED);
     return absl::OkStatus();
   }
-  if (step > last_checkpoint_step_) {
+  if (team_.FromLead(step > last_checkpoint_step_)) {
+    NORMLAB_RETURN_IF_ERROR(CheckRanksAgree(step));
     // It was told to stop already; what would be lost is worth waiting for.
-    const absl::Status written =
-        WriteWithPatience([&] { return WriteCheckpointOf(step, sink); },
-                          absl::StrCat("the checkpoint at step ", step), {}, sink);
-    if (!written.ok()) {
+    const absl::Status written = OnLead([&] {
+      return WriteWithPatience([&] { return WriteCheckpointOf(step, sink); },
+                               absl::StrCat("the checkpoint at step ", step), {}, sink);
+    });
+    if (!written.ok() && team_.leads()) {
       sink.OnLog(v1::LogLine::ERROR,
                  absl::StrCat("the checkpoint at step ", step, " was given up (", written.message(),
                               "): the steps after step ", last_checkpoint_step_,
@@ -207,21 +218,18 @@ BatchResult Trainer::TrainStep(int64_t step, double learning_rate) {
   if (probe) {
     probes_->BeforeForward();
   }
-  const double start = ThreadCpuSeconds();
-  const BatchResult result = network.Forward();
   probe_values_.clear();
+  const BatchResult result = RunPasses(network);
   if (!std::isfinite(result.loss)) {
     return result;
   }
-  network.Backward();
-  passes_.Add(ThreadCpuSeconds() - start);
   const ProbeStep probe_step = {.step = step,
                                 .learning_rate = learning_rate,
                                 .parameters = model_->parameters.span(),
                                 .gradients = model_->gradients.span(),
                                 .loss = result.loss};
   if (probe) {
-    probes_->BeforeUpdate(probe_step, source_.BatchSizeOf(step), network);
+    probes_->BeforeUpdate(probe_step, source_.source().ShareOf(step).count, network);
   }
   model_is_finite_ =
       optimizer_->Step(learning_rate, model_->gradients.span(), model_->parameters.span()) &&
@@ -232,8 +240,52 @@ BatchResult Trainer::TrainStep(int64_t step, double learning_rate) {
   return result;
 }
 
+BatchResult Trainer::RunPasses(Network& network) {
+  const double start = ThreadCpuSeconds();
+  const BatchResult share = network.Forward();
+  if (team_.alone()) {
+    if (std::isfinite(share.loss)) {
+      network.Backward();
+      passes_.Add(ThreadCpuSeconds() - start);
+    }
+    return share;
+  }
+  // Whether the loss is finite everywhere is known at the end only: to ask before would make every
+  // rank wait for the slowest once more.
+  reducer_->Begin();
+  network.Backward();
+  reducer_->Finish();
+  passes_.Add(ThreadCpuSeconds() - start);
+  AverageRunningStatistics();
+  return team_.Sum(share);
+}
+
+void Trainer::AverageRunningStatistics() {
+  // Of one group all ranks have the same ones already.
+  if (team_.size() > StatisticsGroupOf(resolved_)) {
+    team_.Average(model_->state.span());
+  }
+}
+
+absl::Status Trainer::OnLead(const std::function<absl::Status()>& work) {
+  const absl::Status status = team_.leads() ? work() : absl::OkStatus();
+  const bool done = team_.FromLead(status.ok());
+  return done || team_.leads() ? status : absl::AbortedError("rank 0 could not write");
+}
+
+absl::Status Trainer::CheckRanksAgree(int64_t step) {
+  const int rank = team_.FindDifference({model_->parameters.span(), model_->state.span()});
+  if (rank < 0) {
+    return absl::OkStatus();
+  }
+  return absl::InternalError(
+      absl::StrCat("the weights of rank ", rank, " are not those of rank 0 before step ", step,
+                   ": a rank computed something else than the others, which is a fault of the "
+                   "machine or a bug; start the job again, and on other nodes"));
+}
+
 bool Trainer::Evaluate(const std::stop_token& stop) {
-  const std::optional<EvaluationResult> result = evaluator_->Run(stop);
+  const std::optional<EvaluationResult> result = evaluator_->Run(stop, team_);
   if (!result.has_value()) {
     return false;
   }
@@ -262,15 +314,16 @@ bool Trainer::EvaluateReestimated(const std::stop_token& stop) {
     source_.LoadTraining(pass, network.input(), network.labels(), network.targets());
     network.SetStep(plan_.total_steps() + pass);
     network.Forward();
+    AverageRunningStatistics();
     for (size_t i = 0; i < sums.size() && pass >= passes - averaged; ++i) {
       sums[i] += statistics[i];
     }
-    stopped = stop.stop_requested();
+    stopped = team_.FromLead(stop.stop_requested());
   }
   for (size_t i = 0; i < sums.size(); ++i) {
     statistics[i] = static_cast<float>(sums[i] / averaged);
   }
-  const auto result = stopped ? std::nullopt : evaluator_->Run(stop);
+  const auto result = stopped ? std::nullopt : evaluator_->Run(stop, team_);
   std::copy(kept.begin(), kept.end(), statistics.begin());
   if (!result.has_value()) {
     return false;

@@ -44,6 +44,9 @@ absl::Status Trainer::WriteCheckpointOf(int64_t step, MetricSink& sink) {
 }
 
 void Trainer::TryCheckpoint(int64_t step, MetricSink& sink) {
+  if (!team_.leads()) {
+    return;
+  }
   const absl::Status written = WriteCheckpointOf(step, sink);
   if (written.ok()) {
     if (std::exchange(checkpoint_missed_, false)) {

@@ -18,6 +18,7 @@
 #include "common/worker_exit.h"
 #include "engine/dnnl/runtime.h"
 #include "engine/train/failure.h"
+#include "engine/train/rank_team.h"
 #include "engine/worker/process_setup.h"
 #include "engine/worker/report_builder.h"
 #include "engine/worker/worker_sink.h"
@@ -57,6 +58,15 @@ v1::Failure StoppedFailure(v1::FailureReason::Kind reason) {
       "; it goes on from there when the job is started again"));
   return failure;
 }
+
+// Of the ranks that do not report.
+class NullSink final : public MetricSink {
+ public:
+  void OnStep(const StepRecord& /*record*/) override {}
+  void OnCheckpoint(const CheckpointRecord& /*checkpoint*/) override {}
+  void OnLog(v1::LogLine::Severity /*severity*/, absl::string_view /*text*/) override {}
+  int64_t CommittedCheckpointStep() const override { return -1; }
+};
 
 // How often each implementation is used, the most frequent first: "brg:avx512_core 6, normlab:loop
 // 2". The job's result has them by layer and pass.
@@ -99,12 +109,14 @@ v1::Failure OutOfMemoryFailure(const v1::WorkerAssignment& assignment) {
 AttemptRunner::AttemptRunner(v1::WorkerAssignment assignment,
                              FolderWatch folder,
                              Wishes wishes,
-                             std::string server_ca)
+                             std::string server_ca,
+                             Communicator* communicator)
     : assignment_(std::move(assignment)),
       folder_(std::move(folder)),
       terminating_(std::move(wishes.terminating)),
       leaving_(std::move(wishes.leaving)),
       server_ca_(std::move(server_ca)),
+      communicator_(communicator),
       cores_(CoreSet(std::vector<int>(assignment_.cores().begin(), assignment_.cores().end()))) {}
 
 int AttemptRunner::Run() {
@@ -112,6 +124,23 @@ int AttemptRunner::Run() {
   if (terminating_()) {
     return common::kExitTerminated;
   }
+  if (data_unusable_) {
+    return common::kExitDataUnusable;
+  }
+  return communicator_ == nullptr || communicator_->rank() == 0 ? RunAndReport(failure)
+                                                                : RunSilently(failure);
+}
+
+int AttemptRunner::RunSilently(const std::optional<v1::Failure>& failure) {
+  if (!failure.has_value()) {
+    NullSink sink;
+    Train(sink);
+  }
+  trainer_.reset();
+  return out_of_step_ ? common::kExitOutOfMemory : common::kExitDone;
+}
+
+int AttemptRunner::RunAndReport(const std::optional<v1::Failure>& failure) {
   Outbox outbox(kRingWords);
   std::optional<ReportChannel> channel;
   std::optional<Reporter> reporter;
@@ -153,7 +182,7 @@ int AttemptRunner::Run() {
       return common::kExitTerminated;
     }
   }
-  return common::kExitDone;
+  return out_of_step_ ? common::kExitOutOfMemory : common::kExitDone;
 }
 
 std::optional<v1::Failure> AttemptRunner::Prepare() {
@@ -162,8 +191,10 @@ std::optional<v1::Failure> AttemptRunner::Prepare() {
     failure = TryPrepare();
   } catch (const std::bad_alloc&) {
     failure = OutOfMemoryFailure(assignment_);
+    out_of_step_ = communicator_ != nullptr;
   } catch (const std::exception& error) {
     failure = InternalFailure(error.what());
+    out_of_step_ = communicator_ != nullptr;
   }
   if (failure.has_value()) {
     // Before anything else needs memory.
@@ -177,8 +208,17 @@ std::optional<v1::Failure> AttemptRunner::Prepare() {
 
 std::optional<v1::Failure> AttemptRunner::TryPrepare() {
   absl::StatusOr<MappedDataset> data = MappedDataset::Open(assignment_.data_cache());
-  if (!data.ok()) {
-    return ToFailure(WithReason(data.status(), v1::FailureReason::DATA_ERROR));
+  RankTeam team(communicator_, /*state_floats=*/0);
+  if (const absl::Status opened =
+          team.AgreeOn(WithReason(data.status(), v1::FailureReason::DATA_ERROR));
+      !opened.ok()) {
+    // A cache, which the server has made again when it is gone: the source may be in order.
+    data_unusable_ = true;
+    spdlog::error("{}", std::string(opened.message()));
+    if (absl::IsDataLoss(data.status())) {
+      unlink(assignment_.data_cache().c_str());
+    }
+    return ToFailure(opened);
   }
   data_.emplace(*std::move(data));
   absl::StatusOr<std::unique_ptr<Trainer>> trainer = Trainer::Plan(
@@ -186,7 +226,8 @@ std::optional<v1::Failure> AttemptRunner::TryPrepare() {
       {.attempt_folder = assignment_.attempt_folder(),
        .resume_folder = assignment_.resume_from(),
        .data_roots = {assignment_.data_roots().begin(), assignment_.data_roots().end()},
-       .give_up = terminating_});
+       .give_up = terminating_,
+       .communicator = communicator_});
   if (!trainer.ok()) {
     return ToFailure(trainer.status());
   }
@@ -277,12 +318,13 @@ ReporterOptions AttemptRunner::MakeReporterOptions(Outbox& outbox) {
 void AttemptRunner::Announce(Outbox& outbox) const {
   const v1::JobSpec& spec = assignment_.resolved_spec();
   const std::string text = absl::StrFormat(
-      "attempt %d trains %d parameters from step %d to %d with batches of %d, on %d thread%s "
+      "attempt %d trains %d parameters from step %d to %d with batches of %d, on %s%d thread%s "
       "(core%s "
       "%s); oneDNN %s for %s; buffers of %.1f MiB; implementations: %s",
       assignment_.attempt(), trainer_->graph().parameter_count(), trainer_->plan().start_step(),
-      trainer_->plan().total_steps(), spec.batch_size(), spec.threads(),
-      spec.threads() == 1 ? "" : "s", assignment_.cores_size() == 1 ? "" : "s",
+      trainer_->plan().total_steps(), spec.batch_size(),
+      communicator_ == nullptr ? "" : absl::StrCat(communicator_->size(), " ranks of "),
+      spec.threads(), spec.threads() == 1 ? "" : "s", assignment_.cores_size() == 1 ? "" : "s",
       assignment_.cores().empty() ? "any" : absl::StrJoin(assignment_.cores(), ","),
       OneDnnVersion(), CpuIsaName(), static_cast<double>(trainer_->planned_bytes()) / kMiB,
       ShortForm(trainer_->implementations()));
@@ -298,10 +340,12 @@ v1::Outcome AttemptRunner::Train(MetricSink& sink) {
       *outcome.mutable_failure() = StoppedFailure(stop_reason_.load());
     }
   } catch (const std::bad_alloc&) {
+    out_of_step_ = communicator_ != nullptr;
     trainer_.reset();
     outcome.set_state(v1::Job::FAILED);
     *outcome.mutable_failure() = OutOfMemoryFailure(assignment_);
   } catch (const std::exception& error) {
+    out_of_step_ = communicator_ != nullptr;
     outcome.set_state(v1::Job::FAILED);
     *outcome.mutable_failure() = InternalFailure(error.what());
   }

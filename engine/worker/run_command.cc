@@ -25,6 +25,7 @@
 #include "common/atomic_file.h"
 #include "common/unique_fd.h"
 #include "common/worker_exit.h"
+#include "engine/parallel/communicator.h"
 #include "engine/worker/attempt.h"
 #include "engine/worker/folder_watch.h"
 #include "engine/worker/process_setup.h"
@@ -120,13 +121,46 @@ void SetUpLog() {
   spdlog::set_default_logger(std::move(logger));
 }
 
-}  // namespace
+// What rank 0 read, on all ranks; the others get neither the secret nor the server's address, which
+// they do not need.
+absl::StatusOr<v1::WorkerAssignment> ShareAssignment(absl::StatusOr<v1::WorkerAssignment> read,
+                                                     Communicator& communicator) {
+  std::string bytes;
+  if (read.ok()) {
+    v1::WorkerAssignment shared = *read;
+    shared.clear_secret();
+    shared.clear_server();
+    bytes = shared.SerializeAsString();
+  }
+  uint64_t size = bytes.size();
+  communicator.Broadcast(&size, sizeof(size));
+  bytes.resize(size);
+  communicator.Broadcast(bytes.data(), size);
+  if (communicator.rank() == 0) {
+    return read;
+  }
+  v1::WorkerAssignment assignment;
+  if (size == 0 || !assignment.ParseFromString(bytes)) {
+    return absl::InvalidArgumentError("rank 0 has no assignment");
+  }
+  return assignment;
+}
 
-int RunCommand(int fd, const std::string& server_ca_file) {
-  SetUpProcess("normlab-worker");
-  SetUpLog();
-  HandleSignals();
-  absl::StatusOr<v1::WorkerAssignment> assignment = ReadAssignment(fd);
+// One rank's part of an assignment: its cores and its share of the memory.
+void TakeShare(v1::WorkerAssignment& assignment, const Communicator& communicator) {
+  assignment.set_memory_limit_bytes(assignment.memory_limit_bytes() / communicator.size());
+  const std::vector<int> cores(assignment.cores().begin(), assignment.cores().end());
+  const int threads = assignment.resolved_spec().threads();
+  assignment.clear_cores();
+  const int first = communicator.rank() * threads;
+  for (int i = first; i < first + threads && i < static_cast<int>(cores.size()); ++i) {
+    assignment.add_cores(cores[static_cast<size_t>(i)]);
+  }
+}
+
+int RunAssignment(absl::StatusOr<v1::WorkerAssignment> assignment,
+                  Communicator* communicator,
+                  const std::string& server_ca_file) {
   if (!assignment.ok()) {
     spdlog::error(std::string(assignment.status().message()));
     return common::kExitUsage;
@@ -160,8 +194,17 @@ int RunCommand(int fd, const std::string& server_ca_file) {
   AttemptRunner runner(
       *std::move(assignment), *std::move(folder),
       {.terminating = [] { return terminating.load(); }, .leaving = [] { return leaving.load(); }},
-      std::move(server_ca));
+      std::move(server_ca), communicator);
   return runner.Run();
+}
+
+}  // namespace
+
+int RunCommand(int fd, const std::string& server_ca_file) {
+  SetUpProcess("normlab-worker");
+  SetUpLog();
+  HandleSignals();
+  return RunAssignment(ReadAssignment(fd), nullptr, server_ca_file);
 }
 
 int RunFileCommand(const std::string& path, const std::string& server_ca_file) {
@@ -178,6 +221,19 @@ int RunFileCommand(const std::string& path, const std::string& server_ca_file) {
   // The secret in it is needed once; whoever runs this script again is another attempt.
   unlink(path.c_str());
   return RunCommand(file.Release(), server_ca_file);
+}
+
+int RunRankCommand(int fd, Communicator& communicator) {
+  SetUpLog();
+  HandleSignals();
+  absl::StatusOr<v1::WorkerAssignment> assignment = ShareAssignment(
+      communicator.rank() == 0 ? ReadAssignment(fd)
+                               : absl::StatusOr<v1::WorkerAssignment>(v1::WorkerAssignment()),
+      communicator);
+  if (assignment.ok()) {
+    TakeShare(*assignment, communicator);
+  }
+  return RunAssignment(std::move(assignment), &communicator, "");
 }
 
 }  // namespace normlab::engine

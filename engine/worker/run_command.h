@@ -2,6 +2,8 @@
 
 #include <string>
 
+#include "engine/parallel/communicator.h"
+
 namespace normlab::engine {
 
 // Runs one attempt: reads a serialized WorkerAssignment from `fd` to its end, trains, and reports
@@ -19,5 +21,11 @@ int RunCommand(int fd, const std::string& server_ca_file = "");
 // The same with the assignment in a file, which only its owner can have read, and which is removed before
 // anything else is done. kExitUsage when it is not such a file.
 int RunFileCommand(const std::string& path, const std::string& server_ca_file);
+
+// The same as one rank of several: rank 0 reads the assignment of all from `fd`, and reports. The
+// process has been set up (SetUpProcess) before the communicator was made. Unless the code is
+// kExitDone, other ranks may wait for this one in vain: the process must exit without waiting for
+// them.
+int RunRankCommand(int fd, Communicator& communicator);
 
 }  // namespace normlab::engine

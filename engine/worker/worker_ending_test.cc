@@ -23,25 +23,31 @@ using WorkerEndingTest = WorkerProcessTest;
 
 TEST_F(WorkerEndingTest, TellsWhyItCannotTrain) {
   server_->Start();
-  v1::WorkerAssignment no_data = Assignment(Spec(5));
-  no_data.set_data_cache(folder_ + "/absent.cache");
-  StartRun(no_data);
-  EXPECT_EQ(Wait(), common::kExitDone) << Log();
-  Finished run = Collect();
-  EXPECT_EQ(run.outcome.state(), v1::Job::FAILED);
-  EXPECT_EQ(run.outcome.failure().reason(), v1::FailureReason::DATA_ERROR)
-      << run.outcome.ShortDebugString();
-  EXPECT_TRUE(absl::StrContains(run.outcome.failure().message(), "absent.cache"));
-
-  NewServer();
   v1::WorkerAssignment no_checkpoint = Assignment(Spec(5), 2);
   no_checkpoint.set_resume_from(folder_ + "/no/such/checkpoint");
   StartRun(no_checkpoint);
   EXPECT_EQ(Wait(), common::kExitDone) << Log();
-  run = Collect();
+  const Finished run = Collect();
   EXPECT_EQ(run.outcome.state(), v1::Job::FAILED);
   EXPECT_EQ(run.outcome.failure().reason(), v1::FailureReason::CHECKPOINT_ERROR)
       << run.outcome.ShortDebugString();
+}
+
+// The server has the decoded set made again: no outcome of the job.
+TEST_F(WorkerEndingTest, ADecodedSetThatIsDamagedIsRemovedAndNotTheJobsFault) {
+  server_->Start();
+  v1::WorkerAssignment assignment = Assignment(Spec(5));
+  const std::string cut = folder_ + "/cut.nldata";
+  std::filesystem::copy_file(assignment.data_cache(), cut);
+  std::filesystem::resize_file(cut, std::filesystem::file_size(cut) / 2);
+  for (const std::string& data : {cut, folder_ + "/absent.nldata"}) {
+    assignment.set_data_cache(data);
+    StartRun(assignment);
+    EXPECT_EQ(Wait(), common::kExitDataUnusable) << Log();
+    EXPECT_FALSE(std::filesystem::exists(data));
+    const std::string name = std::filesystem::path(data).filename();
+    EXPECT_TRUE(absl::StrContains(Log(), name)) << Log();
+  }
 }
 
 TEST_F(WorkerEndingTest, TooLittleMemoryIsAFailureWithBothNumbers) {

@@ -13,6 +13,7 @@
 
 #include "engine/models/build_graph.h"
 #include "engine/models/job_check.h"
+#include "engine/spec/ranks.h"
 #include "engine/spec/resolve.h"
 #include "engine/spec/run_length.h"
 #include "server/api/format.h"
@@ -119,14 +120,22 @@ void CheckFit(const engine::JobCheck& check,
               const ApiOptions& options,
               Admission& admission) {
   v1::Estimate& estimate = *admission.job.mutable_estimate();
-  estimate.set_cores(resolved.threads());
+  const int ranks = engine::RanksOf(resolved);
+  estimate.set_cores(ranks * resolved.threads());
   estimate.set_memory_bytes(TotalBytes(check.memory));
   estimate.set_parameters(check.graph->parameter_count());
   estimate.set_multiply_adds(check.graph->multiply_adds());
   if (estimate.cores() > options.cores) {
-    admission.violations.push_back(DoesNotFitViolation(
-        "threads", "cores", absl::StrCat(estimate.cores()), absl::StrCat(options.cores),
-        absl::StrCat("use at most ", options.cores, ", or start normlabd with more --cores")));
+    admission.violations.push_back(
+        DoesNotFitViolation(ranks == 1 ? "threads" : "data_parallel.ranks", "cores",
+                            absl::StrCat(estimate.cores()), absl::StrCat(options.cores),
+                            absl::StrCat("use at most ", options.cores,
+                                         ranks == 1 ? "" : " (data_parallel.ranks times threads)",
+                                         ", or start normlabd with more --cores")));
+  }
+  if (ranks > 1 && !options.no_ranks_because.empty()) {
+    admission.violations.push_back(FieldViolation{
+        "data_parallel.ranks", absl::StrCat("is ", ranks, ", but ", options.no_ranks_because)});
   }
   if (estimate.memory_bytes() > options.memory_bytes) {
     admission.violations.push_back(TooMuchMemory(check, resolved, shape, options.memory_bytes));

@@ -8,12 +8,12 @@
 #include "absl/time/time.h"
 
 #include "common/clock.h"
+#include "server/api/call_places.h"
 #include "server/api/queue_gate.h"
 #include "server/api/stream_registry.h"
 #include "server/api/work_pool.h"
 #include "server/auth/authorizer.h"
 #include "server/executor/helper.h"
-#include "server/executor/verdict_cache.h"
 #include "server/monitor/observer.h"
 #include "server/scheduler/controller.h"
 #include "server/store/store.h"
@@ -26,6 +26,8 @@ struct ApiOptions {
   std::string version;
   int cores = 1;             // that jobs may use, all together
   int64_t memory_bytes = 0;  // likewise
+  // Why jobs of several processes cannot run here, and what to install; empty: they can.
+  std::string no_ranks_because;
   std::vector<std::string> data_roots;
   std::string data_dir;                                  // of the database
   std::string work_dir;                                  // below which jobs have their files
@@ -47,7 +49,7 @@ struct Backend {
   Store& store;
   Hub& hub;
   Controller& controller;
-  Helper& helper;  // looks at data
+  Helper& helper;  // looks at the data of new jobs; those that start have another one
   // Computes Normalize calls: a process apart from the other, so that a job with a new data set is
   // admitted at once however many tensors wait, and neither's crash delays the other.
   Helper& normalizer;
@@ -62,15 +64,13 @@ struct Backend {
   // CreateJob calls between admission and answer.
   std::atomic<int> creates_in_flight = 0;
   // CreateExperiment calls likewise; they count among creates_in_flight too.
-  std::atomic<int> experiment_creations = 0;
+  CallPlaces experiment_creations;
   // Calls that cancel the jobs of an experiment, or wait for their end.
   std::atomic<int> experiment_sweeps = 0;
   // The other short calls that wait for the pool or run there.
   std::atomic<int> calls_in_flight = 0;
   // Forced deletions that wait for the end of a job.
   std::atomic<int> forced_deletions = 0;
-  // What the helper said about data sets before.
-  VerdictCache verdicts = {};
   // Places in the queue for jobs that are being created.
   QueueGate queue_gate{options.queue_limits, store};
 };

@@ -32,8 +32,6 @@ constexpr size_t kMaxBaseBytes = size_t{64} << 10;
 constexpr size_t kMaxDesignBytes = size_t{2} << 20;
 // The answer has to fit into what gRPC clients take by default, 4 MiB.
 constexpr size_t kMaxExperimentBytes = size_t{3500} << 10;
-// Each may hold ten thousand jobs.
-constexpr int kMaxCreationsInFlight = 2;
 // Cells whose specs are checked in one turn on the pool.
 constexpr size_t kCellsPerTurn = 32;
 constexpr absl::Duration kDrainRetry = absl::Seconds(1);
@@ -68,8 +66,7 @@ class CreateExperimentCall : public std::enable_shared_from_this<CreateExperimen
       std::move(done_)(status);
       return;
     }
-    if (backend_.experiment_creations.fetch_add(1) >= kMaxCreationsInFlight) {
-      backend_.experiment_creations.fetch_sub(1);
+    if (!backend_.experiment_creations.Take(caller_.owner)) {
       std::move(done_)(Overloaded(kOverloadRetry));
       return;
     }
@@ -226,15 +223,8 @@ class CreateExperimentCall : public std::enable_shared_from_this<CreateExperimen
     }
   }
 
-  // Asks the helper what is not known from earlier, one after the other.
+  // Asks the helper, one after the other.
   void Inspect(size_t index) {
-    for (; index < requests_.size(); ++index) {
-      const auto known = backend_.verdicts.Find(requests_[index].inspect_data());
-      if (known == nullptr) {
-        break;
-      }
-      reports_[index] = *known;
-    }
     if (index == requests_.size()) {
       Admit(0);
       return;
@@ -249,8 +239,6 @@ class CreateExperimentCall : public std::enable_shared_from_this<CreateExperimen
               self->Finish(InternalError("the helper answered something else than a data report"));
             } else {
               self->reports_[index] = std::move(*response->mutable_data());
-              self->backend_.verdicts.Remember(self->requests_[index].inspect_data(),
-                                               self->reports_[index]);
               self->Inspect(index + 1);
             }
           });
@@ -299,7 +287,7 @@ class CreateExperimentCall : public std::enable_shared_from_this<CreateExperimen
     if (position % design_.seeds.size() == 0) {
       keys_of_cell_ = KeysOf(experiment.design(), design_.cells[cell_index]);
       if (!job_of_cell_.ParseFromString(cell_jobs_[cell_index])) {
-        job_of_cell_.Clear();  // without a name, which the store refuses
+        return v1::Job();  // without a name, which the store refuses
       }
       cell_jobs_[cell_index] = std::string();
     }
@@ -365,6 +353,7 @@ class CreateExperimentCall : public std::enable_shared_from_this<CreateExperimen
         job.set_state(v1::Job::QUEUED);
         *job.mutable_create_time() =
             ToTimestamp(create_time + absl::Microseconds(static_cast<int64_t>(i)));
+        *job.mutable_queue_time() = result->experiment.create_time();  // the same for all
         backend_.observer.OnTransition(v1::Job::QUEUED,
                                        v1::FailureReason::FAILURE_REASON_UNSPECIFIED);
         backend_.controller.JobChanged(job);
@@ -374,7 +363,7 @@ class CreateExperimentCall : public std::enable_shared_from_this<CreateExperimen
   }
 
   void Finish(absl::StatusOr<v1::Experiment> answer) {
-    backend_.experiment_creations.fetch_sub(1);
+    backend_.experiment_creations.Return(caller_.owner);
     backend_.creates_in_flight.fetch_sub(1);
     std::move(done_)(std::move(answer));
   }

@@ -95,22 +95,15 @@ class CreateJobCall : public std::enable_shared_from_this<CreateJobCall> {
 
  private:
   void Inspect(v1::HelperRequest request) {
-    if (const auto known = backend_.verdicts.Find(request.inspect_data()); known != nullptr) {
-      Decide(known.get());
-      return;
-    }
-    auto asked = std::make_shared<const v1::InspectDataRequest>(request.inspect_data());
     backend_.helper.CallInTurn(
         caller_.owner, std::move(request), backend_.options.inspect_timeout,
-        [self = shared_from_this(),
-         asked = std::move(asked)](absl::StatusOr<v1::HelperResponse> response) {
-          self->backend_.pool.Post([self, asked, response = std::move(response)] {
+        [self = shared_from_this()](absl::StatusOr<v1::HelperResponse> response) {
+          self->backend_.pool.Post([self, response = std::move(response)] {
             if (!response.ok()) {
               self->Finish(self->HelperFailed(response.status()));
             } else if (!response->has_data()) {
               self->Finish(InternalError("the helper answered something else than a data report"));
             } else {
-              self->backend_.verdicts.Remember(*asked, response->data());
               self->Decide(&response->data());
             }
           });

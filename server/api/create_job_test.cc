@@ -166,6 +166,59 @@ TEST_F(CreateJobTest, DoesNotAskTheHelperAboutABrokenDataSection) {
   EXPECT_TRUE(helper_.requests().empty());
 }
 
+TEST_F(CreateJobTest, KnowsSyntheticSetsWithoutTheHelper) {
+  Serve();
+  v1::JobSpec spec = ValidSpec();
+  v1::GaussianClasses& set = *spec.mutable_data()->mutable_gaussian_classes();
+  set.set_classes(4);
+  set.add_dims(13);
+  set.set_train_examples(300);
+  set.set_test_examples(20);
+  v1::Job job;
+  ASSERT_TRUE(Create(CreateRequest(spec), &job).ok());
+  EXPECT_EQ(job.data().channels(), 13);
+  EXPECT_EQ(job.data().train_examples(), 300);
+  EXPECT_EQ(job.data().test_examples(), 20);
+  EXPECT_TRUE(helper_.requests().empty());
+  spec.set_batch_size(301);
+  EXPECT_THAT(ViolatedFields(Create(CreateRequest(spec))), ElementsAre("batch_size"));
+  EXPECT_TRUE(helper_.requests().empty());
+  // What only the helper can tell.
+  spec.set_batch_size(30);
+  spec.set_precision(v1::Precision::BF16);
+  Create(CreateRequest(spec));
+  EXPECT_EQ(helper_.requests().size(), 1U);
+  spec.clear_precision();
+  spec.mutable_initial_weights()->set_path("a.safetensors");
+  Create(CreateRequest(spec));
+  EXPECT_EQ(helper_.requests().size(), 2U);
+}
+
+// Which files a path leads to now only the helper finds out: no verdict of the server's own may be older.
+TEST_F(CreateJobTest, AsksAboutFilesEveryTime) {
+  Serve();
+  helper_.SetHandler(
+      [asked = 0](const v1::HelperRequest& request) mutable -> absl::StatusOr<v1::HelperResponse> {
+        v1::HelperResponse response;
+        response.set_id(request.id());
+        v1::DataReport& report = *response.mutable_data();
+        report.set_data_cache("/cache/data");
+        report.set_lasting(true);
+        report.set_train_examples(1000 + ++asked);
+        report.set_test_examples(20);
+        report.set_channels(1);
+        report.set_height(28);
+        report.set_width(28);
+        report.set_classes(10);
+        return response;
+      });
+  for (int i = 1; i <= 3; ++i) {
+    v1::Job job;
+    ASSERT_TRUE(Create(CreateRequest(ValidSpec()), &job).ok());
+    EXPECT_EQ(job.data().train_examples(), 1000 + i);
+  }
+}
+
 TEST_F(CreateJobTest, HasInitialWeightsLookedAtWhenTheyAreNamedAndInOrder) {
   Serve();
   v1::JobSpec spec = ValidSpec();

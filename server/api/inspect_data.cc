@@ -35,10 +35,13 @@ std::optional<v1::HelperRequest> InspectionOf(const v1::JobSpec& spec,
     *inspect.mutable_resolved_spec() = resolved;
   }
   inspect.mutable_data_roots()->Add(options.data_roots.begin(), options.data_roots.end());
-  // A synthetic set is not made before its job starts: whether a job is accepted takes its shape only.
+  // A synthetic set is not made before its job starts: whether a job is accepted takes its shape only,
+  // which follows from the spec. Nobody waits for the data of others then.
   const v1::Data& data = resolved.data();
   if (!data.has_gaussian_classes() && !data.has_linear_regression()) {
     inspect.set_cache_folder(options.cache_folder);
+  } else if (!inspect.has_initial_weights() && inspect.precision() != v1::Precision::BF16) {
+    return std::nullopt;
   }
   return request;
 }

@@ -15,7 +15,9 @@
 // thread-safe.
 namespace normlab::server {
 
-// Empty when the spec's data section is missing or wrong already. `violations`:
+// Empty when the spec's data section is missing or wrong already, and when there is nothing to look at: a
+// synthetic set is known without (Admit), unless the spec has initial weights, or a precision that not
+// every machine computes in. `violations`:
 // engine::Validate(spec).
 std::optional<v1::HelperRequest> InspectionOf(const v1::JobSpec& spec,
                                               const std::vector<engine::Violation>& violations,

@@ -253,7 +253,11 @@ TEST_F(JobControlTest, TheQueueIsBoundedExactlyHoweverManyComeAtOnce) {
   EXPECT_TRUE(Create("one more").ok());
   EXPECT_FALSE(Create().ok());
   EXPECT_TRUE(Create("one more").ok());
-  // It may always come back.
+  // To come back it needs one again: pausing and resuming is no way past the bound.
+  const grpc::Status full = Resume(page.jobs(0).name(), &job);
+  EXPECT_EQ(Reason(full), "QUEUE_FULL");
+  EXPECT_THAT(full.error_message(), ::testing::HasSubstr("no room for 1 job: 7 of at most 7 wait"));
+  ASSERT_TRUE(Pause(page.jobs(1).name(), &job).ok());
   EXPECT_TRUE(Resume(page.jobs(0).name(), &job).ok());
 }
 
@@ -262,9 +266,19 @@ TEST_F(JobControlTest, AnOwnerHasABoundOfItsOwn) {
   Serve();
   EXPECT_TRUE(Create().ok());
   EXPECT_TRUE(Create().ok());
-  const grpc::Status refused = Create();
+  grpc::Status refused = Create();
   EXPECT_EQ(refused.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
   EXPECT_EQ(Reason(refused), "OWNER_QUEUE_FULL");
+  EXPECT_THAT(refused.error_message(), ::testing::HasSubstr("2 of at most 2 jobs"));
+  // A paused job keeps its owner's place.
+  v1::ListJobsResponse page;
+  grpc::ClientContext context;
+  ASSERT_TRUE(jobs_->ListJobs(&context, v1::ListJobsRequest(), &page).ok());
+  v1::Job job;
+  ASSERT_TRUE(Pause(page.jobs(0).name(), &job).ok());
+  refused = Create();
+  EXPECT_EQ(Reason(refused), "OWNER_QUEUE_FULL");
+  EXPECT_TRUE(Resume(page.jobs(0).name(), &job).ok());
 }
 
 // Ten thousand jobs of large specs would fill the disk.
@@ -276,7 +290,7 @@ TEST_F(JobControlTest, AnOwnerHasABoundOfBytes) {
     grpc::ClientContext context;
     return jobs_->CreateJob(&context, request, &job);
   };
-  options_.queue_limits.bytes_per_owner = 4'000;
+  options_.queue_limits.bytes_per_owner = 8'000;
   Serve();
   grpc::Status refused;
   int created = 0;
@@ -288,11 +302,20 @@ TEST_F(JobControlTest, AnOwnerHasABoundOfBytes) {
   EXPECT_LT(created, 9);
   EXPECT_EQ(refused.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
   EXPECT_EQ(Reason(refused), "OWNER_QUEUE_FULL");
-  EXPECT_THAT(refused.error_message(), ::testing::HasSubstr("4000 bytes"));
+  EXPECT_THAT(refused.error_message(), ::testing::HasSubstr("of at most 8000 bytes"));
   EXPECT_GT(DetailOf<google::rpc::RetryInfo>(refused).retry_delay().seconds(), 0);
   // What leaves the queue makes room.
   StartAttempt(job.name());
   EXPECT_TRUE(create().ok());
+  // What never fits is no question of time.
+  auto& labels = *request.mutable_job()->mutable_spec()->mutable_labels();
+  for (int i = 0; i < 31; ++i) {
+    labels[absl::StrCat("note-", i)] = std::string(200, 'n');
+  }
+  const grpc::Status never = create();
+  EXPECT_EQ(never.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(Reason(never), "INVALID_ARGUMENT");
+  EXPECT_THAT(never.error_message(), ::testing::HasSubstr("may take 8000"));
 }
 
 }  // namespace

@@ -2,18 +2,20 @@
 
 #include "common/clock.h"
 #include "common/status_macros.h"
-#include "server/domain/errors.h"
+#include "server/domain/queue_errors.h"
 
 namespace normlab::server {
 namespace {
 
 // A job takes seconds at least; coming back sooner helps nobody.
 constexpr absl::Duration kQueueRetry = absl::Seconds(10);
+// What the store adds to a job at most: its name and experiment, times, progress.
+constexpr int64_t kAddedBytes = 512;
 
 }  // namespace
 
 int64_t QueueGate::SpecBytes(const v1::Job& job) {
-  return static_cast<int64_t>(job.ByteSizeLong());
+  return static_cast<int64_t>(job.ByteSizeLong()) + kAddedBytes;
 }
 
 absl::Status QueueGate::ReserveBytes(const std::string& owner, int64_t bytes) {
@@ -42,7 +44,8 @@ absl::Status QueueGate::ReserveBytes(const std::string& owner, int64_t bytes) {
   known.stored = stored + known.reserved;
   known.as_of = now;
   return take(known) ? absl::OkStatus()
-                     : OwnerQueueTooLarge(owner, limits_.bytes_per_owner, kQueueRetry);
+                     : OwnerQueueTooLarge(owner, {known.stored, bytes, limits_.bytes_per_owner},
+                                          kQueueRetry);
 }
 
 absl::Status QueueGate::Reserve(const std::string& owner, int64_t jobs, int64_t bytes) {
@@ -57,23 +60,35 @@ absl::Status QueueGate::Reserve(const std::string& owner, int64_t jobs, int64_t 
   return place;
 }
 
+absl::Status QueueGate::RoomFor(int64_t jobs) {
+  if (limits_.jobs == 0) {
+    return absl::OkStatus();
+  }
+  int64_t queued = reserved_;
+  for (const auto& [state, count] : store_.CountByState()) {
+    queued += state == v1::Job::QUEUED ? count : 0;
+  }
+  return queued + jobs > limits_.jobs ? QueueFull({queued, jobs, limits_.jobs}, kQueueRetry)
+                                      : absl::OkStatus();
+}
+
+absl::Status QueueGate::CheckResume() {
+  absl::MutexLock lock(&mu_);
+  return RoomFor(1);
+}
+
 absl::Status QueueGate::ReserveJobs(const std::string& owner, int64_t jobs) {
   absl::MutexLock lock(&mu_);
-  if (limits_.jobs > 0) {
-    int64_t queued = reserved_;
-    for (const auto& [state, count] : store_.CountByState()) {
-      queued += state == v1::Job::QUEUED ? count : 0;
-    }
-    if (queued + jobs > limits_.jobs) {
-      return QueueFull(limits_.jobs, kQueueRetry);
-    }
+  if (absl::Status room = RoomFor(jobs); !room.ok()) {
+    return room;
   }
   if (limits_.jobs_per_owner > 0) {
     const auto reserved = reserved_by_.find(owner);
-    const int64_t queued = store_.CountJobs(owner, v1::Job::QUEUED) +
-                           (reserved == reserved_by_.end() ? 0 : reserved->second);
-    if (queued + jobs > limits_.jobs_per_owner) {
-      return OwnerQueueFull(owner, limits_.jobs_per_owner, kQueueRetry);
+    const int64_t taken = store_.CountJobs(owner, v1::Job::QUEUED) +
+                          store_.CountJobs(owner, v1::Job::PAUSED) +
+                          (reserved == reserved_by_.end() ? 0 : reserved->second);
+    if (taken + jobs > limits_.jobs_per_owner) {
+      return OwnerQueueFull(owner, {taken, jobs, limits_.jobs_per_owner}, kQueueRetry);
     }
   }
   reserved_ += jobs;

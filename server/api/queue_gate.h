@@ -15,14 +15,15 @@ namespace normlab::server {
 
 struct QueueLimits {
   int64_t jobs = 10'000;       // QUEUED at a time; 0: no limit
-  int64_t jobs_per_owner = 0;  // likewise
-  // That the specs of an owner's QUEUED jobs take in the database; 0: no limit.
+  int64_t jobs_per_owner = 0;  // QUEUED or PAUSED; likewise
+  // That those take in the database, with their specs; 0: no limit.
   int64_t bytes_per_owner = int64_t{512} << 20;
 };
 
 // Bounds the queue: a creation reserves its place before the store has it, so that however many come
-// at once there are never more jobs in the queue than allowed. A job that is queued again (a retry, a
-// resume) needs no place. Thread-safe. The store must outlive it.
+// at once there are never more jobs in the queue than allowed. A paused job keeps its owner's place,
+// and needs one of the queue's to be resumed; one that is tried again needs none. Thread-safe. The
+// store must outlive it.
 class QueueGate {
  public:
   QueueGate(QueueLimits limits, Store& store) : limits_(limits), store_(store) {}
@@ -35,7 +36,10 @@ class QueueGate {
   // with the same numbers.
   void Release(const std::string& owner, int64_t jobs, int64_t bytes) ABSL_LOCKS_EXCLUDED(mu_);
 
-  // What a job's spec is going to take in the database, resolved and as submitted.
+  // As Reserve, of a paused job that is to be queued again: without reserving, as so few come at once.
+  absl::Status CheckResume() ABSL_LOCKS_EXCLUDED(mu_);
+
+  // What a job is going to take in the database, with its spec, resolved and as submitted.
   static int64_t SpecBytes(const v1::Job& job);
 
   const QueueLimits& limits() const { return limits_; }
@@ -50,6 +54,7 @@ class QueueGate {
     int64_t reserved = 0;                              // let in, by creations that are not over
   };
   absl::Status ReserveBytes(const std::string& owner, int64_t bytes) ABSL_LOCKS_EXCLUDED(mu_);
+  absl::Status RoomFor(int64_t jobs) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status ReserveJobs(const std::string& owner, int64_t jobs) ABSL_LOCKS_EXCLUDED(mu_);
 
   const QueueLimits limits_;

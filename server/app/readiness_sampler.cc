@@ -7,6 +7,8 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 
+#include "common/steady_wait.h"
+
 namespace normlab::server {
 namespace {
 
@@ -20,6 +22,7 @@ struct ReadinessSampler::State {
 
   const std::function<Sample()> look;
   absl::Mutex mu;
+  common::SteadyWait looked;
   bool looking ABSL_GUARDED_BY(mu) = false;
   int64_t looks ABSL_GUARDED_BY(mu) = 0;  // that have ended
   Sample last ABSL_GUARDED_BY(mu);
@@ -45,13 +48,14 @@ ReadinessSampler::Sample ReadinessSampler::Latest() {
       state->last = std::move(seen);
       state->looking = false;
       ++state->looks;
+      state->looked.NotifyAll();
     });
   }
   absl::MutexLock lock(&state_->mu);
-  const auto seen = [this, looks_before]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(state_->mu) {
-    return state_->looks > looks_before;
-  };
-  state_->mu.AwaitWithTimeout(absl::Condition(&seen), kPatience);
+  state_->looked.WaitFor(state_->mu, kPatience,
+                         [this, looks_before]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(state_->mu) {
+                           return state_->looks > looks_before;
+                         });
   return state_->last;
 }
 

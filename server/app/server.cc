@@ -20,6 +20,7 @@
 #include "server/app/worker_socket.h"
 #include "server/domain/errors.h"
 #include "server/executor/helper_process.h"
+#include "server/executor/rank_launch.h"
 #include "server/monitor/disk.h"
 #include "server/scheduler/start_options.h"
 #include "server/scheduler/work_folder.h"
@@ -76,8 +77,11 @@ absl::Status Server::StartParts(ServerParts parts) {
   lock_ = std::make_unique<DataDirLock>(std::move(lock));
   const std::string cache_dir = options_.work_dir + "/cache";
   const std::string log_dir = options_.data_dir + "/log";
-  NORMLAB_RETURN_IF_ERROR(MakeFolder(options_.work_dir, 0700));
-  NORMLAB_RETURN_IF_ERROR(MakeFolder(cache_dir, 0700));
+  // Without its disk a mount point is root's as a rule: the server starts all the same, and says so.
+  if (options_.accept_new_work_dir || !IsAnotherWorkFolder(options_.data_dir, options_.work_dir)) {
+    NORMLAB_RETURN_IF_ERROR(MakeFolder(options_.work_dir, 0700));
+    NORMLAB_RETURN_IF_ERROR(MakeFolder(cache_dir, 0700));
+  }
   NORMLAB_RETURN_IF_ERROR(MakeFolder(log_dir, 0700));
   // A place for a user's own data sets, there before anybody looks for it.
   NORMLAB_RETURN_IF_ERROR(MakeFolder(options_.data_dir + "/datasets", 0755));
@@ -137,6 +141,15 @@ absl::Status Server::StartParts(ServerParts parts) {
   }
   normalizer_ = std::make_unique<HelperGate>(std::move(parts.normalizer));
   NORMLAB_ASSIGN_OR_RETURN(work_mark_, ClaimWorkFolder(*store_, work_folder));
+  // Jobs that start do not wait for the data of jobs that are submitted, nor the other way round. Among
+  // themselves they wait for as long as it takes.
+  if (parts.starter == nullptr) {
+    NORMLAB_ASSIGN_OR_RETURN(parts.starter,
+                             NewHelperProcess({.worker_binary = options_.worker_binary,
+                                               .log_path = log_dir + "/starter.log",
+                                               .timeout_from_sending = true}));
+  }
+  starter_ = std::make_unique<HelperGate>(std::move(parts.starter));
   executor_ = std::move(parts.executor);
   if (executor_ == nullptr) {
     NORMLAB_ASSIGN_OR_RETURN(executor_, StartExecutor(options_, work_mark_));
@@ -163,10 +176,15 @@ absl::Status Server::StartParts(ServerParts parts) {
                                         absl::MutexLock guard(&starts_mu_);
                                         starts_ = starts;
                                       }},
-                                 *store_, *executor_, *helper_, *metrics_);
+                                 *store_, *executor_, *starter_, *metrics_);
+  const std::string no_ranks_because(
+      elsewhere ? "Slurm runs jobs of one process only; leave it out, or submit to a server that "
+                  "runs jobs itself"
+                : FindRankPrograms(options_.worker_binary).status().message());
   backend_.reset(new Backend{.options = {.version = Version(),
                                          .cores = most_cores,
                                          .memory_bytes = most_memory,
+                                         .no_ranks_because = no_ranks_because,
                                          .data_roots = options_.data_roots,
                                          .data_dir = options_.data_dir,
                                          .work_dir = options_.work_dir,
@@ -265,7 +283,8 @@ absl::Status Server::Ready() {
     NORMLAB_RETURN_IF_ERROR(starts_);
   }
   // Also while nothing is to be started.
-  return CheckWorkFolder(options_.work_dir, work_mark_, StartOptions().least_free_bytes);
+  return MakeRoom(options_.work_dir, options_.work_dir + "/cache", work_mark_,
+                  StartOptions().least_free_bytes);
 }
 
 std::vector<Watchdog::Loop> Server::Loops() {
@@ -365,6 +384,9 @@ void Server::Shutdown() {
   // Before the helper goes, so that no attempt begins that could not look at its data.
   if (controller_ != nullptr) {
     controller_->Stop();
+  }
+  if (starter_ != nullptr) {
+    starter_->Close();
   }
   // Also releases creations that wait for a data set.
   if (helper_ != nullptr) {

@@ -38,6 +38,7 @@ struct ServerParts {
   std::unique_ptr<Helper> helper;
   std::unique_ptr<Executor> executor;
   std::unique_ptr<Helper> normalizer;
+  std::unique_ptr<Helper> starter;
 };
 
 // The whole of normlabd but its command line and signals: every part, wired in the order in which
@@ -113,6 +114,7 @@ class Server {
   std::unique_ptr<StreamRegistry> streams_;
   std::unique_ptr<HelperGate> helper_;
   std::unique_ptr<HelperGate> normalizer_;
+  std::unique_ptr<HelperGate> starter_;
   std::unique_ptr<Executor> executor_;
   std::unique_ptr<Controller> controller_;
   std::unique_ptr<Backend> backend_;

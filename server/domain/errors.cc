@@ -217,28 +217,6 @@ absl::Status Overloaded(absl::Duration retry_after) {
   return status;
 }
 
-absl::Status QueueFull(int64_t limit, absl::Duration retry_after) {
-  absl::Status status =
-      MakeError(absl::StatusCode::kResourceExhausted, reason::kQueueFull,
-                absl::StrCat("the queue is full: ", limit, " jobs wait already; submit again in ",
-                             absl::FormatDuration(retry_after), ", or have --queue_limit raised"),
-                {{"limit", absl::StrCat(limit)}});
-  AddRetryInfo(status, retry_after);
-  return status;
-}
-
-absl::Status OwnerQueueFull(absl::string_view owner, int64_t limit, absl::Duration retry_after) {
-  absl::Status status = MakeError(
-      absl::StatusCode::kResourceExhausted, reason::kOwnerQueueFull,
-      absl::StrCat("owner ", QuotedForMessage(owner), " has ", limit,
-                   " jobs waiting already, which is all its quota allows; submit again in ",
-                   absl::FormatDuration(retry_after),
-                   ", or cancel some (--owner_max_queued is the server's limit)"),
-      {{"owner", std::string(owner)}, {"limit", absl::StrCat(limit)}});
-  AddRetryInfo(status, retry_after);
-  return status;
-}
-
 absl::Status EndTakesTime(absl::string_view name) {
   constexpr absl::Duration kRetry = absl::Seconds(30);
   absl::Status status =
@@ -247,22 +225,6 @@ absl::Status EndTakesTime(absl::string_view name) {
                              " was cancelled, but has not ended yet; delete it again in a "
                              "minute"));
   AddRetryInfo(status, kRetry);
-  return status;
-}
-
-absl::Status OwnerQueueTooLarge(absl::string_view owner,
-                                int64_t limit_bytes,
-                                absl::Duration retry_after) {
-  absl::Status status = MakeError(
-      absl::StatusCode::kResourceExhausted, reason::kOwnerQueueFull,
-      absl::StrCat("the specs of the waiting jobs of owner ", QuotedForMessage(owner),
-                   " would take more than the ", limit_bytes,
-                   " bytes that its quota allows; submit again in ",
-                   absl::FormatDuration(retry_after),
-                   ", use smaller specs, or cancel some jobs (--owner_max_queued_bytes is the "
-                   "server's limit)"),
-      {{"owner", std::string(owner)}, {"limit_bytes", absl::StrCat(limit_bytes)}});
-  AddRetryInfo(status, retry_after);
   return status;
 }
 

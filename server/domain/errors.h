@@ -110,14 +110,6 @@ FieldViolation DoesNotFitViolation(absl::string_view field,
                                    absl::string_view remedy);
 // RESOURCE_EXHAUSTED with RetryInfo.
 absl::Status Overloaded(absl::Duration retry_after);
-// RESOURCE_EXHAUSTED with RetryInfo: as many jobs wait as may.
-absl::Status QueueFull(int64_t limit, absl::Duration retry_after);
-// The same for the jobs of one owner.
-absl::Status OwnerQueueFull(absl::string_view owner, int64_t limit, absl::Duration retry_after);
-// The same for the bytes of their specs.
-absl::Status OwnerQueueTooLarge(absl::string_view owner,
-                                int64_t limit_bytes,
-                                absl::Duration retry_after);
 // RESOURCE_EXHAUSTED with RetryInfo: of this owner too many data sets wait to be looked at.
 absl::Status TooManyInspections(absl::Duration retry_after);
 // UNAVAILABLE with RetryInfo.

@@ -29,8 +29,10 @@ absl::StatusOr<std::string> ParseJobName(absl::string_view name, absl::string_vi
   if (!absl::ConsumePrefix(&id, kJobPrefix) || !common::IsId(id)) {
     return InvalidArgument(
         field,
-        absl::StrCat("must be jobs/<id> with an id of 20 characters as CreateJob answered it, not ",
-                     QuotedForMessage(name), "; ListJobs shows the names of all jobs"));
+        absl::StrCat("must be jobs/<id> with an id of 20 characters as CreateJob (normlab submit) "
+                     "answered it, not ",
+                     QuotedForMessage(name),
+                     "; ListJobs (normlab list) shows the names of all jobs"));
   }
   return std::string(id);
 }
@@ -42,11 +44,12 @@ std::string ExperimentName(absl::string_view id) {
 absl::StatusOr<std::string> ParseExperimentName(absl::string_view name, absl::string_view field) {
   absl::string_view id = name;
   if (!absl::ConsumePrefix(&id, kExperimentPrefix) || !common::IsId(id)) {
-    return InvalidArgument(field,
-                           absl::StrCat("must be experiments/<id> with an id of 20 characters as "
-                                        "CreateExperiment answered it, not ",
-                                        QuotedForMessage(name),
-                                        "; ListExperiments shows the names of all experiments"));
+    return InvalidArgument(
+        field, absl::StrCat("must be experiments/<id> with an id of 20 characters as "
+                            "CreateExperiment (normlab sweep) answered it, not ",
+                            QuotedForMessage(name),
+                            "; ListExperiments (normlab experiment list) shows the names of "
+                            "all experiments"));
   }
   return std::string(id);
 }
@@ -60,7 +63,8 @@ absl::StatusOr<ArtifactName> ParseArtifactName(absl::string_view name, absl::str
       absl::StrCat(parsed.number) != parts[3]) {
     return InvalidArgument(
         field,
-        absl::StrCat("must be jobs/<id>/artifacts/<number> as ListArtifacts answers it, not ",
+        absl::StrCat("must be jobs/<id>/artifacts/<number> as ListArtifacts (normlab artifacts) "
+                     "answers it, not ",
                      QuotedForMessage(name)));
   }
   parsed.job_id = std::string(parts[1]);

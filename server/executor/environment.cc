@@ -30,6 +30,11 @@ bool PassedOn(absl::string_view variable) {
 
 }  // namespace
 
+std::string OpenMpPlaces(const std::vector<int>& cores) {
+  return absl::StrJoin(cores, ",",
+                       [](std::string* out, int core) { absl::StrAppend(out, "{", core, "}"); });
+}
+
 std::vector<std::string> WorkerEnvironment(int threads, const std::vector<int>& cores) {
   std::vector<std::string> environment = {
       "PATH=/usr/local/bin:/usr/bin:/bin",
@@ -43,10 +48,7 @@ std::vector<std::string> WorkerEnvironment(int threads, const std::vector<int>& 
     environment.push_back("OMP_WAIT_POLICY=passive");
   } else {
     environment.push_back("OMP_PROC_BIND=true");
-    environment.push_back(
-        absl::StrCat("OMP_PLACES=", absl::StrJoin(cores, ",", [](std::string* out, int core) {
-                       absl::StrAppend(out, "{", core, "}");
-                     })));
+    environment.push_back(absl::StrCat("OMP_PLACES=", OpenMpPlaces(cores)));
     environment.push_back("OMP_WAIT_POLICY=active");
     environment.push_back(absl::StrCat("GOMP_SPINCOUNT=", kSpinCount));
   }

@@ -294,6 +294,7 @@ TEST_P(ExecutorConformanceTest, AnotherServerFindsARunningAttempt) {
   const auto identity = Submit(1, Behaviour::kRun);
   ASSERT_TRUE(identity.ok());
   WaitForState(1, State::kRunning);
+  under_test_->WaitForStart(Key(1));
   Restart();
   const auto views = executor().Reconcile({{Key(1), *identity}});
   ASSERT_EQ(views.size(), 1u);

@@ -51,8 +51,8 @@ constexpr int kKillWaitMs = 2000;
 struct Pending {
   v1::HelperRequest request;
   absl::Duration timeout;
-  absl::Duration deadline;  // of the caller, monotonic
-  Helper::Callback done;    // empty: the caller has its answer, the helper is not done yet
+  absl::Duration deadline{};  // of the caller, monotonic; infinite: not known before it is sent
+  Helper::Callback done;      // empty: the caller has its answer, the helper is not done yet
   // Of CallInTurn: who asks, and the request without its id. No value: it goes first.
   std::optional<std::string> owner{};
   std::string question{};
@@ -112,7 +112,8 @@ class HelperProcess final : public Helper {
       absl::MutexLock lock(&mu_);
       if (!stopping_) {
         pending.request.set_id(next_id_++);
-        pending.deadline = Now() + pending.timeout;
+        pending.deadline =
+            options_.timeout_from_sending ? absl::InfiniteDuration() : Now() + pending.timeout;
         arrived_.push_back(std::move(pending));
         pending.done = nullptr;
       }
@@ -236,6 +237,9 @@ class HelperProcess final : public Helper {
       }
       child_->busy = true;
       child_->busy_since = Now();
+      if (options_.timeout_from_sending) {
+        pending_.front().deadline = child_->busy_since + pending_.front().timeout;
+      }
       child_->output.clear();
       child_->written = 0;
       AppendFrame(pending_.front().request.SerializeAsString(), child_->output);

@@ -14,7 +14,10 @@ namespace normlab::server {
 struct HelperProcessOptions {
   std::string worker_binary;  // absolute path of normlab-worker, run with --helper
   std::string log_path;  // stdout and stderr of the helper are appended there; empty: inherited
-  int64_t memory_limit_bytes = int64_t{4} << 30;               // RLIMIT_DATA; 0: none
+  int64_t memory_limit_bytes = int64_t{4} << 30;  // RLIMIT_DATA; 0: none
+  // A request's timeout counts from when it is sent to the helper, not from the call: for callers who
+  // wait for as long as it takes others to be done, and whose own request may take so long.
+  bool timeout_from_sending = false;
   absl::Duration min_restart_delay = absl::Milliseconds(100);  // doubles from crash to crash ...
   absl::Duration max_restart_delay = absl::Seconds(5);  // ... up to here; an answer resets it
 };

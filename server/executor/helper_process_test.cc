@@ -29,8 +29,9 @@ v1::HelperRequest Request(std::string command) {
   return request;
 }
 
-std::unique_ptr<Helper> MakeHelper() {
+std::unique_ptr<Helper> MakeHelper(bool timeout_from_sending = false) {
   HelperProcessOptions options;
+  options.timeout_from_sending = timeout_from_sending;
   options.worker_binary = NORMLAB_TEST_CHILD;
   options.min_restart_delay = absl::Milliseconds(1);
   options.max_restart_delay = absl::Milliseconds(20);
@@ -184,6 +185,21 @@ TEST(HelperProcessTest, ACallerMayGiveUpBeforeItsTurn) {
       << "the other is still waiting";
   EXPECT_EQ(stuck.get().status().code(), absl::StatusCode::kDeadlineExceeded);
   EXPECT_TRUE(helper->CallAndWait(Request("next"), kLong).ok());
+}
+
+// Two data sets that hang cost those behind them time, but not their answer.
+TEST(HelperProcessTest, ATimeoutMayCountFromTheSending) {
+  const auto helper = MakeHelper(/*timeout_from_sending=*/true);
+  auto stuck = CallAsync(*helper, "hang", absl::Milliseconds(700));
+  auto stuck_too = CallAsync(*helper, "hang", absl::Milliseconds(700));
+  auto behind = CallAsync(*helper, "behind", absl::Milliseconds(700));
+  EXPECT_EQ(stuck.get().status().code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(stuck_too.wait_for(std::chrono::seconds(0)), std::future_status::timeout)
+      << "its own time has just begun";
+  EXPECT_EQ(stuck_too.get().status().code(), absl::StatusCode::kDeadlineExceeded);
+  const Response response = behind.get();
+  ASSERT_TRUE(response.ok()) << response.status();
+  EXPECT_EQ(response->data().data_cache(), "behind");
 }
 
 TEST(HelperProcessTest, ARequestThatNobodyWaitsForAnyMoreIsNeverSent) {

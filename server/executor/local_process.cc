@@ -11,6 +11,7 @@
 #include <array>
 #include <cerrno>
 #include <cstdint>
+#include <cstring>
 #include <fstream>
 #include <map>
 #include <thread>
@@ -23,6 +24,9 @@
 #include "common/status_macros.h"
 #include "common/subprocess.h"
 #include "common/unique_fd.h"
+#include "common/worker_exit.h"
+#include "engine/spec/ranks.h"
+#include "server/executor/rank_launch.h"
 
 namespace normlab::server {
 namespace {
@@ -61,6 +65,19 @@ int64_t KernelMemoryKills() {
     }
   }
   return 0;
+}
+
+// Open MPI's launcher ends with the exit code of the first rank that failed, or as a shell would tell
+// that a signal ended it.
+void TellRanksExit(ProcessExit& exit) {
+  constexpr int kSignalBase = 128;
+  if (exit.cause == ExitCause::kExited && exit.code > kSignalBase &&
+      exit.code != common::kExitTerminated) {
+    exit.cause = ExitCause::kSignalled;
+    exit.code -= kSignalBase;
+    exit.description =
+        absl::StrCat("a rank ended by signal ", exit.code, " (", strsignal(exit.code), ")");
+  }
 }
 
 class LocalProcessExecutor final : public Executor {
@@ -146,7 +163,7 @@ class LocalProcessExecutor final : public Executor {
     WorkerUsage usage;
     usage.cpu_seconds = ended_cpu_seconds_;
     for (auto& [token, entry] : entries_) {
-      if (const auto now = entry.process.GetUsage(); now.ok()) {
+      if (const auto now = entry.process.GetUsageWithChildren(); now.ok()) {
         entry.cpu_seconds = std::max(entry.cpu_seconds, now->cpu_seconds - entry.cpu_before);
         usage.resident_bytes += now->resident_bytes;
       }
@@ -163,6 +180,7 @@ class LocalProcessExecutor final : public Executor {
     int64_t memory_kills_before;
     int64_t memory_limit_bytes;
     double cpu_before;       // used before it was ours
+    int ranks;               // processes that the launcher started; 1: the worker itself
     double cpu_seconds = 0;  // used since, as far as was looked
   };
   static constexpr uint64_t kStopToken = 0;
@@ -178,18 +196,26 @@ class LocalProcessExecutor final : public Executor {
     NORMLAB_ASSIGN_OR_RETURN(const common::UniqueFd input,
                              MemoryFile(assignment.SerializeAsString()));
     common::SubprocessOptions options;
-    options.argv = {options_.worker_binary, "--run"};
-    options.inherited_fd = input.get();
     options.output_path = request.log_path;
     options.cores.assign(assignment.cores().begin(), assignment.cores().end());
+    const int ranks = engine::RanksOf(assignment.resolved_spec());
     const int threads = options.cores.empty() ? std::max(assignment.resolved_spec().threads(), 1)
-                                              : static_cast<int>(options.cores.size());
+                                              : static_cast<int>(options.cores.size()) / ranks;
     options.environment = WorkerEnvironment(threads, options.cores);
+    if (ranks > 1) {
+      NORMLAB_ASSIGN_OR_RETURN(const RankPrograms programs,
+                               FindRankPrograms(options_.worker_binary));
+      options.argv = LocalRankCommand(programs, ranks, threads, options.cores);
+      options.input_fd = input.get();
+    } else {
+      options.argv = {options_.worker_binary, "--run"};
+      options.inherited_fd = input.get();
+    }
     const int64_t kills_before = KernelMemoryKills();
     NORMLAB_ASSIGN_OR_RETURN(common::Subprocess process, common::Subprocess::Start(options));
     std::string identity = process.identity().ToString();
-    NORMLAB_RETURN_IF_ERROR(
-        Add(request.attempt, std::move(process), kills_before, assignment.memory_limit_bytes()));
+    NORMLAB_RETURN_IF_ERROR(Add(request.attempt, std::move(process), kills_before,
+                                assignment.memory_limit_bytes() / ranks, 0, ranks));
     return identity;
   }
 
@@ -220,7 +246,8 @@ class LocalProcessExecutor final : public Executor {
                    common::Subprocess process,
                    int64_t kills_before,
                    int64_t memory_limit,
-                   double cpu_before = 0) ABSL_LOCKS_EXCLUDED(mu_) {
+                   double cpu_before = 0,
+                   int ranks = 1) ABSL_LOCKS_EXCLUDED(mu_) {
     absl::MutexLock lock(&mu_);
     const uint64_t token = next_token_++;
     epoll_event event = {};
@@ -233,7 +260,7 @@ class LocalProcessExecutor final : public Executor {
       return status;
     }
     entries_.emplace(token, Entry{std::move(attempt), std::move(process), kills_before,
-                                  memory_limit, cpu_before});
+                                  memory_limit, cpu_before, ranks});
     return absl::OkStatus();
   }
 
@@ -268,11 +295,14 @@ class LocalProcessExecutor final : public Executor {
       exit.cause = reaped->by_signal ? ExitCause::kSignalled : ExitCause::kExited;
       exit.code = reaped->code;
       exit.description = reaped->ToString();
+      if (entry.ranks > 1) {
+        TellRanksExit(exit);
+      }
       exit.peak_memory_bytes = reaped->peak_memory_bytes;
       // The kernel does not say whom it killed. A kill since the start, of a process that had half
       // its limit at least, is taken for this one's: a person's kill -9 meets that only beside a
       // machine out of memory.
-      if (reaped->by_signal && reaped->code == SIGKILL &&
+      if (exit.cause == ExitCause::kSignalled && exit.code == SIGKILL &&
           KernelMemoryKills() > entry.memory_kills_before &&
           reaped->peak_memory_bytes > entry.memory_limit_bytes / 2) {
         exit.cause = ExitCause::kOutOfMemory;

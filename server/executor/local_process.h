@@ -15,7 +15,8 @@ struct LocalProcessOptions {
 };
 
 // Runs attempts as child processes of this machine: `<worker_binary> --run`, with the assignment on
-// descriptor 3 and nothing secret in argv or the environment. One thread of its own watches the
+// descriptor 3 and nothing secret in argv or the environment; attempts of several ranks as
+// LocalRankCommand has it, of which the launcher is the process that counts. One thread of its own watches the
 // processes' pidfds.
 //
 // Destroying it leaves the processes alone: they outlive the server, and the next one adopts them.
@@ -27,5 +28,8 @@ absl::StatusOr<std::unique_ptr<Executor>> NewLocalProcessExecutor(LocalProcessOp
 // of our own environment only what helps to diagnose: sanitizers' options, oneDNN's and gRPC's
 // variables, the library path.
 std::vector<std::string> WorkerEnvironment(int threads, const std::vector<int>& cores);
+
+// Cores as OMP_PLACES has them, one a thread: "{0},{2}".
+std::string OpenMpPlaces(const std::vector<int>& cores);
 
 }  // namespace normlab::server

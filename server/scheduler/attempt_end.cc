@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "common/worker_exit.h"
 #include "server/domain/errors.h"
 #include "server/domain/names.h"
 #include "server/domain/states.h"
@@ -92,6 +93,15 @@ void ControllerImpl::FinishExit(LiveAttempt& attempt) {
                      LogPath(attempt.key), " and install what is missing"));
     OnMachineFailed(why);
     TakeBack(attempt, why);
+    return;
+  }
+  if (const ProcessExit& exit = *attempt.exit; !attempt.said_hello &&
+                                               exit.cause == ExitCause::kExited &&
+                                               exit.code == common::kExitDataUnusable) {
+    // It has removed what was damaged, and the helper makes it again.
+    OnDataNotReady(attempt, absl::UnavailableError(absl::StrCat(
+                                "the worker could not use the decoded data set; the end of ",
+                                LogPath(attempt.key), " says why")));
     return;
   }
   const bool adopted_in_vain =

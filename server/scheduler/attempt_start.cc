@@ -1,7 +1,4 @@
 // From the policy's decision to a running process.
-#include <fcntl.h>
-#include <sys/stat.h>
-
 #include <algorithm>
 #include <filesystem>
 #include <system_error>
@@ -18,6 +15,7 @@
 #include "server/domain/transitions.h"
 #include "server/scheduler/controller_impl.h"
 #include "server/scheduler/failures.h"
+#include "server/scheduler/job_data.h"
 #include "server/scheduler/work_folder.h"
 
 #include "spdlog/spdlog.h"
@@ -62,11 +60,6 @@ absl::Status MakeFolder(const std::string& path) {
         absl::StrCat("cannot make the folder ", path, ": ", error.message()));
   }
   return absl::OkStatus();
-}
-
-// Notes that the decoded set is needed, so that it is not cleared away; false: it is not there.
-bool MarkUsed(const std::string& data_cache) {
-  return utimensat(AT_FDCWD, data_cache.c_str(), nullptr, 0) == 0;
 }
 
 }  // namespace
@@ -128,6 +121,7 @@ void ControllerImpl::Begin(const StartAction& start) {
   attempt.secret = common::RandomBytes(kSecretBytes);
   attempt.secret_sha256 = common::Sha256Bytes(attempt.secret);
   attempt.postponed = waiting.postponed;
+  attempt.data_failures = waiting.data_failures;
   if (!capabilities_.may_wait) {
     attempt.held_since = Monotonic();
   }
@@ -267,8 +261,9 @@ void ControllerImpl::OnBegun(const AttemptKey& key, const WaitingJob& waiting, J
 void ControllerImpl::Prepare(LiveAttempt& attempt) {
   attempt.phase = Phase::kPreparing;
   ++attempt.preparations;
-  // The data may have changed since the job was accepted. The helper remembers its verdict on files
-  // that have not, so this costs next to nothing.
+  // The data may have changed since the job was accepted. Only the helper finds out which files they
+  // are now, and may hang on a disk that is gone; on files that have not changed it remembers its
+  // verdict, so this costs next to nothing.
   v1::HelperRequest request;
   v1::InspectDataRequest& inspect = *request.mutable_inspect_data();
   *inspect.mutable_data() = attempt.job.resolved_spec().data();
@@ -278,23 +273,13 @@ void ControllerImpl::Prepare(LiveAttempt& attempt) {
   if (attempt.job.resolved_spec().has_initial_weights() && attempt.resume_folder.empty()) {
     *inspect.mutable_initial_weights() = attempt.job.resolved_spec().initial_weights();
   }
-  // Files that have not changed need no look, and nobody to wait for.
-  if (const auto known = verdicts_.Find(inspect);
-      known != nullptr && MarkUsed(known->data_cache())) {
-    Launch(attempt, known->data_cache());
-    return;
-  }
-  auto asked = std::make_shared<const v1::InspectDataRequest>(inspect);
-  helper_.Call(std::move(request), options_.data_timeout,
-               [mailbox = mailbox_, this, key = attempt.key,
-                asked = std::move(asked)](absl::StatusOr<v1::HelperResponse> response) {
-                 mailbox->Post([this, key, asked, response = std::move(response)]() mutable {
-                   if (response.ok() && !response->data().data_cache().empty()) {
-                     verdicts_.Remember(*asked, response->data());
-                   }
-                   OnPrepared(key, std::move(response));
-                 });
-               });
+  helper_.Call(
+      std::move(request), options_.data_timeout,
+      [mailbox = mailbox_, this, key = attempt.key](absl::StatusOr<v1::HelperResponse> response) {
+        mailbox->Post([this, key, response = std::move(response)]() mutable {
+          OnPrepared(key, std::move(response));
+        });
+      });
 }
 
 void ControllerImpl::OnPrepared(const AttemptKey& key,
@@ -314,8 +299,12 @@ void ControllerImpl::OnPrepared(const AttemptKey& key,
     TakeBack(*attempt, response.status());
     return;
   }
-  const bool helper_failed = !response.ok() && !absl::IsDeadlineExceeded(response.status());
-  if (helper_failed && attempt->preparations < kMostPreparations) {
+  if (absl::IsDeadlineExceeded(response.status())) {
+    // A slow disk, or one that is gone for a while.
+    OnDataNotReady(*attempt, absl::UnavailableError(DataFailure(response.status()).message()));
+    return;
+  }
+  if (!response.ok() && attempt->preparations < kMostPreparations) {
     // Not the job's fault, as far as is known: the helper looks at other jobs' data too.
     spdlog::warn("{} attempt {}: the data could not be looked at: {}; trying again",
                  attempt->job.name(), key.number, std::string(response.status().message()));
@@ -330,8 +319,40 @@ void ControllerImpl::OnPrepared(const AttemptKey& key,
   } else if (!response->data().violations().empty() || response->data().data_cache().empty()) {
     Lose(*attempt, DataFailure(response->data()));
   } else {
+    CorrectDataOf(*attempt, response->data());
     Launch(*attempt, response->data().data_cache());
   }
+}
+
+void ControllerImpl::CorrectDataOf(LiveAttempt& attempt, const v1::DataReport& report) {
+  // One that goes on from a checkpoint compares the contents, and fails when they are others.
+  if (!attempt.resume_folder.empty()) {
+    return;
+  }
+  const std::string warning = CorrectData(report, attempt.job);
+  if (warning.empty()) {
+    return;
+  }
+  spdlog::warn("{}: {}", attempt.job.name(), warning);
+  Update(
+      attempt.key.job_id,
+      [number = attempt.key.number, report, now = WallClock()](v1::Job& stored,
+                                                               std::vector<v1::Segment>& records) {
+        if (!IsCurrentAttempt(stored, number)) {
+          return absl::FailedPreconditionError("the attempt is over");
+        }
+        if (const std::string text = CorrectData(report, stored); !text.empty()) {
+          records.push_back(LogRecord(v1::LogLine::WARNING, text, number, now));
+        }
+        return absl::OkStatus();
+      },
+      std::nullopt,
+      [name = attempt.job.name()](const JobResult& result) {
+        if (!result.ok()) {
+          spdlog::warn("the change of the data of {} was not recorded: {}", name,
+                       std::string(result.status().message()));
+        }
+      });
 }
 
 void ControllerImpl::Launch(LiveAttempt& attempt, const std::string& data_cache) {
@@ -362,8 +383,7 @@ void ControllerImpl::Launch(LiveAttempt& attempt, const std::string& data_cache)
   assignment.set_orphan_timeout_ms(absl::ToInt64Milliseconds(options_.orphan_timeout));
 
   // Preparing it may have taken long.
-  absl::Status ready =
-      CheckWorkFolder(options_.work_dir, start_options_.work_mark, start_options_.least_free_bytes);
+  absl::Status ready = CheckRoom(start_options_.least_free_bytes);
   if (ready.ok()) {
     ready = MakeFolder(folder);
   }

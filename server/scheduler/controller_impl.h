@@ -12,7 +12,6 @@
 #include "absl/synchronization/mutex.h"
 
 #include "common/steady_wait.h"
-#include "server/executor/verdict_cache.h"
 #include "server/scheduler/controller.h"
 #include "server/scheduler/live_attempt.h"
 #include "server/scheduler/mailbox.h"
@@ -69,6 +68,7 @@ class ControllerImpl final : public Controller {
     absl::Duration not_before = -absl::InfiniteDuration();  // monotonic; back-off
     int postponed = 0;  // times in a row that something else than the job kept it from starting
     std::string postponed_for{};  // what that was; empty: not known
+    int data_failures = 0;        // times in a row that its data could not be got ready
   };
 
   // What keeps every attempt from being started.
@@ -95,6 +95,8 @@ class ControllerImpl final : public Controller {
   Sharing CurrentSharing();
   std::vector<Reservation> Reservations() const;
   std::map<std::string, std::string> Explain(const std::vector<std::string>& job_ids);
+  std::map<std::string, std::string> ExplainByPolicy(const std::vector<std::string>& job_ids,
+                                                     absl::Duration now);
   // What `look` says on the controller's thread; nothing when that is too busy.
   template <typename Result>
   Result Ask(std::function<Result()> look);
@@ -141,6 +143,8 @@ class ControllerImpl final : public Controller {
   void OnBegun(const AttemptKey& key, const WaitingJob& waiting, JobResult result);
   void Prepare(LiveAttempt& attempt);
   void OnPrepared(const AttemptKey& key, absl::StatusOr<v1::HelperResponse> response);
+  // The data of a run that begins may have another shape than those that it was admitted with.
+  void CorrectDataOf(LiveAttempt& attempt, const v1::DataReport& report);
   void Launch(LiveAttempt& attempt, const std::string& data_cache);
 
   // ---- handing_over.cc
@@ -183,7 +187,9 @@ class ControllerImpl final : public Controller {
   bool OneStartAtATime() const;
   // Holds the starts back when it is not.
   bool WorkFolderIsUsable();
-  // UNAVAILABLE: the work folder is not usable, or has not enough room for the job's files.
+  // UNAVAILABLE: the work folder is not usable, or has not so much room even without old data sets.
+  absl::Status CheckRoom(int64_t free_bytes) const;
+  // The same for the job's files.
   absl::Status CheckRoomFor(const v1::Job& job) const;
   void HoldStarts(const absl::Status& why, absl::Duration until);
   void TellStarts() const;
@@ -194,6 +200,9 @@ class ControllerImpl final : public Controller {
   void OnMachineFailed(const absl::Status& why);
   // Undoes an attempt that has had no working process, and puts its job off.
   void TakeBack(LiveAttempt& attempt, const absl::Status& why);
+  // The job's data could not be got ready, or not in time, though nothing is known to be wrong with
+  // them: the attempt is taken back, but only so often.
+  void OnDataNotReady(LiveAttempt& attempt, const absl::Status& why);
   void OnTakenBack(const AttemptKey& key, const std::string& why, JobResult result);
 
   // ---- durations.cc
@@ -232,8 +241,13 @@ class ControllerImpl final : public Controller {
   // Of the controller's thread (of Start's caller before there is one).
   std::map<std::string, WaitingJob> waiting_;                 // by job id
   std::map<std::string, std::unique_ptr<LiveAttempt>> live_;  // by job id: a job has one at most
-  VerdictCache verdicts_;
   HeadHistory history_;
+  // Of a long queue; monotonic time.
+  struct ReasonsOfAll {
+    std::map<std::string, std::string> by_id;
+    absl::Duration as_of = -absl::InfiniteDuration();
+  };
+  ReasonsOfAll reasons_of_all_;
   Trouble trouble_;
   ShareLedger ledger_;
   absl::Duration observe_due_ = absl::InfiniteDuration();  // waiting attempts; monotonic

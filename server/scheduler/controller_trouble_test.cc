@@ -169,6 +169,54 @@ TEST_F(ControllerTroubleTest, DataThatIsAwayIsWaitedForWithoutHoldingOthersUp) {
   AdvanceUntil("they start", [&] { return controller_->GetLoad().free_cores == 0; });
 }
 
+TEST_F(ControllerTroubleTest, ALookAtTheDataThatTakesTooLongIsRepeated) {
+  int calls = 0;
+  helper_.SetHandler([&](const v1::HelperRequest&) -> absl::StatusOr<v1::HelperResponse> {
+    if (++calls < 3) {
+      return absl::DeadlineExceededError("the helper process did not answer within 10m");
+    }
+    v1::HelperResponse response;
+    response.mutable_data()->set_data_cache("/cache/data");
+    return response;
+  });
+  const std::string id = Submit();
+  WaitUntil("it is put off", [&] {
+    clock_.Advance(absl::Milliseconds(1));
+    return absl::StrContains(Reason(id), "did not answer within 10m");
+  });
+  AdvanceUntil("it is launched", [&] { return !executor_->launches().empty(); });
+  EXPECT_EQ(Get(id).attempts_size(), 1);
+  EXPECT_TRUE(Starts().ok()) << "the machine is in order";
+}
+
+TEST_F(ControllerTroubleTest, ALookAtTheDataThatAlwaysTakesTooLongEndsTheJob) {
+  helper_.SetHandler([](const v1::HelperRequest&) -> absl::StatusOr<v1::HelperResponse> {
+    return absl::DeadlineExceededError("the helper process did not answer within 10m");
+  });
+  const std::string id = Submit();
+  AdvanceUntil("it fails", [&] { return Get(id).state() == v1::Job::FAILED; });
+  EXPECT_EQ(helper_.requests().size(), 3U);
+  EXPECT_EQ(Get(id).failure().reason(), v1::FailureReason::DATA_ERROR);
+  EXPECT_THAT(Get(id).failure().message(), HasSubstr("3 times in a row"));
+}
+
+TEST_F(ControllerTroubleTest, ADecodedSetThatIsDamagedIsMadeAgainAFewTimes) {
+  const std::string id = Submit();
+  for (size_t i = 1; i <= 2; ++i) {
+    AdvanceUntil("it is launched", [&] { return executor_->launches().size() == i; });
+    ASSERT_TRUE(executor_->ExitWithCode({id, 1}, common::kExitDataUnusable));
+    WaitForState(id, v1::Job::QUEUED);
+    EXPECT_EQ(Get(id).attempts_size(), 0) << "as if it had not begun";
+  }
+  AdvanceUntil("it is launched", [&] { return executor_->launches().size() == 3; });
+  EXPECT_EQ(helper_.requests().size(), 3U) << "asked each time";
+  ASSERT_TRUE(executor_->ExitWithCode({id, 1}, common::kExitDataUnusable));
+  const v1::Failure failure = WaitForState(id, v1::Job::FAILED).failure();
+  EXPECT_EQ(failure.reason(), v1::FailureReason::DATA_ERROR);
+  EXPECT_THAT(failure.message(), HasSubstr("decoded data set"));
+  EXPECT_TRUE(Starts().ok()) << "the machine is in order";
+}
+
 TEST_F(ControllerTroubleTest, NothingStartsInAFolderThatIsNotTheWorkFolder) {
   start_options_.work_mark = "the right one";
   Restart();

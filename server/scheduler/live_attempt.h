@@ -42,8 +42,9 @@ struct LiveAttempt {
   v1::Job job;                // as it was when the attempt began or was adopted
   bool is_running = false;    // the store has it as RUNNING
 
-  int preparations = 0;  // so far; the helper may have failed
-  int postponed = 0;     // how often its job was, in a row
+  int preparations = 0;   // so far; the helper may have failed
+  int postponed = 0;      // how often its job was, in a row
+  int data_failures = 0;  // how often its data could not be got ready, in a row
 
   // Since when it has held its cores, as far as that was measured; monotonic.
   std::optional<absl::Duration> held_since;

@@ -26,6 +26,9 @@ constexpr absl::Duration kUsageInterval = absl::Seconds(30);
 constexpr absl::Duration kFullServerInterval = absl::Milliseconds(100);
 // A job is better shown without a reason than late.
 constexpr absl::Duration kReasonPatience = absl::Milliseconds(200);
+// What keeps jobs of a queue that is this long waiting is found out for all of them at a time.
+constexpr size_t kLongQueue = 500;
+constexpr absl::Duration kReasonsKeptFor = absl::Milliseconds(500);
 
 }  // namespace
 
@@ -305,20 +308,40 @@ std::map<std::string, absl::Duration> ControllerImpl::Silences(std::vector<std::
   });
 }
 
-std::map<std::string, std::string> ControllerImpl::Explain(
-    const std::vector<std::string>& job_ids) {
-  const absl::Duration now = Monotonic();
+std::map<std::string, std::string> ControllerImpl::ExplainByPolicy(
+    const std::vector<std::string>& job_ids, absl::Duration now) {
   std::vector<const QueuedJob*> queued;
   for (const auto& [id, job] : waiting_) {
     if (job.not_before <= now && live_.count(id) == 0) {
       queued.push_back(&job.queued);
     }
   }
+  const Sharing sharing = CurrentSharing();
+  return ExplainQueue({queued, Reservations(), CurrentCapacity(), history_, now, sharing}, job_ids);
+}
+
+std::map<std::string, std::string> ControllerImpl::Explain(
+    const std::vector<std::string>& job_ids) {
+  const absl::Duration now = Monotonic();
   std::map<std::string, std::string> reasons;
-  if (!draining_) {
-    const Sharing sharing = CurrentSharing();
-    reasons =
-        ExplainQueue({queued, Reservations(), CurrentCapacity(), history_, now, sharing}, job_ids);
+  if (waiting_.size() < kLongQueue) {
+    reasons = ExplainByPolicy(job_ids, now);
+  } else {
+    // The whole queue has to be put in order for one answer, so it is done for all of them.
+    if (now >= reasons_of_all_.as_of + kReasonsKeptFor) {
+      std::vector<std::string> all;
+      all.reserve(waiting_.size());
+      for (const auto& [id, job] : waiting_) {
+        all.push_back(id);
+      }
+      reasons_of_all_ = {ExplainByPolicy(all, now), now};
+    }
+    for (const std::string& id : job_ids) {
+      if (const auto known = reasons_of_all_.by_id.find(id);
+          known != reasons_of_all_.by_id.end() && waiting_.count(id) > 0) {
+        reasons.insert(*known);
+      }
+    }
   }
   for (const std::string& id : job_ids) {
     const auto found = waiting_.find(id);

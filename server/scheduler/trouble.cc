@@ -23,6 +23,8 @@ constexpr int kFailuresUntilHeld = 3;
 constexpr absl::Duration kFirstHold = absl::Seconds(1);
 constexpr absl::Duration kLongestHold = absl::Minutes(1);
 constexpr int kMostDoublings = 6;
+// A data set that cannot be decoded in time, or whose decoded form is damaged again and again.
+constexpr int kMostDataFailures = 3;
 // Looking at the work folder costs next to nothing.
 constexpr absl::Duration kFolderInterval = absl::Seconds(1);
 // What a job's first checkpoint and its final weights take: weights and two slots of an optimizer, each
@@ -54,8 +56,7 @@ bool ControllerImpl::OneStartAtATime() const {
 }
 
 bool ControllerImpl::WorkFolderIsUsable() {
-  const absl::Status usable =
-      CheckWorkFolder(options_.work_dir, start_options_.work_mark, start_options_.least_free_bytes);
+  const absl::Status usable = CheckRoom(start_options_.least_free_bytes);
   if (!usable.ok()) {
     HoldStarts(usable, Monotonic() + kFolderInterval);
     return false;
@@ -66,10 +67,13 @@ bool ControllerImpl::WorkFolderIsUsable() {
   return true;
 }
 
+absl::Status ControllerImpl::CheckRoom(int64_t free_bytes) const {
+  return MakeRoom(options_.work_dir, options_.cache_dir, start_options_.work_mark, free_bytes);
+}
+
 absl::Status ControllerImpl::CheckRoomFor(const v1::Job& job) const {
-  return CheckWorkFolder(
-      options_.work_dir, start_options_.work_mark,
-      start_options_.least_free_bytes + job.estimate().parameters() * kBytesPerParameter);
+  return CheckRoom(start_options_.least_free_bytes +
+                   job.estimate().parameters() * kBytesPerParameter);
 }
 
 void ControllerImpl::HoldStarts(const absl::Status& why, absl::Duration until) {
@@ -135,6 +139,17 @@ void ControllerImpl::TakeBack(LiveAttempt& attempt, const absl::Status& why) {
       });
 }
 
+void ControllerImpl::OnDataNotReady(LiveAttempt& attempt, const absl::Status& why) {
+  if (++attempt.data_failures < kMostDataFailures) {
+    TakeBack(attempt, why);
+    return;
+  }
+  Lose(attempt, DataFailure(absl::Status(
+                    why.code(), absl::StrCat(why.message(), " (so it was ", attempt.data_failures,
+                                             " times in a row; submit the job again when that is "
+                                             "mended)"))));
+}
+
 void ControllerImpl::OnTakenBack(const AttemptKey& key, const std::string& why, JobResult result) {
   const LiveAttempt* attempt = Find(key);
   if (attempt == nullptr || attempt->phase != Phase::kEnding || stopping_) {
@@ -148,6 +163,7 @@ void ControllerImpl::OnTakenBack(const AttemptKey& key, const std::string& why, 
                                               ? v1::FailureReason::NODE_FAILED
                                               : v1::FailureReason::FAILURE_REASON_UNSPECIFIED);
   const int postponed = attempt->postponed;
+  const int data_failures = attempt->data_failures;
   Remove(key);
   if (result->state() != v1::Job::QUEUED) {
     return;
@@ -156,6 +172,7 @@ void ControllerImpl::OnTakenBack(const AttemptKey& key, const std::string& why, 
   if (const auto found = waiting_.find(key.job_id); found != waiting_.end()) {
     WaitingJob waiting = found->second;
     waiting.postponed = postponed;
+    waiting.data_failures = data_failures;
     Postpone(std::move(waiting), why);
   }
 }

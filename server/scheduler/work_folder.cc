@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "common/atomic_file.h"
+#include "common/cache_folder.h"
 #include "common/ids.h"
 #include "common/status_macros.h"
 #include "server/domain/names.h"
@@ -165,12 +166,27 @@ absl::Status CheckWorkFolder(const std::string& work_dir,
   }
   const auto free_bytes = static_cast<int64_t>(disk.f_bavail * disk.f_frsize);
   if (free_bytes < least_free_bytes) {
-    return absl::UnavailableError(
-        absl::StrCat("the disk of the work folder ", work_dir, " is full: ", free_bytes / kMiB,
-                     " MiB free, ", (least_free_bytes + kMiB - 1) / kMiB,
-                     " needed; make room there, for example delete jobs that nobody needs"));
+    return absl::UnavailableError(absl::StrCat(
+        "the disk of the work folder ", work_dir, " is full: ", free_bytes / kMiB, " MiB free, ",
+        (least_free_bytes + kMiB - 1) / kMiB, " needed; ",
+        common::CacheBytes(work_dir + "/cache") / kMiB,
+        " MiB there are decoded data sets, which go by themselves ",
+        absl::FormatDuration(common::kLeastCache.least_grace),
+        " after their last use. Make room, for example delete jobs that nobody needs"));
   }
   return absl::OkStatus();
+}
+
+absl::Status MakeRoom(const std::string& work_dir,
+                      const std::string& cache_dir,
+                      const std::string& mark,
+                      int64_t least_free_bytes) {
+  absl::Status status = CheckWorkFolder(work_dir, mark, least_free_bytes);
+  if (status.ok() || !CheckWorkFolder(work_dir, mark, 0).ok()) {
+    return status;
+  }
+  common::PruneCacheFolder(cache_dir, common::kLeastCache);
+  return CheckWorkFolder(work_dir, mark, least_free_bytes);
 }
 
 absl::Status CheckWorkFolderIsKnown(const std::string& data_dir, const std::string& work_dir) {
@@ -193,6 +209,12 @@ absl::Status CheckWorkFolderIsKnown(const std::string& data_dir, const std::stri
       ": is its disk mounted? Mount it, or name the --work_dir that the server has (its flags are "
       "in "
       "its --flagfile)"));
+}
+
+bool IsAnotherWorkFolder(const std::string& data_dir, const std::string& work_dir) {
+  const absl::StatusOr<std::string> known = ReadMark(data_dir);
+  return known.ok() && !known->empty() &&
+         absl::IsFailedPrecondition(CheckWorkFolderIsKnown(data_dir, work_dir));
 }
 
 absl::Status CheckDatabaseIsThere(const WorkFolderOptions& options) {

@@ -23,12 +23,23 @@ absl::Status CheckWorkFolder(const std::string& work_dir,
                              const std::string& mark,
                              int64_t least_free_bytes);
 
+// The same, but when there is not so much free, decoded data sets that nobody has used for a while go
+// from the cache folder first.
+absl::Status MakeRoom(const std::string& work_dir,
+                      const std::string& cache_dir,
+                      const std::string& mark,
+                      int64_t least_free_bytes);
+
 // Whether the work folder is there and has the mark that the data folder knows, for those who take from it
 // without starting a server: a backup of an unmounted or mistyped one would lack all checkpoints and
 // weights. A data folder without a mark (a restored backup that was never started) takes any that is there.
 //
 // FAILED_PRECONDITION: it is not there, or another; UNAVAILABLE and others: it cannot be read.
 absl::Status CheckWorkFolderIsKnown(const std::string& data_dir, const std::string& work_dir);
+
+// Whether the data folder knows a work folder, and what is there is another one, or nothing: a mount point
+// without its disk. That is not ours to write to.
+bool IsAnotherWorkFolder(const std::string& data_dir, const std::string& work_dir);
 
 struct WorkFolderOptions {
   std::string data_dir;  // of the database; exists

@@ -1,5 +1,6 @@
 #include "server/scheduler/work_folder.h"
 
+#include <chrono>
 #include <filesystem>
 #include <fstream>
 
@@ -64,7 +65,10 @@ TEST_F(WorkFolderTest, ANewFolderIsMarkedOnceAndKnownAgain) {
 TEST_F(WorkFolderTest, ABackupTakesOnlyFromTheFolderThatIsKnown) {
   // Restored, and never started.
   EXPECT_TRUE(CheckWorkFolderIsKnown(data_dir_, work_).ok());
+  EXPECT_FALSE(IsAnotherWorkFolder(data_dir_, work_ + "x")) << "none is known";
   ASSERT_TRUE(Claim().ok());
+  EXPECT_FALSE(IsAnotherWorkFolder(data_dir_, work_));
+  EXPECT_TRUE(IsAnotherWorkFolder(data_dir_, work_ + "x"));
   EXPECT_TRUE(CheckWorkFolderIsKnown(data_dir_, work_).ok());
   Unmount();
   const absl::Status unmounted = CheckWorkFolderIsKnown(data_dir_, work_);
@@ -172,6 +176,31 @@ TEST_F(WorkFolderTest, ReadsWhatIsFree) {
   EXPECT_EQ(full.code(), absl::StatusCode::kUnavailable);
   EXPECT_THAT(std::string(full.message()), HasSubstr("is full"));
   EXPECT_FALSE(CheckWorkFolder(work_ + "/none", "", kNoRoomNeeded).ok());
+}
+
+TEST_F(WorkFolderTest, WithoutRoomOldDecodedSetsGoAndTheRestIsSaid) {
+  const std::string mark = *Claim();
+  const std::string cache = work_ + "/cache";
+  fs::create_directories(cache);
+  const auto add = [&](const std::string& name, std::chrono::minutes age) {
+    const std::string path = cache + "/" + name;
+    std::ofstream(path) << "x";
+    fs::resize_file(path, uintmax_t{3} << 20);
+    fs::last_write_time(path, fs::file_time_type::clock::now() - age);
+    return path;
+  };
+  const std::string old = add("old.nldata", std::chrono::minutes(30));
+  const std::string used = add("used.nldata", std::chrono::minutes(1));
+  constexpr int64_t kTooMuch = int64_t{1} << 60;
+  EXPECT_THAT(std::string(CheckWorkFolder(work_, mark, kTooMuch).message()),
+              HasSubstr("6 MiB there are decoded data sets"));
+  EXPECT_TRUE(MakeRoom(work_, cache, mark, kNoRoomNeeded).ok());
+  EXPECT_FALSE(MakeRoom(work_, cache, "another", kTooMuch).ok());
+  EXPECT_TRUE(fs::exists(old)) << "there is room, and another folder is not ours";
+  const absl::Status full = MakeRoom(work_, cache, mark, kTooMuch);
+  EXPECT_THAT(std::string(full.message()), HasSubstr("3 MiB there are decoded data sets"));
+  EXPECT_FALSE(fs::exists(old));
+  EXPECT_TRUE(fs::exists(used));
 }
 
 }  // namespace

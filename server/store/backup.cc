@@ -231,8 +231,10 @@ absl::StatusOr<BackupSummary> BackUp(const BackupOptions& given) {
   }
   fs::create_directories(options.work_dir, error);
   if (!fs::create_directories(partial, error) || error) {
-    return StorageUnavailable(
-        absl::StrCat("cannot make the folder ", partial, ": ", error.message()));
+    return absl::FailedPreconditionError(
+        absl::StrCat("cannot make the folder ", partial, ": ", error.message(),
+                     "; name a place that this user may write to, or make one: install -d -o USER ",
+                     fs::path(partial).parent_path().string()));
   }
   const absl::Status copied = CopyEverything(options, partial, summary);
   if (copied.ok()) {

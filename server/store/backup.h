@@ -38,7 +38,7 @@ struct BackupSummary {
 // database has of them, and the copied database is checked. `target` appears whole or not at all.
 //
 // NOT_FOUND: there is no database; ALREADY_EXISTS: the target; FAILED_PRECONDITION: a schema that is
-// not this version's, or another backup is being made; DATA_LOSS: something stored is damaged;
+// not this version's, another backup is being made, or the target cannot be made; DATA_LOSS: something stored is damaged;
 // UNAVAILABLE: files cannot be read or written. Blocks.
 absl::StatusOr<BackupSummary> BackUp(const BackupOptions& options);
 

@@ -10,6 +10,7 @@ namespace {
 
 // A parameter in its place would not let SQLite use the index of only these.
 static_assert(v1::Job::QUEUED == 1, "the queue's index and its queries say 1");
+static_assert(v1::Job::PAUSED == 8, "the index of paused jobs and its query say 8");
 
 }  // namespace
 
@@ -42,8 +43,10 @@ std::vector<QueueEntry> ReadQueue(Connection& connection) {
 
 int64_t ReadQueuedBytes(Connection& connection, const std::string& owner) {
   Query query(connection,
-              "SELECT total(spec_bytes) FROM jobs INDEXED BY jobs_in_queue "
-              "WHERE state = 1 AND owner = ?",
+              "SELECT (SELECT total(spec_bytes) FROM jobs INDEXED BY jobs_in_queue "
+              "        WHERE state = 1 AND owner = ?1) + "
+              "       (SELECT total(spec_bytes) FROM jobs INDEXED BY jobs_paused "
+              "        WHERE state = 8 AND owner = ?1)",
               owner);
   return query.Step() ? query.Int(0) : 0;
 }

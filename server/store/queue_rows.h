@@ -13,7 +13,7 @@ namespace normlab::server {
 // All QUEUED jobs, oldest first.
 std::vector<QueueEntry> ReadQueue(Connection& connection);
 
-// Sum of QueueEntry::bytes over the owner's QUEUED jobs. A millisecond for 10,000.
+// Sum of QueueEntry::bytes over the owner's QUEUED and PAUSED jobs. A millisecond for 10,000.
 int64_t ReadQueuedBytes(Connection& connection, const std::string& owner);
 
 }  // namespace normlab::server

@@ -13,6 +13,8 @@
 #include "server/domain/states.h"
 #include "server/store/job_rows.h"
 
+#include "spdlog/spdlog.h"
+
 namespace normlab::server {
 namespace {
 
@@ -248,7 +250,7 @@ CREATE INDEX jobs_by_experiment_state ON jobs(experiment, state, end_time_us) WH
 )sql",
      nullptr},
     {R"sql(
--- What the scheduler has to know of a QUEUED job (see queue_entry.h; of others it means nothing), so
+-- What the scheduler has to know of a QUEUED job (see queue_entry.h; of others it means little), so
 -- that a start need not read the specs. Times in microseconds; last_failure_us 0: none.
 ALTER TABLE jobs ADD COLUMN priority INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE jobs ADD COLUMN cores INTEGER NOT NULL DEFAULT 1;
@@ -260,6 +262,8 @@ ALTER TABLE jobs ADD COLUMN spec_bytes INTEGER NOT NULL DEFAULT 0;
 -- Has all of it, also what it is made for, so that the large rows are not touched. 1 is QUEUED.
 CREATE INDEX jobs_in_queue ON jobs(owner, create_time_us, id, priority, cores, memory_bytes,
   queue_time_us, waited_us, last_failure_us, spec_bytes, state) WHERE state = 1;
+-- What an owner keeps beside the queue. 8 is PAUSED.
+CREATE INDEX jobs_paused ON jobs(owner, spec_bytes, state) WHERE state = 8;
 )sql",
      FillQueue},
 };
@@ -283,11 +287,11 @@ absl::Status FillEndTimes(Connection& connection) {
   return absl::OkStatus();
 }
 
-// Of jobs that were queued before the columns were there; one at a time, as there may be many.
+// Of jobs that were queued or paused before the columns were there; one at a time, as there may be many.
 absl::Status FillQueue(Connection& connection) {
   std::vector<int64_t> keys;
   {
-    Query query(connection, "SELECT key FROM jobs WHERE state = 1");
+    Query query(connection, "SELECT key FROM jobs WHERE state IN (1, 8)");
     while (query.Step()) {
       keys.push_back(query.Int(0));
     }
@@ -337,6 +341,10 @@ absl::Status CheckAndMigrate(Connection& connection) {
                            "; run the newer normlabd that made it, or choose another --data_dir"));
   }
   for (int64_t from = version; from < SchemaVersion(); ++from) {
+    if (!empty) {
+      // Of a large database this takes its time, in which nothing else is heard of the server.
+      spdlog::info("bringing the database {} from schema {} to {}", path, from, from + 1);
+    }
     SQLite::Transaction transaction(connection.database(), SQLite::TransactionBehavior::IMMEDIATE);
     connection.Execute(kMigrations[from].sql);
     if (kMigrations[from].fill != nullptr) {

@@ -238,8 +238,8 @@ class Store {
   // Jobs that are QUEUED, oldest first. No spec is read, so it is not noticed either when a job's
   // row cannot be decoded.
   virtual absl::StatusOr<std::vector<QueueEntry>> QueuedJobs() = 0;
-  // What the specs of an owner's QUEUED jobs take in the database; in time proportional to their
-  // number, some milliseconds at most.
+  // What an owner's QUEUED and PAUSED jobs take in the database, with their specs; in time
+  // proportional to their number, some milliseconds at most.
   virtual absl::StatusOr<int64_t> QueuedBytes(const std::string& owner) = 0;
   virtual absl::StatusOr<AttemptSecrets> GetAttemptSecrets(const AttemptKey& attempt) = 0;
   // Records after `after_sequence`, about `max_bytes` at most but at least one batch when there is

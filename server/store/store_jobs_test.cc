@@ -514,15 +514,28 @@ TEST_F(StoreJobsTest, TheQueueIsReadFromItsIndex) {
                             "queue_time_us, waited_us, last_failure_us, spec_bytes FROM jobs "
                             "INDEXED BY jobs_in_queue WHERE state = 1",
                             "SELECT total(spec_bytes) FROM jobs INDEXED BY jobs_in_queue "
-                            "WHERE state = 1 AND owner = 'ann'"}) {
+                            "WHERE state = 1 AND owner = 'ann'",
+                            "SELECT total(spec_bytes) FROM jobs INDEXED BY jobs_paused "
+                            "WHERE state = 8 AND owner = 'ann'"}) {
       Query plan(connection, absl::StrCat("EXPLAIN QUERY PLAN ", sql).c_str());
       ASSERT_TRUE(plan.Step());
-      EXPECT_THAT(plan.Text(3), ::testing::HasSubstr("COVERING INDEX jobs_in_queue")) << sql;
+      EXPECT_THAT(plan.Text(3), ::testing::HasSubstr("COVERING INDEX jobs_")) << sql;
     }
   }
   // Who leaves the queue leaves it here too.
   StartAttempt(*store_, TestId(1));
   EXPECT_EQ(*store_->QueuedBytes("ann"), second.bytes);
+  // Who is paused does not: the owner keeps it.
+  ASSERT_TRUE(store_
+                  ->UpdateJobAndWait(TestId(2),
+                                     [this](v1::Job& job, auto& records) {
+                                       return RequestPause(job, clock_.Now(), records);
+                                     })
+                  .ok());
+  EXPECT_EQ(store_->GetJob(TestId(2))->state(), v1::Job::PAUSED);
+  EXPECT_EQ(store_->QueuedJobs()->size(), 1U);
+  EXPECT_NEAR(static_cast<double>(*store_->QueuedBytes("ann")), static_cast<double>(second.bytes),
+              100);
 }
 
 TEST_F(StoreJobsTest, SecretsOfAReportAreNotUndoneByALaterUpdate) {

@@ -36,6 +36,7 @@ struct Parameters {
   std::vector<int> servers = {1, 2, 4, 8};
   double median_minutes = 20;  // of a job's training, log-normally spread
   double spread = 1;           // standard deviation of its logarithm
+  double longest_hours = 4;    // no job trains longer
   double node_mtbf_days = 30;
   double node_repair_minutes = 60;
   double detection_minutes = 5;
@@ -45,7 +46,6 @@ struct Parameters {
   int queue_limit = 10'000;
   double decision_seconds = 10;  // between two looks at the queue
   // As the benchmark of the service measures them.
-  double job_cpu_ms = 3;             // create, start, end of a job, in the server
   double worker_cpu_percent = 0.15;  // of a core, for a worker that reports 100 steps a second
   uint32_t seed = 1;
 };
@@ -82,7 +82,6 @@ struct Result {
   int64_t node_failures = 0;
   int64_t peak_workers = 0;
   double longest_wait_hours = 0;
-  double server_cpu_seconds = 0;
   double decide_cpu_seconds = 0;
   double longest_decision_ms = 0;
   bool exactly_once = true;
@@ -104,7 +103,7 @@ class Shard {
     for (Job& job : jobs_) {
       job.owner = static_cast<int>(random_() % p_.owners);
       job.cores = 1 << width(random_);
-      job.seconds = std::min(seconds(random_), 48 * 3600.0);
+      job.seconds = std::min(seconds(random_), 3600 * p_.longest_hours);
     }
     for (int node = 0; node < nodes; ++node) {
       Push(TimeToFailure(), Event::kFails, node);
@@ -141,9 +140,6 @@ class Shard {
       result_.exactly_once = result_.exactly_once && job.ended == 1;
       result_.longest_wait_hours = std::max(result_.longest_wait_hours, job.waited / 3600);
     }
-    result_.server_cpu_seconds += static_cast<double>(count) * p_.job_cpu_ms / 1000;
-    result_.server_cpu_seconds += worker_seconds_ * p_.worker_cpu_percent / 100;
-    result_.server_cpu_seconds += result_.decide_cpu_seconds;
     return result_;
   }
 
@@ -246,7 +242,6 @@ class Shard {
     there.erase(std::find(there.begin(), there.end(), id));
     --running_;
     ledger_.Release(absl::StrCat("owner", job.owner), job.cores, At(now_));
-    worker_seconds_ += now_ - job.started;
     result_.busy_core_hours += job.cores * (now_ - job.started) / 3600;
     job.node = -1;
   }
@@ -307,7 +302,6 @@ class Shard {
   server::HeadHistory history_;
   server::ShareLedger ledger_;
   double now_ = 0;
-  double worker_seconds_ = 0;
   int64_t came_ = 0;
   int64_t ended_ = 0;
   int64_t running_ = 0;
@@ -318,6 +312,7 @@ class Shard {
 bool Simulate(const Parameters& parameters, int servers) {
   Result all;
   double busiest_cores = 0;
+  const double worker_cores = parameters.worker_cpu_percent / 100;
   for (int server = 0; server < servers; ++server) {
     const int64_t jobs =
         parameters.jobs * (server + 1) / servers - parameters.jobs * server / servers;
@@ -333,7 +328,8 @@ bool Simulate(const Parameters& parameters, int servers) {
     all.longest_wait_hours = std::max(all.longest_wait_hours, one.longest_wait_hours);
     all.longest_decision_ms = std::max(all.longest_decision_ms, one.longest_decision_ms);
     all.exactly_once = all.exactly_once && one.exactly_once;
-    busiest_cores = std::max(busiest_cores, one.server_cpu_seconds / (one.hours * 3600));
+    busiest_cores = std::max(busiest_cores, worker_cores * one.peak_workers +
+                                                one.decide_cpu_seconds / (one.hours * 3600));
   }
   const double core_hours = all.hours * parameters.nodes * parameters.cores_per_node;
   std::printf("%7d %8.1f %9d %9.2f %11.0f %8.1f%% %9d %9d %8.2f%% %9.1f  %s\n", servers, all.hours,
@@ -375,9 +371,6 @@ int main(int argc, char** argv) {
   app.add_option("--checkpoint_minutes", parameters.checkpoint_minutes)
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
-  app.add_option("--job_cpu_ms", parameters.job_cpu_ms,
-                 "Server CPU for a job's life, measured by `service --rows create`")
-      ->capture_default_str();
   app.add_option("--worker_cpu_percent", parameters.worker_cpu_percent,
                  "Server CPU for a worker, measured by `service --rows workers`")
       ->capture_default_str();

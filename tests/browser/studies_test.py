@@ -1,10 +1,12 @@
 """The smoke preset of every study on a real server: its report in a real browser, in light and dark, on desk and phone."""
+import json
 import os
+import subprocess
 import time
 
 import browser_test_case
 from browser_test_case import DRAWN
-from normlab_testing import PATIENCE, ServerTest, main
+from normlab_testing import BIN, PATIENCE, ServerTest, main
 
 # Of a smoke preset, on two cores.
 MOST_SECONDS = 20
@@ -36,8 +38,11 @@ def add(name):
     setattr(StudyReportTest, 'test_' + name.replace('-', '_'), lambda self: self.check_study(name))
 
 
-for study in ('affine', 'three-modes', 'covariate-shift', 'landscape', 'explosion', 'learning-rate', 'three-factors', 'normalizers'):
-    add(study)
+# All that there are.
+LISTED = json.loads(subprocess.run([os.path.join(BIN, 'normlab'), 'study', 'list', '--output', 'json'], capture_output=True,
+                                   text=True, check=True).stdout)
+for study in LISTED['studies']:
+    add(study['name'])
 
 if __name__ == '__main__':
     main()

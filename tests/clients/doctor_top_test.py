@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """normlab doctor and top against real servers: well, ill, with TLS; on a terminal and in a pipe."""
+import fcntl
 import json
 import os
 import pty
 import re
 import select
 import signal
+import struct
 import subprocess
 import tempfile
 import termios
@@ -34,14 +36,38 @@ class DoctorTest(ServerTest):
         self.assertEqual(set(found), {'connection', 'encryption', 'caller', 'health', 'version', 'clock', 'data disk', 'work disk',
                                       'capacity', 'engine', 'worker', 'data sets'})
         self.assertNotEqual(answer.json()['result'], 'PROBLEM', answer)
-        for check in ('connection', 'encryption', 'caller', 'health', 'version', 'clock', 'engine', 'worker'):
+        for check in ('connection', 'encryption', 'caller', 'health', 'version', 'clock', 'worker'):
             self.assertEqual(found[check]['level'], 'OK', found[check])
-        self.assertIn('oneDNN 2.6', found['engine']['message'])
-        self.assertRegex(found['data disk']['message'], r'iB of .*iB free \(\d+%\), for the database')
+        info = self.server.cli('version', '--output', 'json', check=EXIT_OK).json()['server']
+        size = r'\d[\d.]* [KMGT]?i?B'
+        messages = {
+            'connection': rf'{self.server.address} answers in \d+\.\d ms',
+            'encryption': 'none, and none needed: the server is this machine',
+            'caller': 'you are ADMIN of the owner local',
+            'health': 'takes calls',
+            'version': rf'client and server are {re.escape(info["version"])} and know the same kinds of everything',
+            'clock': "the server's clock and this one differ by less than the call took",
+            'data disk': rf'{size} of {size} free \(\d+%\), for the database',
+            'work disk': rf'{size} of {size} free \(\d+%\), for checkpoints and decoded data sets',
+            'capacity': rf'0 of {info["cores"]} cores and 0 B of {size} are taken; 0 jobs run, 0 wait',
+            'engine': rf'oneDNN {re.escape(info["onednnVersion"])} for {re.escape(info["isa"])}',
+            'worker': r'a process of the engine starts and computes \(.+\)',
+            'data sets': r'.*(mnist|cifar).*',
+        }
+        self.assertEqual(set(messages), set(found))
+        for check, message in messages.items():
+            self.assertRegex(found[check]['message'], rf'^{message}$', check)
         # Nothing was stored.
         self.assertEqual(self.server.cli('list', '--output', 'json').json()['jobs'], [])
-        text = self.server.cli('doctor', check=EXIT_OK).out
-        self.assertRegex(text, r'(?m)^ok +worker +a process of the engine starts and computes')
+        # The same as lines for people: each check's, in the same order, and what to do below it.
+        lines = self.server.cli('doctor', check=EXIT_OK).out.splitlines()
+        for finding in answer.json()['checks']:
+            level, check, message = finding['level'].lower(), finding['check'], messages[finding['check']]
+            self.assertRegex(lines.pop(0), rf'^{level} +{check} +{message}$')
+            if finding.get('advice'):
+                self.assertRegex(lines.pop(0), rf'^ +-> {re.escape(finding["advice"])}$')
+        self.assertRegex(lines.pop(0), r'^(All is well\.|0 problems, \d warnings?\.)$')
+        self.assertEqual(lines, [])
 
     def test_no_server(self):
         self.server.terminate()
@@ -63,11 +89,11 @@ class DoctorTest(ServerTest):
 
     def test_data_sets_that_are_there_are_named(self):
         os.rename(os.path.join(self.server.data_root, 'tiny'), os.path.join(self.server.data_root, 'fashion-mnist'))
-        found = findings(self.doctor())
-        message = found['data sets']['message']
-        # Debian's package, when it is installed, is looked at first or last: either way the set is there.
-        self.assertRegex(message, r'cifar10')
-        self.assertIn(self.server.data_root, message + found['data sets'].get('advice', ''))
+        finding = findings(self.doctor())['data sets']
+        self.assertEqual(finding['level'], 'OK')
+        # The server's own folder comes before that of Debian's package, whose set is a hundred times as large.
+        self.assertRegex(finding['message'], rf'^fashion_mnist \({self.TRAIN} \+ {self.TEST}\); not below '
+                                             rf'{self.server.data_root}, /usr/share/datasets: mnist, cifar10, cifar100$')
 
 
 class DoctorTlsTest(unittest.TestCase):
@@ -131,9 +157,11 @@ class TopTest(ServerTest):
         self.assertIn(waiting, self.server.cli('top', '--all').out)
         self.server.cli('cancel', running, check=EXIT_OK)
 
-    def terminal(self, *arguments):
-        """(pid, master, settings of the terminal before) of a top on a terminal of its own."""
+    def terminal(self, *arguments, rows=0):
+        """(process, master, slave, settings of the terminal before) of a top on a terminal of its own."""
         master, slave = pty.openpty()
+        if rows:
+            fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack('HHHH', rows, 120, 0, 0))
         before = termios.tcgetattr(slave)
         environment = dict(os.environ, TERM='xterm', LC_ALL='C.UTF-8')
         process = subprocess.Popen([f'{BIN}/normlab', '--server', self.server.address, 'top', '-d', '0.2', *arguments], stdin=slave,
@@ -174,6 +202,25 @@ class TopTest(ServerTest):
                 os.close(master)
                 os.close(slave)
         self.server.cli('cancel', job, check=EXIT_OK)
+
+    def test_a_full_terminal_keeps_its_titles_and_its_hint(self):
+        jobs, height = 30, 24
+        name = self.server.cli('sweep', '-', '--axis', 'normalization=none', '--seeds', str(jobs), '--output', 'json',
+                               stdin=json.dumps(long_spec(seed=None)), check=EXIT_OK).json()['name']
+        process, master, slave, _ = self.terminal(rows=height)
+        try:
+            seen = self.read_until(master, 'sorted by state')
+            frame = seen[:seen.index('sorted by state')]
+            frame = frame[frame.rindex('\x1b[H'):]
+            self.assertIn('normlab top - ', frame)
+            self.assertIn('STEPS/S', frame)
+            self.assertEqual(len(re.findall(r'jobs/\w{20}', frame)), height - 5)
+        finally:
+            process.kill()
+            process.wait()
+            os.close(master)
+            os.close(slave)
+        self.server.cli('experiment', 'cancel', name, check=EXIT_OK)
 
     def test_a_server_that_goes_away_and_comes_back(self):
         process, master, slave, _ = self.terminal()

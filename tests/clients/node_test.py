@@ -2,10 +2,12 @@
 """The Node example against the real server: submit, watch across kill -9, metrics, errors.
 
 Needs Node and the example's packages. They are installed once into NORMLAB_NODE_MODULES (ctest sets it: below the build
-folder) with `npm ci`; where that is impossible the test ends with 77, which counts as skipped.
+folder) with `npm ci`; without Node, npm or the registry the test ends with 77, which counts as skipped. Whatever else is
+wrong with the packages (a lock file that does not fit, a wrong checksum) is a failure.
 """
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +19,9 @@ ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..')
 EXAMPLE = os.path.join(ROOT, 'client', 'node')
 FOLDER = os.environ.get('NORMLAB_NODE_MODULES') or os.path.join(ROOT, 'build', 'node')
 SKIPPED = 77
+# What npm says when it does not get as far as an answer of the registry's.
+UNREACHABLE = ('ENOTFOUND', 'EAI_AGAIN', 'ECONNREFUSED', 'ECONNRESET', 'ETIMEDOUT', 'ENETUNREACH', 'EHOSTUNREACH',
+               'ERR_SOCKET_TIMEOUT', 'EIDLETIMEOUT')
 
 
 def install():
@@ -37,9 +42,12 @@ def install():
             done = subprocess.run(['npm', 'ci', '--ignore-scripts', '--no-audit', '--no-fund'], cwd=FOLDER,
                                   capture_output=True, text=True, timeout=120, check=False)
         except subprocess.TimeoutExpired:
-            return 'npm ci did not end within two minutes'
+            return 'the npm registry did not answer within two minutes'
         if done.returncode != 0:
-            return f'npm ci failed: {done.stderr.strip().splitlines()[-1:]}'
+            codes = re.findall(r'^npm (?:ERR!|error) (?:code|errno) (\S+)', done.stderr, re.M)
+            if any(code in UNREACHABLE for code in codes):
+                return f'the npm registry cannot be reached ({codes[0]})'
+            raise AssertionError(f'npm ci failed:\n{done.stderr}')
     for name in ('normlab.js', 'example.js'):
         shutil.copy(os.path.join(EXAMPLE, name), FOLDER)
     return None
@@ -73,7 +81,8 @@ class NodeClientTest(ServerTest):
         self.assertEqual(lines[-1], f'train/loss at step 29: {points[-1][1]!r}')
 
     def test_a_watch_survives_kill_9_of_the_server(self):
-        job = self.server.submit(long_spec(steps=800))['name']
+        steps = self.server.steps_lasting(2, long_spec())
+        job = self.server.submit(long_spec(steps=steps))['name']
         script = """
             const { Normlab } = require('./normlab.js');
             (async () => {
@@ -97,8 +106,48 @@ class NodeClientTest(ServerTest):
             thread.join()
         records = [json.loads(line) for line in lines[:-1]]
         self.assertEqual([int(record['sequence']) for record in records], list(range(1, len(records) + 1)))
-        self.assertEqual([int(r['step']) for r in records if 'train/loss' in r.get('values', {})], list(range(800)))
-        self.assertEqual(lines[-1].strip(), '800')
+        self.assertEqual([int(r['step']) for r in records if 'train/loss' in r.get('values', {})], list(range(steps)))
+        self.assertEqual(int(lines[-1]), steps)
+
+    def test_a_stream_that_ends_before_its_last_record_is_opened_again(self):
+        # A server of the test's own, which says nothing about why it ends the first stream after two of four records.
+        script = """
+            const assert = require('assert');
+            const path = require('path');
+            const grpc = require('@grpc/grpc-js');
+            const loader = require('@grpc/proto-loader');
+            const { Normlab } = require('./normlab.js');
+            const { normlab: { v1 } } = grpc.loadPackageDefinition(loader.loadSync('normlab/v1/jobs.proto', {
+              includeDirs: [process.env.NORMLAB_PROTO], keepCase: true, longs: String, enums: String, defaults: true, oneofs: true }));
+            const asked = [];
+            const state = (name) => ({ state: { state: name } });
+            const server = new grpc.Server();
+            server.addService(v1.Jobs.service, {
+              GetJob: (call, answer) => answer(null, { name: call.request.name, state: 'SUCCEEDED', last_sequence: '4' }),
+              WatchJob: (call) => {
+                asked.push(call.request.after_sequence);
+                if (call.request.after_sequence === '4') return call.end();
+                const segments = asked.length === 1 ? [state('QUEUED'), state('STARTING')] : [state('RUNNING'), state('SUCCEEDED')];
+                const first_sequence = (BigInt(call.request.after_sequence) + 1n).toString();
+                call.write({ heartbeat: { sequence: call.request.after_sequence } });
+                call.write({ records: { first_sequence, segments } });
+                call.end();
+              },
+            });
+            server.bindAsync('127.0.0.1:0', grpc.ServerCredentials.createInsecure(), async (error, port) => {
+              const normlab = new Normlab('127.0.0.1:' + port);
+              const states = [];
+              for await (const record of normlab.watch('jobs/x')) states.push(record.state);
+              console.log(JSON.stringify([states, asked]));
+              // The job is over and all of it was seen: nothing is left to show.
+              for await (const record of normlab.watch('jobs/x', 4)) assert.fail(JSON.stringify(record));
+              normlab.close();
+              server.forceShutdown();
+            });"""
+        process = self.node('-e', script)
+        out, err = process.communicate(timeout=60 * PATIENCE)
+        self.assertEqual((process.returncode, err), (0, ''))
+        self.assertEqual(json.loads(out), [['QUEUED', 'STARTING', 'RUNNING', 'SUCCEEDED'], ['0', '2']])
 
     def test_errors_are_the_servers(self):
         process = self.node('example.js', self.server.address, self.spec_file({'model': {'mlp': {'hidden': [0]}}}))

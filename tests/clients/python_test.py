@@ -54,6 +54,11 @@ class PythonClientTest(ServerTest):
         self.assertEqual(thinned.values.min(), values.min())
         part = job.metrics(['train/loss'], first=5, last=9)
         self.assertEqual(part['train/loss'].steps.tolist(), [5, 6, 7, 8, 9])
+        # A series that is not there is told with those that are; one without points in a range is there.
+        with self.assertRaisesRegex(normlab.NotFound, 'no series "train/los"; it has train/loss, .*test/accuracy'):
+            job.metrics('train/los')
+        self.assertEqual(job.metrics('test/loss', first=1, last=2).steps.tolist(), [])
+        self.assertEqual(job.metrics(['test/loss'], first=1, last=2)['test/loss'].values.dtype, np.float64)
         # The end.
         job.wait(check=True)
         self.assertEqual(job.message.display_name, 'from Python')
@@ -62,9 +67,18 @@ class PythonClientTest(ServerTest):
         [final] = [one for one in job.artifacts() if one.file_name == 'final.safetensors']
         path = job.download(final, os.path.join(self.folder, 'final.safetensors'))
         self.assertEqual(os.path.getsize(path), final.bytes)
+        # What fails leaves nothing behind.
+        final.sha256 = '0' * 64
+        with self.assertRaisesRegex(normlab.NormlabError, 'another SHA-256'):
+            job.download(final, os.path.join(self.folder, 'wrong.safetensors'))
+        final.name = job.name + '/artifacts/99'
+        with self.assertRaises(normlab.NotFound):
+            job.download(final, os.path.join(self.folder, 'none.safetensors'))
+        self.assertEqual([name for name in os.listdir(self.folder) if 'safetensors' in name], ['final.safetensors'])
 
     def test_a_watch_survives_kill_9_of_the_server(self):
-        job = self.client.submit(long_spec(steps=1500))
+        steps = self.server.steps_lasting(3, long_spec())
+        job = self.client.submit(long_spec(steps=steps))
         seen, errors = [], []
 
         def watch():
@@ -84,8 +98,8 @@ class PythonClientTest(ServerTest):
         self.assertEqual(errors, [])
         self.assertEqual([record.sequence for record in seen], list(range(1, len(seen) + 1)))
         self.assertEqual(seen[-1].state, 'SUCCEEDED')
-        steps = [record.step for record in seen if isinstance(record, normlab.Points) and 'train/loss' in record.values]
-        self.assertEqual(steps, list(range(1500)))
+        told = [record.step for record in seen if isinstance(record, normlab.Points) and 'train/loss' in record.values]
+        self.assertEqual(told, list(range(steps)))
         # The same as a fresh look at what is stored.
         self.assertEqual(job.metrics('train/loss').values.tolist(),
                          [r.values['train/loss'] for r in seen if isinstance(r, normlab.Points) and 'train/loss' in r.values])

@@ -1,5 +1,9 @@
 #!/usr/bin/env python3
-"""Completion in real shells (bash, zsh, fish) against a real server, and the manual pages."""
+"""Completion in real shells (bash, zsh, fish) against a real server, and the manual pages.
+
+What needs a program that is not installed does not run, and says so; the rest does. Then it ends with 77, which counts as
+skipped, unless something failed.
+"""
 import glob
 import os
 import pty
@@ -10,11 +14,18 @@ import signal
 import subprocess
 import sys
 import time
+import unittest
 
-from normlab_testing import BIN, PATIENCE, ServerTest, main, tiny_spec
+from normlab_testing import BIN, PATIENCE, ServerTest, tiny_spec
 
 FILES = os.environ.get('NORMLAB_SHELL_FILES') or os.path.join(os.path.dirname(BIN), 'shell')
 COMMANDS = ('submit', 'validate', 'watch', 'list', 'metrics', 'export', 'top', 'doctor', 'completion', 'study', 'experiment')
+
+
+def needs(*programs):
+    """For tests that use programs which a machine may not have."""
+    missing = [program for program in programs if shutil.which(program) is None]
+    return unittest.skipIf(missing, f'did not run: {", ".join(missing)} not installed')
 
 
 def run(command, *arguments, check=True, environment=None):
@@ -118,6 +129,7 @@ class CompletionTest(ServerTest):
         self.assertIn('landscape', complete('study', 'run', 'l'))
         self.assertNotIn('submit', complete('study', ''))
 
+    @needs('bash')
     def test_bash(self):
         self.check(Shells.bash)
         # bash takes "=" for a word.
@@ -127,10 +139,12 @@ class CompletionTest(ServerTest):
             pass
         self.assertEqual(Shells.bash('submit', self.folder + '/my'), [self.folder + '/my spec.yaml'])
 
+    @needs('fish')
     def test_fish(self):
         self.check(Shells.fish)
         self.assertEqual(Shells.fish('list', '--output=js'), ['--output=json'])
 
+    @needs('zsh')
     def test_zsh(self):
         self.check(Shells.zsh)
         # At a real prompt: what is unique is put there.
@@ -138,6 +152,7 @@ class CompletionTest(ServerTest):
         self.assertEqual(type_in_zsh(self.folder, f'normlab metrics {self.job} --series test/l\t'),
                          f'metrics {self.job} --series test/loss')
 
+    @needs('bash')
     def test_without_a_server_there_are_commands_and_no_errors(self):
         os.environ['NORMLAB_SERVER'] = '127.0.0.1:1'
         self.assertEqual(Shells.bash('wat'), ['watch'])
@@ -152,11 +167,9 @@ class CompletionTest(ServerTest):
                 self.assertEqual(file.read(), run(f'{BIN}/normlab', 'completion', shell))
 
 
-class ManualTest(ServerTest):
+class ManualTest(unittest.TestCase):
 
-    def setUp(self):
-        pass  # no server
-
+    @needs('mandoc', 'man')
     def test_pages(self):
         pages = sorted(os.path.basename(path) for path in glob.glob(f'{FILES}/man/*'))
         self.assertIn('normlab.1', pages)
@@ -188,8 +201,7 @@ class ManualTest(ServerTest):
 
 
 if __name__ == '__main__':
-    for program in ('bash', 'zsh', 'fish', 'mandoc', 'man'):
-        if shutil.which(program) is None:
-            print(f'did not run: {program} is not installed')
-            sys.exit(77)
-    main()
+    result = unittest.main(verbosity=2, exit=False).result
+    for _, reason in result.skipped:
+        print(reason)
+    sys.exit(1 if not result.wasSuccessful() else 77 if result.skipped else 0)

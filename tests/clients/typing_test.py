@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
 """mypy (strict) on the Python package and on code that uses it."""
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -45,7 +44,7 @@ class TypingTest(unittest.TestCase):
 
 
 if __name__ == '__main__':
-    if not os.path.exists('/usr/bin/mypy') or shutil.which('protoc') is None:
+    if not os.path.exists('/usr/bin/mypy'):
         print('did not run: mypy is not installed (apt-get install mypy)')
         sys.exit(77)
     unittest.main(verbosity=2)

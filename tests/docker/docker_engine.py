@@ -31,12 +31,30 @@ class Engine:
         self.socket = f'{self.run_folder}/s'
         self.log_path = f'{folder}/dockerd.log'
         self.process = None
+        self.forwarding = {}
+        self.firewall = {}
+        # What a killed run would leave behind: said in a file, so that the next one can take it away.
+        self.state_path = f'{folder}/engine.json'
+        self._clean_up_after_another()
         self.had_bridge = os.path.exists('/sys/class/net/docker0')
-        self.firewall = self._save_firewall()
 
     @staticmethod
     def _save_firewall():
-        return {table: run('iptables-save', '-t', table, check=False).stdout for table in ('filter', 'nat')}
+        """{table: rules}, of the tables that can be read: no other may be written."""
+        saved = {table: run('iptables-save', '-t', table, check=False) for table in ('filter', 'nat')}
+        return {table: done.stdout for table, done in saved.items() if done.returncode == 0}
+
+    def _clean_up_after_another(self):
+        try:
+            with open(self.state_path, encoding='utf-8') as file:
+                state = json.load(file)
+        except (OSError, ValueError):
+            return
+        with contextlib.suppress(OSError), open(f"/proc/{state['pid']}/comm", encoding='utf-8') as file:
+            if file.read().strip() == 'dockerd':
+                return  # it runs
+        self._put_back(state['run_folder'], state['firewall'], state['forwarding'])
+        shutil.rmtree(state['run_folder'], ignore_errors=True)
 
     def environment(self, **more):
         # Debian's own client: others may lack what builds images.
@@ -47,7 +65,7 @@ class Engine:
         if self.had_bridge:
             raise EngineMissing('there is a docker0 bridge already: an engine runs on this machine')
         os.makedirs(f'{self.folder}/data', exist_ok=True)
-        self.forwarding = {}
+        self.firewall = self._save_firewall()
         for path in ('/proc/sys/net/ipv4/ip_forward',):
             with open(path, encoding='ascii') as file:
                 self.forwarding[path] = file.read()
@@ -58,6 +76,8 @@ class Engine:
              f'{self.run_folder}/exec', '-p', f'{self.run_folder}/pid', '--log-level', 'warn'],
             stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
         log.close()
+        with open(self.state_path, 'w', encoding='utf-8') as file:
+            json.dump({'pid': self.process.pid, 'run_folder': self.run_folder, 'firewall': self.firewall, 'forwarding': self.forwarding}, file)
 
         def ready():
             if self.process.poll() is not None:
@@ -98,25 +118,31 @@ class Engine:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
-        if not self.had_bridge:
-            run('ip', 'link', 'delete', 'docker0', check=False)
-        for table, rules in self.firewall.items():
+        if self.process is not None:
+            self._put_back(self.run_folder, self.firewall, self.forwarding)
+        shutil.rmtree(self.run_folder, ignore_errors=True)
+
+    def _put_back(self, run_folder, firewall, forwarding):
+        """Takes an engine's network and mounts away, once it has ended."""
+        run('ip', 'link', 'delete', 'docker0', check=False)
+        for table, rules in firewall.items():
             # Its chains stay otherwise.
             run('iptables-restore', '-T', table, input=rules if rules.strip() else self._empty(table), check=False)
-        for path, value in getattr(self, 'forwarding', {}).items():
+        for path, value in forwarding.items():
             with contextlib.suppress(OSError), open(path, 'w', encoding='ascii') as file:
                 file.write(value)
-        self._unmount()
-        shutil.rmtree(self.run_folder, ignore_errors=True)
+        self._unmount(run_folder)
+        with contextlib.suppress(OSError):
+            os.remove(self.state_path)
 
     @staticmethod
     def _empty(table):
         chains = {'filter': ('INPUT', 'FORWARD', 'OUTPUT'), 'nat': ('PREROUTING', 'INPUT', 'OUTPUT', 'POSTROUTING')}[table]
         return '\n'.join([f'*{table}', *(f':{chain} ACCEPT [0:0]' for chain in chains), 'COMMIT', ''])
 
-    def _unmount(self):
+    def _unmount(self, run_folder):
         with open('/proc/self/mounts', encoding='utf-8') as file:
             places = [line.split()[1] for line in file]
         for place in reversed(places):
-            if place.startswith((self.folder, self.run_folder)):
+            if place.startswith((f'{self.folder}/', f'{run_folder}/')):
                 run('umount', '-l', place, check=False)

@@ -7,7 +7,6 @@ import time
 import unittest
 
 import product
-from product import SPEC
 from normlab_testing import wait_for
 
 IMAGE = 'normlab-test-systemd'
@@ -73,11 +72,10 @@ class SystemdTest(unittest.TestCase):
 
         # Trains, computes and is upgraded in the middle, under all that the unit forbids.
         self.assertIn('"output"', self.inside('normlab', 'normalize', '--spec', 'batch', '--input', '[[1], [2], [4]]'))
-        spec = json.dumps(SPEC)
-        undisturbed = json.loads(self.inside('normlab', 'submit', '-', '--wait', '--output', 'json', input=spec))
-        self.assertEqual(undisturbed['state'], 'SUCCEEDED')
-        job = json.loads(self.inside('normlab', 'submit', '-', '--output', 'json', input=spec))['name']
-        wait_for(lambda: int(self.get(job).get('progress', {}).get('step', 0)) >= 1000, 'the middle of training', 60)
+        spec, undisturbed, jobs = product.trained_undisturbed(lambda spec: json.loads(
+            self.inside('normlab', 'submit', '-', '--wait', '--output', 'json', input=json.dumps(spec))))
+        job = json.loads(self.inside('normlab', 'submit', '-', '--output', 'json', input=json.dumps(spec)))['name']
+        wait_for(lambda: int(self.get(job).get('progress', {}).get('step', 0)) >= spec['steps'] // 9, 'the middle of training', 60)
         began = time.monotonic()
         self.install()
         print(f'an upgrade in mid-training took {time.monotonic() - began:.1f} s')
@@ -96,7 +94,7 @@ class SystemdTest(unittest.TestCase):
         self.inside('install', '-d', '-o', 'normlab', '-g', 'normlab', '/var/backups/normlab')
         said = self.inside('runuser', '-u', 'normlab', '--', 'normlabd', '--flagfile=/etc/normlab/normlabd.conf',
                            '--backup=/var/backups/normlab/copy')
-        self.assertIn('2 jobs', said)
+        self.assertIn(f'{jobs + 1} jobs', said)
 
         # Killed, it comes back; restored from the backup, it has the jobs.
         self.inside('systemctl', 'kill', '-s', 'SIGKILL', 'normlabd')

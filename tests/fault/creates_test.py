@@ -8,7 +8,6 @@ import os
 import random
 import threading
 import time
-import unittest
 
 from normlab_testing import EXIT_OK, EXIT_UNREACHABLE, ServerTest, long_spec, main, tiny_spec, wait_for
 

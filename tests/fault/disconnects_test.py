@@ -9,10 +9,8 @@ import random
 import socket
 import subprocess
 import threading
-import time
-import unittest
 
-from normlab_testing import BIN, EXIT_OK, ServerTest, long_spec, main, read_lines, wait_for
+from normlab_testing import BIN, ServerTest, long_spec, main, read_lines, wait_for
 
 CUTS = int(os.environ.get('NORMLAB_FAULT_CUTS', '12'))
 KILLS = int(os.environ.get('NORMLAB_FAULT_CUT_KILLS', '3'))
@@ -82,21 +80,9 @@ class Relay:
 
 class DisconnectsTest(ServerTest):
 
-    def steps_a_second(self):
-        """How fast this machine trains the net, so that no machine is too fast for the test."""
-        job = self.server.submit(long_spec())['name']
-        first = self.server.wait_step(job, 200)
-        since = time.monotonic()
-        time.sleep(2)  # the span that is measured
-        last = self.server.wait_step(job, 400)
-        rate = (last - first) / (time.monotonic() - since)
-        self.server.cli('cancel', job, check=EXIT_OK)
-        self.server.wait_state(job, 'CANCELLED')
-        return rate
-
     def test_every_record_comes_once_whatever_breaks(self):
-        steps = int(LASTS * self.steps_a_second())
-        spec = long_spec(steps=steps, checkpoint={'every_steps': 1000})
+        spec = long_spec(checkpoint={'every_steps': 1000})
+        spec['steps'] = steps = self.server.steps_lasting(LASTS, spec)
         undisturbed = self.server.submit(spec, '--wait')
         job = self.server.submit(spec)['name']
         relay = Relay(self.server.address)

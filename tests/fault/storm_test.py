@@ -9,14 +9,13 @@ import os
 import random
 import signal
 import time
-import unittest
 
 from normlab_testing import (EXIT_OK, EXIT_REFUSED, PATIENCE, ServerTest, is_alive, main, read_lines, sample, tiny_spec,
                              wait_for)
 
 ROUNDS = int(os.environ.get('NORMLAB_FAULT_ROUNDS', '8'))
 SEED = int(os.environ.get('NORMLAB_FAULT_SEED', '11'))
-STEPS = 2500
+SECONDS = 1.0  # of a job that nobody disturbs
 LIVE = 5
 TERMINAL = ('SUCCEEDED', 'DIVERGED', 'FAILED', 'CANCELLED')
 
@@ -31,15 +30,12 @@ KINDS = [
 ]
 
 
-def spec_of(kind, **changes):
-    return tiny_spec(**{'steps': STEPS, 'max_retries': 100, **KINDS[kind], **changes})
-
-
 class StormTest(ServerTest):
 
     def setUp(self):
         super().setUp()
         self.rng = random.Random(SEED)
+        self.steps = self.server.steps_lasting(SECONDS, tiny_spec(**KINDS[0]))
         self.kinds = {}  # job -> kind
         self.cancelled = set()
         self.watchers = []  # (process, lines, reader thread)
@@ -58,9 +54,12 @@ class StormTest(ServerTest):
     def jobs(self):
         return self.server.cli('list', '--all', '--output', 'json', check=EXIT_OK).json().get('jobs', [])
 
+    def spec_of(self, kind):
+        return tiny_spec(steps=self.steps, max_retries=100, **KINDS[kind])
+
     def submit(self):
         kind = self.rng.randrange(len(KINDS))
-        name = self.server.submit(spec_of(kind))['name']
+        name = self.server.submit(self.spec_of(kind))['name']
         self.kinds[name] = kind
         if self.rng.random() < 0.3:
             process, lines = self.server.watch(name), []
@@ -113,7 +112,7 @@ class StormTest(ServerTest):
     def test_a_storm_of_kills(self):
         expected = []
         for kind in range(len(KINDS)):
-            job = self.server.submit(spec_of(kind), '--wait')
+            job = self.server.submit(self.spec_of(kind), '--wait')
             self.assertEqual(job['state'], 'SUCCEEDED')
             expected.append((job['result']['weightsSha256'], self.server.metrics(job['name'])))
         for _ in range(ROUNDS):

@@ -31,13 +31,13 @@ class BackupTest(ServerTest):
         return server.start()
 
     def test_backup_under_load_and_restore(self):
-        steps = 12_000
-        spec = tiny_spec(model={'mlp': {'hidden': [120, 80]}}, steps=steps, checkpoint={'every_steps': 250},
+        spec = tiny_spec(model={'mlp': {'hidden': [120, 80]}}, checkpoint={'every_steps': 250},
                          optimizer={'sgd': {'learning_rate': 0.1, 'momentum': 0.9}}, evaluation={'every_steps': 2000})
+        spec['steps'] = self.server.steps_lasting(4, spec)  # longer than the backup and the copy's start take
         done = [self.server.submit(tiny_spec(seed=seed, labels={'kind': 'done'}), '--wait') for seed in range(3)]
         running = self.server.submit(spec)['name']
         waiting = self.server.submit(tiny_spec(threads=2, priority=-5))['name']
-        self.server.wait_step(running, 600)
+        self.server.wait_step(running, 300)
         wait_for(lambda: int(self.server.get(running)['attempts'][-1].get('checkpointStep', 0)) > 0, 'a checkpoint')
         workers = self.server.worker_pids()
         self.assertEqual(len(workers), 1)

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import struct
-import unittest
 
 from normlab_testing import EXIT_OK, EXIT_REFUSED, ServerTest, main, tiny_spec, write_idx, write_tiny_images
 

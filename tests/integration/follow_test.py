@@ -3,7 +3,6 @@ import hashlib
 import json
 import os
 import subprocess
-import unittest
 
 from normlab_testing import BIN, EXIT_OK, EXIT_REFUSED, ServerTest, main, read_lines, tiny_spec, wait_for
 
@@ -17,7 +16,7 @@ class FollowTest(ServerTest):
         return process, lines, read_lines(process.stdout, lines)
 
     def test_every_kind_of_follower_survives_a_killed_and_a_drained_server(self):
-        steps = 60_000
+        steps = self.server.steps_lasting(4, tiny_spec())  # longer than both restarts take
         job = self.server.submit(tiny_spec(steps=steps))['name']
         followers = {
             'watch': self.follow('watch', job, '--output', 'json'),
@@ -25,6 +24,8 @@ class FollowTest(ServerTest):
             'logs': self.follow('logs', job, '--follow', '--output', 'json'),
         }
         address = self.server.address
+        # Who never reached the server gives up soon.
+        wait_for(lambda: all(lines for _, lines, _ in followers.values()), 'every follower to get something')
         for end in (self.server.kill, self.server.terminate):
             before = len(followers['watch'][1])
             wait_for(lambda: len(followers['watch'][1]) > before + 100, 'records to arrive')

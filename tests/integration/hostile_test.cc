@@ -4,7 +4,6 @@
 #include <stdlib.h>
 
 #include <algorithm>
-#include <atomic>
 #include <filesystem>
 #include <functional>
 #include <limits>
@@ -29,6 +28,8 @@
 
 #include "common/atomic_file.h"
 #include "common/subprocess.h"
+#include "tests/integration/bystander.h"
+#include "tests/integration/spec_fields.h"
 
 #include "normlab/v1/jobs.grpc.pb.h"
 #include "normlab/v1/normalization.grpc.pb.h"
@@ -36,7 +37,6 @@
 namespace normlab {
 namespace {
 
-using google::protobuf::Descriptor;
 using google::protobuf::FieldDescriptor;
 using google::protobuf::Message;
 
@@ -45,9 +45,11 @@ constexpr absl::Duration kDeadline = absl::Seconds(60);
 // What the server may have grown by at its worst, gRPC's buffers for the largest requests included:
 // four of 64 MiB at once, read and parsed.
 constexpr int64_t kMaxGrowthBytes = int64_t{600} << 20;
-// Of another client's calls, on a machine that does other things too.
+// Of another client's calls, on a machine that does other things too; or, where that is more, so many times what it takes
+// when nobody is hostile.
 constexpr absl::Duration kMaxMedianLatency = absl::Milliseconds(50);
 constexpr absl::Duration kMaxLatency = absl::Seconds(3);
+constexpr int kMaxSlowdown = 20;
 
 class HostileTest : public ::testing::Test {
  protected:
@@ -161,98 +163,11 @@ class HostileTest : public ::testing::Test {
     return DetailOf<google::rpc::ErrorInfo>(status).reason();
   }
 
-  static v1::JobSpec GoodSpec() {
-    v1::JobSpec spec;
-    spec.mutable_model()->mutable_mlp()->add_hidden(4);
-    spec.mutable_data()->mutable_gaussian_classes()->set_train_examples(200);
-    spec.mutable_data()->mutable_gaussian_classes()->set_test_examples(20);
-    spec.set_steps(2);
-    return spec;
-  }
-
-  // Calls `visit(spec, message, field, path)` for every scalar field that a spec can have, in a
-  // spec that is good but for the messages on the way to it.
-  using Visit =
-      std::function<void(v1::JobSpec&, Message&, const FieldDescriptor&, const std::string&)>;
-  static void EveryField(const Visit& visit) {
-    std::vector<const FieldDescriptor*> path;
-    Walk(*v1::JobSpec::descriptor(), path, visit);
-  }
-
-  static void Walk(const Descriptor& type,
-                   std::vector<const FieldDescriptor*>& path,
-                   const Visit& visit) {
-    for (int i = 0; i < type.field_count(); ++i) {
-      const FieldDescriptor* field = type.field(i);
-      path.push_back(field);
-      const bool well_known = field->message_type() != nullptr &&
-                              field->message_type()->file()->package() != "normlab.v1";
-      const auto times = std::count(path.begin(), path.end(), field);
-      if (field->message_type() == nullptr) {
-        v1::JobSpec spec = GoodSpec();
-        std::string text;
-        Message* message = &spec;
-        for (const FieldDescriptor* step : path) {
-          absl::StrAppend(&text, text.empty() ? "" : ".", step->name());
-          if (step == path.back()) {
-            break;
-          }
-          if (step->is_repeated()) {
-            message = message->GetReflection()->AddMessage(message, step);
-            absl::StrAppend(&text, "[", 0, "]");
-          } else {
-            message = message->GetReflection()->MutableMessage(message, step);
-          }
-        }
-        visit(spec, *message, *field, text);
-      } else if (!well_known && !field->is_map() && times < 2) {
-        Walk(*field->message_type(), path, visit);
-      }
-      path.pop_back();
-    }
-  }
-
   std::string folder_;
   std::unique_ptr<common::Subprocess> server_;
   std::string address_;
   std::shared_ptr<grpc::Channel> channel_;
   std::unique_ptr<v1::Jobs::Stub> jobs_;
-};
-
-// Calls of somebody else, all the while.
-class Bystander {
- public:
-  explicit Bystander(const std::shared_ptr<grpc::Channel>& channel)
-      : thread_([this, stub = v1::Jobs::NewStub(channel)] {
-          while (!stop_.load()) {
-            grpc::ClientContext context;
-            v1::ListJobsResponse response;
-            const absl::Time start = absl::Now();
-            const grpc::Status status = stub->ListJobs(&context, {}, &response);
-            latencies_.push_back(absl::Now() - start);
-            failures_ += status.ok() ? 0 : 1;
-            absl::SleepFor(absl::Milliseconds(2));
-          }
-        }) {}
-
-  struct Result {
-    size_t calls = 0;
-    int failures = 0;
-    absl::Duration median;
-    absl::Duration worst;
-  };
-  Result Stop() {
-    stop_.store(true);
-    thread_.join();
-    std::sort(latencies_.begin(), latencies_.end());
-    return {latencies_.size(), failures_, latencies_[latencies_.size() / 2], latencies_.back()};
-  }
-
- private:
-  std::atomic<bool> stop_ = false;
-  std::vector<absl::Duration> latencies_;
-  int failures_ = 0;
-  std::thread thread_;
 };
 
 TEST_F(HostileTest, NumbersThatAreNoneAreRefusedInEveryField) {
@@ -361,6 +276,9 @@ TEST_F(HostileTest, ControlCharactersAndTricksWithPathsAreRefusedInEveryText) {
 
 TEST_F(HostileTest, SizesAndNestingCostNeitherMemoryNorOthers) {
   const int64_t before = StatusOfServer("VmRSS");
+  Bystander undisturbed(Connect());
+  absl::SleepFor(absl::Milliseconds(300));  // the span that is measured
+  const Bystander::Result quiet = undisturbed.Stop();
   Bystander bystander(Connect());
   const std::string create = "/normlab.v1.Jobs/CreateJob";
 
@@ -457,8 +375,8 @@ TEST_F(HostileTest, SizesAndNestingCostNeitherMemoryNorOthers) {
               static_cast<long long>(peak >> 20));
   EXPECT_EQ(others.failures, 0);
   EXPECT_GT(others.calls, 20u);
-  EXPECT_LT(others.median, kMaxMedianLatency);
-  EXPECT_LT(others.worst, kMaxLatency);
+  EXPECT_LT(others.median, std::max(kMaxMedianLatency, kMaxSlowdown * quiet.median));
+  EXPECT_LT(others.worst, std::max(kMaxLatency, kMaxSlowdown * quiet.worst));
   EXPECT_LT(peak - before, kMaxGrowthBytes);
 }
 

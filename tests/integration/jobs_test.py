@@ -1,7 +1,6 @@
 """Jobs from submission to result, through the command line."""
 import json
 import os
-import unittest
 
 from normlab_testing import (EXIT_CANCELLED, EXIT_DIVERGED, EXIT_OK, EXIT_REFUSED, EXIT_UNREACHABLE, EXIT_USAGE,
                              ServerTest, Server, long_spec, main, tiny_spec, wait_for)
@@ -73,8 +72,8 @@ class JobsTest(ServerTest):
         self.assertEqual(followed.out, self.server.cli('metrics', job['name'], '--format', 'csv', '--series', 'train/loss').out)
 
     def test_cancel_while_running_and_while_queued(self):
-        cores = str(os.cpu_count())
-        running = self.server.submit(long_spec(threads=len(os.sched_getaffinity(0))))
+        cores = self.server.cores()
+        running = self.server.submit(long_spec(threads=cores))
         queued = self.server.submit(tiny_spec())
         self.server.wait_step(running['name'], 1)
         self.assertEqual(self.server.get(queued['name'])['state'], 'QUEUED', f'{cores} cores')

@@ -1,7 +1,6 @@
 """The HTTP port: a real scrape during training, health and readiness."""
 import shutil
 import subprocess
-import unittest
 import urllib.error
 import urllib.request
 
@@ -9,6 +8,7 @@ from normlab_testing import EXIT_OK, ServerTest, long_spec, main, sample, tiny_s
 
 
 class MonitoringTest(ServerTest):
+    FLAGS = ('--cores=2', '--pin=false')  # so that jobs wait on any machine
 
     def test_a_scrape_during_training(self):
         job = self.server.submit(long_spec())

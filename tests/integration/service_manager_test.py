@@ -47,6 +47,27 @@ class Listener:
         return [when for when, message in self.messages if what in message.split('\n')]
 
 
+class Stalls:
+    """How long this machine lets a process wait that only sleeps; use it as a context."""
+    STEP = 0.01
+
+    def __enter__(self):
+        self.longest, self.over = 0.0, threading.Event()
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        self.thread.join()
+
+    def _run(self):
+        before = time.monotonic()
+        while not self.over.wait(self.STEP):
+            now = time.monotonic()
+            self.longest, before = max(self.longest, now - before - self.STEP), now
+
+
 class ServiceManagerTest(ServerTest):
 
     def setUp(self):
@@ -76,12 +97,14 @@ class ServiceManagerTest(ServerTest):
         self.start(WATCHDOG_USEC=str(int(WATCHDOG_SECONDS * 1e6)))
         wait_for(lambda: self.listener.times('READY=1'), 'READY=1')
         self.assertIn('STATUS=Taking jobs on ' + self.server.address, self.listener.messages[0][1])
-        wait_for(lambda: len(self.listener.times('WATCHDOG=1')) >= 8, 'WATCHDOG=1')
-        # Under load, and while a worker runs, as well.
-        self.assertEqual(self.server.submit(tiny_spec(), '--wait')['state'], 'SUCCEEDED')
+        with Stalls() as stalls:
+            wait_for(lambda: len(self.listener.times('WATCHDOG=1')) >= 8, 'WATCHDOG=1')
+            # Under load, and while a worker runs, as well.
+            self.assertEqual(self.server.submit(tiny_spec(), '--wait')['state'], 'SUCCEEDED')
         pings = self.listener.times('WATCHDOG=1')
         longest = max(b - a for a, b in zip(pings, pings[1:]))
-        self.assertLess(longest, WATCHDOG_SECONDS * PATIENCE, 'no gap that systemd would take for a hang')
+        # But for what this machine stood still for everybody: the server sleeps, checks its disk and pings, three waits.
+        self.assertLess(longest, WATCHDOG_SECONDS * PATIENCE + 3 * stalls.longest, 'no gap that systemd would take for a hang')
         self.assertEqual(self.server.terminate(), 0)
         wait_for(lambda: self.listener.times('STOPPING=1'), 'STOPPING=1')
 

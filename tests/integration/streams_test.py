@@ -2,9 +2,8 @@
 import json
 import os
 import signal
-import unittest
 
-from normlab_testing import EXIT_OK, EXIT_REFUSED, ServerTest, long_spec, main, read_lines, tiny_spec, wait_for
+from normlab_testing import EXIT_OK, EXIT_REFUSED, PATIENCE, ServerTest, long_spec, main, read_lines, tiny_spec, wait_for
 
 
 def check_whole(test, records, steps):
@@ -96,7 +95,7 @@ class StreamsTest(ServerTest):
         reader = read_lines(watcher.stdout, lines)
         wait_for(lambda: len(lines) > 10, 'records to arrive')
         watcher.send_signal(signal.SIGINT)
-        self.assertEqual(watcher.wait(10), 130)
+        self.assertEqual(watcher.wait(30 * PATIENCE), 130)
         reader.join()
         self.assertIn('--after', watcher.stderr.read())
         watcher.stdout.close()

@@ -9,10 +9,8 @@ batch reversed. Prints the worst values and the time of each net; NORMLAB_LONG_R
 Needs Debian's python3-torch; run by /usr/bin/python3. Options of unittest choose tests: -k resnet20, -k batch, ...
 """
 import copy
-import gzip
 import math
 import os
-import struct
 import sys
 import time
 import unittest
@@ -24,11 +22,10 @@ except ImportError as error:
     sys.exit(f'{error}: install python3-torch and python3-numpy (deploy/install-packages test), '
              'and run this with /usr/bin/python3')
 
+from batches import DATA, SIDE, FashionMnist, NoisyColours
 from engine_step import EngineStep
 from networks import CLASSES, NORMALIZERS, Mlp, ResNet20, Vgg11
 
-DATA = '/usr/share/datasets/fashion-mnist'
-SIDE = 28
 THREADS = 2
 LONG = bool(os.environ.get('NORMLAB_LONG_RUNS'))
 STEPS = 100
@@ -51,41 +48,6 @@ UPDATE_BOUND = 1e-6
 # Free-running: our distance from PyTorch over PyTorch's from itself.
 DRIFT_RATIO = 3
 FREE_STEPS = 30
-
-
-class FashionMnist:
-    """Batches of standardized images in an order of our own."""
-
-    def __init__(self, count=8192):
-        folder = DATA + '/train-'
-        with gzip.open(folder + 'images-idx3-ubyte.gz') as file:
-            magic, total, rows, columns = struct.unpack('>4I', file.read(16))
-            assert (magic, rows, columns) == (2051, SIDE, SIDE) and total >= count
-            pixels = numpy.frombuffer(file.read(count * SIDE * SIDE), numpy.uint8)
-        with gzip.open(folder + 'labels-idx1-ubyte.gz') as file:
-            file.read(8)
-            self.labels = numpy.frombuffer(file.read(count), numpy.uint8).astype(numpy.int64)
-        values = pixels.astype(numpy.float32).reshape(count, 1, SIDE, SIDE)
-        self.images = (values - values.mean()) / values.std()
-        self.order = numpy.random.default_rng(0).permutation(count)
-
-    def batch(self, step, size):
-        at = self.order[numpy.arange(step * size, (step + 1) * size) % len(self.order)]
-        return torch.from_numpy(self.images[at].copy()), torch.from_numpy(self.labels[at].copy())
-
-
-class NoisyColours:
-    """A random colour image for each class, under noise. No two places of an image are alike: in the black margins of
-    real ones hundreds of ReLUs have one and the same input, and when that rounds to the other side of 0 they all flip."""
-
-    def __init__(self, side=32):
-        self.means = numpy.random.default_rng(0).standard_normal((CLASSES, 3, side, side), numpy.float32)
-
-    def batch(self, step, size):
-        random = numpy.random.default_rng([1, step])
-        labels = random.integers(0, CLASSES, size)
-        images = 0.5 * self.means[labels] + random.standard_normal((size, *self.means.shape[1:]), numpy.float32)
-        return torch.from_numpy(images), torch.from_numpy(labels)
 
 
 class Net:

@@ -28,6 +28,9 @@ RULES = [
     (['common', 'engine', 'server', 'client'], ['server/monitor', 'server/app/testing'], r'^(prometheus/|httplib)',
      'only server/monitor sees prometheus-cpp and the HTTP server'),
     (['common', 'engine'], ['engine/worker'], r'^(grpc/|grpcpp/|.*\.grpc\.pb\.h)', 'of the engine only the worker sees gRPC'),
+    (['common', 'engine', 'server', 'client', 'tests'], ['engine/parallel/mpi'], r'^mpi\.h$', 'only engine/parallel/mpi sees MPI'),
+    (['common', 'engine', 'server', 'client'], ['engine/parallel/mpi', 'engine/worker/ranks'], r'^engine/parallel/mpi/',
+     'normlab-worker must not load MPI'),
     (['engine/layers', 'engine/graph', 'engine/tensor', 'engine/dnnl'], [], r'^normlab/v1/',
      'layers work on plain data, never on a job spec'),
 ]
@@ -68,6 +71,7 @@ def self_test():
         ('server/api/x.cc', 'engine/train/trainer.h'), ('engine/models/x.cc', 'engine/layers/linear.h'),
         ('server/domain/x.h', 'grpcpp/grpcpp.h'), ('server/domain/x.h', 'SQLiteCpp/Database.h'),
         ('server/domain/x.h', 'server/store/store.h'), ('engine/layers/x.cc', 'dnnl.hpp'),
+        ('engine/train/x.cc', 'mpi.h'), ('engine/worker/x.cc', 'engine/parallel/mpi/mpi_ranks.h'),
         ('server/api/x.cc', 'sqlite3.h'), ('server/api/x.cc', 'prometheus/counter.h'),
         ('server/app/x.cc', 'httplib.h'), ('engine/train/x.cc', 'grpcpp/grpcpp.h'),
         ('engine/train/x.cc', 'normlab/v1/worker.grpc.pb.h'), ('engine/layers/x.cc', 'normlab/v1/spec.pb.h'),

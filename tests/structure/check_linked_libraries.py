@@ -10,10 +10,11 @@ import sys
 FORBIDDEN = {
     'normlabd': ['libdnnl', 'libgomp'],
     'normlab': ['libdnnl', 'libgomp', 'libsqlite3', 'libSQLiteCpp', 'libprometheus'],
-    'normlab-worker': ['libsqlite3', 'libSQLiteCpp', 'libprometheus'],
+    'normlab-worker': ['libsqlite3', 'libSQLiteCpp', 'libprometheus', 'libmpi', 'libopen-pal'],
+    'normlab-worker-mpi': ['libsqlite3', 'libSQLiteCpp', 'libprometheus', 'libmpi_cxx'],
 }
 # What each must have, so that the check cannot pass on a script or an empty answer of ldd.
-REQUIRED = {'normlabd': 'libgrpc++', 'normlab': 'libgrpc++', 'normlab-worker': 'libdnnl'}
+REQUIRED = {'normlabd': 'libgrpc++', 'normlab': 'libgrpc++', 'normlab-worker': 'libdnnl', 'normlab-worker-mpi': 'libmpi'}
 
 
 def main():
@@ -30,7 +31,7 @@ def main():
             failed = True
     if failed:
         sys.exit(1)
-    print('normlabd, normlab and normlab-worker link only what belongs to them')
+    print(', '.join(FORBIDDEN), 'link only what belongs to them')
 
 
 if __name__ == '__main__':

@@ -24,6 +24,9 @@ BIN = os.environ.get('NORMLAB_BIN') or os.path.join(
 # Sanitized programs are several times slower; every deadline is stretched by this.
 PATIENCE = float(os.environ.get('NORMLAB_TEST_PATIENCE', '1'))
 
+# Steps that no machine does while a test runs.
+ENDLESS = 2_000_000
+
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_UNREACHABLE, EXIT_REFUSED, EXIT_CANCELLED, EXIT_DIVERGED = range(7)
 
 
@@ -45,6 +48,13 @@ def is_alive(pid):
             return file.read().rsplit(')', 1)[1].split()[0] not in 'ZX'
     except OSError:
         return False
+
+
+def processor_seconds(pid):
+    """That a process has used so far."""
+    with open(f'/proc/{pid}/stat', encoding='ascii', errors='replace') as file:
+        user, system = file.read().rsplit(')', 1)[1].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf('SC_CLK_TCK')
 
 
 def write_idx(path, magic, dims, payload):
@@ -210,6 +220,33 @@ class Server:
             return at if at >= step else None
         return wait_for(reached, f'{name} to reach step {step}', seconds)
 
+    def wait_reason(self, name, text):
+        """Waits until the job says that it waits for `text`. A busy server leaves the reason out now and then."""
+        wait_for(lambda: text in self.get(name).get('queueReason', ''), f'{name} to say {text!r} ({self.get(name)})')
+
+    def steps_lasting(self, seconds, spec):
+        """How many steps of the spec, of one thread, take so many seconds here at least, measured by training it for a moment.
+
+        For jobs that must be under way while something happens to them, and still come to an end: whatever number of steps
+        one writes down, some machine has done them before. What counts is the time that the processor gives to the worker,
+        so that they last as long when the machine has more to do now than later. No other job may run.
+        """
+        job = self.submit({**spec, 'steps': ENDLESS})['name']
+        first = self.wait_step(job, 50, 120)
+        [worker] = self.worker_pids()
+        since = processor_seconds(worker)
+        wait_for(lambda: processor_seconds(worker) > since + 0.5, 'half a second of training', 120)
+        span = processor_seconds(worker) - since
+        rate = (self.wait_step(job, first + 1) - first) / span
+        self.cli('cancel', job, check=EXIT_OK)
+        self.wait_state(job, 'CANCELLED')
+        self.cli('delete', job, check=EXIT_OK)
+        return max(1000, int(seconds * rate))
+
+    def cores(self):
+        """That the server gives to jobs."""
+        return self.cli('version', '--output', 'json', check=EXIT_OK).json()['server']['cores']
+
     def watch(self, name, after=0):
         """A `watch --output json` process whose lines can be read as they come."""
         return subprocess.Popen(
@@ -288,7 +325,7 @@ def tiny_spec(**changes):
 
 def long_spec(**changes):
     """A net whose training lasts until somebody ends it; several hundred steps a second."""
-    changes = {'model': {'mlp': {'hidden': [256, 256, 256]}}, 'steps': 2_000_000, **changes}
+    changes = {'model': {'mlp': {'hidden': [256, 256, 256]}}, 'steps': ENDLESS, **changes}
     return tiny_spec(**changes)
 
 

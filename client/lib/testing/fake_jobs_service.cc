@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <set>
 
 #include "absl/strings/str_cat.h"
 #include "google/rpc/error_details.pb.h"

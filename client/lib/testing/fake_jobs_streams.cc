@@ -5,7 +5,6 @@
 
 #include "absl/strings/str_cat.h"
 
-#include "client/lib/record_decoder.h"
 #include "client/lib/testing/fake_jobs_service.h"
 
 namespace normlab::client {

@@ -4,7 +4,7 @@ from __future__ import annotations
 from typing import Any, Iterator, List, Optional, Sequence
 
 from .connection import Backoff, Connection, is_resumable
-from .errors import NormlabError
+from .errors import NormlabError, Unavailable
 from .job import Job
 from .v1 import experiments_pb2, jobs_pb2
 
@@ -60,10 +60,13 @@ class Experiment:
                         yield message
                     if self.is_over:
                         return
-                return
-            except NormlabError as error:
-                if not is_resumable(error) or not backoff.wait(error):
-                    raise
+                if self.refresh().is_over:
+                    return
+                error: NormlabError = Unavailable('the server ended the stream before the experiment', code='UNAVAILABLE')
+            except NormlabError as failure:
+                error = failure
+            if not is_resumable(error) or not backoff.wait(error):
+                raise error
 
     def wait(self) -> 'Experiment':
         """Until no job waits, runs or is paused; returns itself."""

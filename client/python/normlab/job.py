@@ -1,9 +1,10 @@
 """A job on a server."""
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
-from typing import Any, Dict, Iterator, List, Optional, Tuple, Union, overload
+from typing import Any, BinaryIO, Dict, Iterator, List, Optional, Tuple, Union, overload
 
 from . import metrics as metrics_module
 from .connection import Backoff, Connection, is_resumable
@@ -116,7 +117,8 @@ class Job:
         """Stored points as numpy arrays (steps, values): of one series, or of several (none named: all) by name.
 
         max_points: thinned on the server, keeping the smallest and largest of every bucket; 0: every point. first, last:
-        steps, inclusive.
+        steps, inclusive; a series without points there is empty. NotFound: the job has no such series; the message names
+        those that it has.
         """
         names = [series] if isinstance(series, str) else list(series)
         found = metrics_module.read(self._connection, self._stub, self.name, names, max_points, first, last)
@@ -134,28 +136,36 @@ class Job:
     def download(self, artifact: jobs_pb2.Artifact, path: str) -> str:
         """Writes a file of artifacts() to `path`, which appears when all of it is there and its SHA-256 is right."""
         part = path + '.part'
+        try:
+            with open(part, 'wb') as file:
+                digest = self._download_into(file, artifact.name)
+            if digest != artifact.sha256:
+                raise NormlabError(f'{artifact.name} came with another SHA-256 than the job wrote; download it again',
+                                   code='DATA_LOSS')
+            os.replace(part, path)
+        except BaseException:  # Ctrl-C too: nothing would ever look for a part
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(part)
+            raise
+        return path
+
+    def _download_into(self, file: BinaryIO, name: str) -> str:
+        """All of an artifact, across breaks of the connection; returns its SHA-256."""
         digest = hashlib.sha256()
         offset = 0
         backoff = Backoff(self._connection.retry_for)
-        with open(part, 'wb') as file:
-            while True:
-                try:
-                    request = jobs_pb2.ReadArtifactRequest(name=artifact.name, offset=offset)
-                    for piece in self._connection.stream(self._stub.ReadArtifact, request):
-                        backoff.reset()
-                        file.write(piece.data)
-                        digest.update(piece.data)
-                        offset += len(piece.data)
-                    break
-                except NormlabError as error:
-                    if not is_resumable(error) or not backoff.wait(error):
-                        raise
-        if digest.hexdigest() != artifact.sha256:
-            os.remove(part)
-            raise NormlabError(f'{artifact.name} came with another SHA-256 than the job wrote; download it again',
-                               code='DATA_LOSS')
-        os.replace(part, path)
-        return path
+        while True:
+            try:
+                request = jobs_pb2.ReadArtifactRequest(name=name, offset=offset)
+                for piece in self._connection.stream(self._stub.ReadArtifact, request):
+                    backoff.reset()
+                    file.write(piece.data)
+                    digest.update(piece.data)
+                    offset += len(piece.data)
+                return digest.hexdigest()
+            except NormlabError as error:
+                if not is_resumable(error) or not backoff.wait(error):
+                    raise
 
     def _update(self, method: Any, request: Any) -> 'Job':
         self.message = self._connection.call(method, request)

@@ -19,7 +19,10 @@ class Series(NamedTuple):
 
 def read(connection: Connection, stub: Any, name: str, series: Sequence[str], max_points: int, first: Optional[int],
          last: Optional[int]) -> Dict[str, Series]:
-    """Every series that was asked for, in the order of the answer. A break is mended without a point coming twice."""
+    """Every series that was asked for, in the order of the answer. A break is mended without a point coming twice.
+
+    One that has no points from `first` to `last` is empty; one that the job does not have at all is NotFound.
+    """
     request = jobs_pb2.ReadMetricsRequest(name=name, series=list(series), max_points=max_points)
     if first is not None:
         request.from_step = first
@@ -42,4 +45,7 @@ def read(connection: Connection, stub: Any, name: str, series: Sequence[str], ma
             if steps and not request.position:  # a server without positions: begin anew
                 steps.clear()
                 values.clear()
-    return {name: Series(np.concatenate(steps[name]), np.concatenate(values[name])) for name in steps}
+    found = {name: Series(np.concatenate(steps[name]), np.concatenate(values[name])) for name in steps}
+    for wanted in series:
+        found.setdefault(wanted, Series(np.zeros(0, np.int64), np.zeros(0, np.float64)))
+    return found

@@ -1,6 +1,5 @@
 #include "client/report/testing/sample_report.h"
 
-#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <string>

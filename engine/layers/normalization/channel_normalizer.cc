@@ -2,11 +2,10 @@
 
 #include <algorithm>
 
+#include "engine/layers/normalization/channel_tables.h"
+
 namespace normlab::engine {
 namespace {
-
-// Below so many table entries a parallel region costs more than the work.
-constexpr int64_t kSmallTable = 4096;
 
 // Sets that span whole batches of single pixels are columns of a matrix: seen as one tall image, the
 // kernels sum them directly instead of keeping statistics of single numbers.
@@ -19,36 +18,8 @@ ChannelBlocking ViewOf(const ChannelBlocking& shape, const ChannelNormalizerOpti
           floats_per_example};
 }
 
-ChannelStatistic StatisticOf(ScaleKind kind) {
-  switch (kind) {
-    case ScaleKind::kOne:
-    case ScaleKind::kDeviation:
-      return ChannelStatistic::kCentredSquares;
-    case ScaleKind::kRootMeanSquare:
-      return ChannelStatistic::kSquares;
-    case ScaleKind::kMeanAbsolute:
-      return ChannelStatistic::kAbsolutes;
-    case ScaleKind::kMaximumAbsolute:
-      return ChannelStatistic::kMaximum;
-  }
-  return ChannelStatistic::kCentredSquares;
-}
-
 double At(const float* values, int64_t index, double otherwise) {
   return values == nullptr ? otherwise : static_cast<double>(values[index]);
-}
-
-size_t Size(int64_t count) {
-  return static_cast<size_t>(count);
-}
-
-// Calls work(i) for all i; in parallel when the tables have many entries.
-template <typename Work>
-void ForAll(int64_t count, int64_t table_entries, const Work& work) {
-#pragma omp parallel for schedule(static) if (table_entries > kSmallTable)
-  for (int64_t i = 0; i < count; ++i) {
-    work(i);
-  }
 }
 
 }  // namespace
@@ -60,13 +31,17 @@ ChannelNormalizer::ChannelNormalizer(const ChannelBlocking& shape,
       options_(options),
       set_examples_(options.examples_per_set * view_.batch / shape.batch),
       tensors_(tensors),
+      values_per_set_(own_values_per_set()),
       statistics_(Size(sets())),
       corrections_(options.renorm.has_value() ? statistics_.size() : 0),
       floor_(options.floor == OutputFloor::kZero ? Size(view_.channels) : 0),
       places_(!options.given_statistics &&
                       GradientOfScale(options.formula.scale) == ScaleGradient::kOnePlace
                   ? statistics_.size()
-                  : 0) {}
+                  : 0),
+      mine_(options.ranks != nullptr ? 1 + 2 * statistics_.size() : 0),
+      all_(options.ranks != nullptr ? mine_.size() * Size(options.ranks->size()) : 0),
+      largest_is_mine_(options.ranks != nullptr ? statistics_.size() : 0) {}
 
 ChannelNormalizer::ForwardTables ChannelNormalizer::CutForward(ScratchCutter& cutter) const {
   const int64_t entries = options_.given_statistics ? 0 : view_.batch * view_.channels;
@@ -108,16 +83,16 @@ int64_t ChannelNormalizer::backward_scratch_bytes() const {
   return cutter.bytes();
 }
 
-SetStatistics ChannelNormalizer::Combine(const ForwardTables& tables,
-                                         int64_t row,
-                                         int64_t column) const {
+ChannelNormalizer::SetSums ChannelNormalizer::Combine(const ForwardTables& tables,
+                                                      int64_t row,
+                                                      int64_t column) const {
   // Chan, Golub and LeVeque's formula for parts of equal size; a constant set keeps exactly its
   // value.
   const auto area = static_cast<double>(view_.area);
   const ChannelStatistic statistic = StatisticOf(options_.formula.scale);
-  SetStatistics set;
+  SetSums set;
   double parts = 0;
-  double second = 0;
+  double& second = set.second;
   for (int64_t n = row * set_examples_; n < (row + 1) * set_examples_; ++n) {
     const int64_t first = n * view_.channels + column * options_.channels_per_set;
     for (int64_t i = first; i < first + options_.channels_per_set; ++i) {
@@ -133,10 +108,14 @@ SetStatistics ChannelNormalizer::Combine(const ForwardTables& tables,
       parts += 1;
     }
   }
-  set.magnitude = statistic == ChannelStatistic::kMaximum
-                      ? second
-                      : second / static_cast<double>(values_per_set());
   return set;
+}
+
+SetStatistics ChannelNormalizer::StatisticsOf(const SetSums& sums) const {
+  return {.mean = sums.mean,
+          .magnitude = StatisticOf(options_.formula.scale) == ChannelStatistic::kMaximum
+                           ? sums.second
+                           : sums.second / static_cast<double>(values_per_set_)};
 }
 
 SetStatistics ChannelNormalizer::Running(int64_t channel) const {
@@ -157,7 +136,7 @@ void ChannelNormalizer::UpdateRunning() {
     for (int64_t row = 0; row < set_rows(); ++row) {
       const SetStatistics& set = statistics_[Size(row * view_.channels + c)];
       mean += set.mean;
-      running += RunningFromMagnitude(options_.formula.scale, set.magnitude, values_per_set());
+      running += RunningFromMagnitude(options_.formula.scale, set.magnitude, values_per_set_);
     }
     if (tensors_.running_mean != nullptr) {
       tensors_.running_mean[c] = MoveRunning(tensors_.running_mean[c], rate, mean / rows);
@@ -173,6 +152,9 @@ void ChannelNormalizer::FindPlaces(const float* x, const double* second) {
   ForAll(static_cast<int64_t>(places_.size()), view_.batch * view_.channels, [&](int64_t set) {
     Place& place = places_[Size(set)];
     place = {};
+    if (!largest_is_mine_.empty() && largest_is_mine_[Size(set)] == 0) {
+      return;
+    }
     const int64_t row = set / set_columns();
     const int64_t c = set % set_columns();
     const double largest = statistics_[Size(set)].magnitude;
@@ -197,14 +179,29 @@ void ChannelNormalizer::ComputeStatistics(const float* x, const ForwardTables& t
     return;
   }
   ComputeMoments(view_, StatisticOf(options_.formula.scale), x, tables.mean, tables.second);
+  if (options_.ranks != nullptr) {
+    MergeStatistics(tables);
+  }
   ForAll(sets(), entries, [&](int64_t set) {
-    statistics_[Size(set)] = Combine(tables, set / set_columns(), set % set_columns());
+    if (options_.ranks == nullptr) {
+      statistics_[Size(set)] =
+          StatisticsOf(Combine(tables, set / set_columns(), set % set_columns()));
+    }
     if (options_.renorm.has_value()) {
       corrections_[Size(set)] = CorrectionOf(options_.formula, *options_.renorm,
                                              statistics_[Size(set)], Running(set % set_columns()));
     }
   });
   FindPlaces(x, tables.second);
+}
+
+void ChannelNormalizer::MakeGradients(const BackwardTables& tables) {
+  if (options_.ranks != nullptr) {
+    MakeGradientsOfRanks(tables);
+    return;
+  }
+  ForAll(sets(), view_.batch * view_.channels,
+         [&](int64_t set) { MakeGradient(set, SumSet(set, tables), tables); });
 }
 
 void ChannelNormalizer::MakeCoefficients(int64_t set,
@@ -254,29 +251,44 @@ void ChannelNormalizer::Forward(const float* x, float* y, std::byte* scratch, bo
   ApplyAffine(view_, AffineOf(tables.shift, tables.scale, tables.offset), x, y);
 }
 
-void ChannelNormalizer::MakeGradient(int64_t set, const BackwardTables& tables) {
-  const SetStatistics& statistics = statistics_[Size(set)];
-  const Correction correction = CorrectionAt(set);
+double ChannelNormalizer::LeftOfMean(int64_t set, const BackwardTables& tables) const {
+  const int64_t first =
+      set / set_columns() * view_.channels + set % set_columns() * options_.channels_per_set;
+  return centred() ? statistics_[Size(set)].mean - static_cast<double>(tables.shift[first]) : 0;
+}
+
+ChannelNormalizer::GradientSums ChannelNormalizer::SumSet(int64_t set,
+                                                          const BackwardTables& tables) const {
   const int64_t row = set / set_columns();
   const int64_t first = set % set_columns() * options_.channels_per_set;
-  const auto shift = static_cast<double>(tables.shift[row * view_.channels + first]);
-  const double left = centred() ? statistics.mean - shift : 0;
-  double sum_g = 0;
-  double sum_gx = 0;
+  const double left = LeftOfMean(set, tables);
+  GradientSums sums;
   for (int64_t n = row * set_examples_; n < (row + 1) * set_examples_; ++n) {
     for (int64_t c = first; c < first + options_.channels_per_set; ++c) {
       const int64_t i = n * view_.channels + c;
       const double gamma = At(tensors_.gamma, c, 1);
       // The kernels took the sum about the shift; from here on it is about the mean.
       tables.sum_gx[i] -= left * tables.sum_g[i];
-      sum_g += gamma * tables.sum_g[i];
-      sum_gx += gamma * tables.sum_gx[i];
+      sums.g += gamma * tables.sum_g[i];
+      sums.gx += gamma * tables.sum_gx[i];
     }
   }
+  return sums;
+}
+
+void ChannelNormalizer::MakeGradient(int64_t set,
+                                     const GradientSums& sums,
+                                     const BackwardTables& tables) {
+  const SetStatistics& statistics = statistics_[Size(set)];
+  const Correction correction = CorrectionAt(set);
+  const int64_t row = set / set_columns();
+  const int64_t first = set % set_columns() * options_.channels_per_set;
+  const auto shift = static_cast<double>(tables.shift[row * view_.channels + first]);
+  const double left = LeftOfMean(set, tables);
   SetGradient gradient;
   if (!options_.given_statistics) {
     gradient =
-        GradientOfSet(options_.formula, statistics, correction, values_per_set(), sum_g, sum_gx);
+        GradientOfSet(options_.formula, statistics, correction, values_per_set_, sums.g, sums.gx);
   }
   switch (GradientOfScale(options_.formula.scale)) {
     case ScaleGradient::kDeviation:
@@ -338,7 +350,7 @@ void ChannelNormalizer::Backward(const float* x, const float* d_y, float* d_x, s
          [&](int64_t set) { MakeCoefficients(set, tables.shift, tables.scale, tables.offset); });
   const ChannelAffine map = AffineOf(tables.shift, tables.scale, tables.offset);
   SumGradients(view_, map, x, d_y, {tables.sum_g, tables.sum_gx, tables.sum_floored});
-  ForAll(sets(), entries, [&](int64_t set) { MakeGradient(set, tables); });
+  MakeGradients(tables);
   ForAll(view_.channels, entries, [&](int64_t c) { SumParameterGradients(c, tables); });
   const GradientTerm term = GradientOfScale(options_.formula.scale) == ScaleGradient::kSign
                                 ? GradientTerm::kSign

@@ -11,6 +11,7 @@
 #include "engine/layers/normalization/channel_kernels.h"
 #include "engine/layers/normalization/normalizer_math.h"
 #include "engine/layers/normalization/scratch.h"
+#include "engine/parallel/communicator.h"
 
 namespace normlab::engine {
 
@@ -47,6 +48,10 @@ struct ChannelNormalizerOptions {
   double running_update_rate = 0.1;  // weight of the NEW batch
   std::optional<CorrectionLimits> renorm;
   OutputFloor floor = OutputFloor::kNone;
+  // A set is the union of these ranks' batches (synchronized batch norm); then a set is the whole
+  // batch here, and statistics are not given. Batches may be of unequal sizes. Null: this process's
+  // batch alone. Not owned.
+  Communicator* ranks = nullptr;
 };
 
 // Every normalizer that divides sets of activations by a statistic of theirs, on a tensor in any
@@ -56,6 +61,9 @@ struct ChannelNormalizerOptions {
 //
 // Running statistics move in Forward: once, towards the mean over the sets (for deviations of the
 // unbiased variances). Statistics are doubles; results do not depend on the number of threads.
+// Over ranks, (count, mean, sum of squares about the mean) are merged in the order of ranks by the
+// formula of Chan, Golub and LeVeque (1979), and so are the two sums of the gradient; every rank has
+// the same statistics, bit for bit. Gradients of gamma and beta stay this rank's part.
 // Forward and Backward allocate nothing: a few numbers per example and channel go into scratch
 // memory, 64-byte aligned, which means nothing between passes.
 //
@@ -94,20 +102,41 @@ class ChannelNormalizer {
   int64_t set_rows() const { return view_.batch / set_examples_; }
   int64_t set_columns() const { return view_.channels / options_.channels_per_set; }
   int64_t sets() const { return set_rows() * set_columns(); }
-  int64_t values_per_set() const { return set_examples_ * options_.channels_per_set * view_.area; }
+  int64_t own_values_per_set() const {
+    return set_examples_ * options_.channels_per_set * view_.area;
+  }
   bool centred() const { return options_.formula.centred; }
 
   ForwardTables CutForward(ScratchCutter& cutter) const;
   BackwardTables CutBackward(ScratchCutter& cutter) const;
 
-  SetStatistics Combine(const ForwardTables& tables, int64_t row, int64_t column) const;
+  // What statistics are made of: a mean, and a sum (or maximum) as ChannelStatistic says.
+  struct SetSums {
+    double mean = 0;
+    double second = 0;
+  };
+  SetSums Combine(const ForwardTables& tables, int64_t row, int64_t column) const;
+  SetStatistics StatisticsOf(const SetSums& sums) const;
+  // Of all ranks, given this one's; sets values_per_set_.
+  void MergeStatistics(const ForwardTables& tables);
+  void MergeSet(int64_t set);
   SetStatistics Running(int64_t channel) const;
   Correction CorrectionAt(int64_t set) const;
   void ComputeStatistics(const float* x, const ForwardTables& tables);
   void FindPlaces(const float* x, const double* second);
   void UpdateRunning();
   void MakeCoefficients(int64_t set, float* shift, float* scale, float* offset) const;
-  void MakeGradient(int64_t set, const BackwardTables& tables);
+  // The sums over a set from which its gradient follows.
+  struct GradientSums {
+    double g = 0;   // of gamma d_y
+    double gx = 0;  // of gamma d_y (x - mean)
+  };
+  // What rounding the shift to float left of the mean.
+  double LeftOfMean(int64_t set, const BackwardTables& tables) const;
+  GradientSums SumSet(int64_t set, const BackwardTables& tables) const;
+  void MakeGradient(int64_t set, const GradientSums& sums, const BackwardTables& tables);
+  void MakeGradients(const BackwardTables& tables);
+  void MakeGradientsOfRanks(const BackwardTables& tables);
   void SumParameterGradients(int64_t channel, const BackwardTables& tables) const;
   ChannelAffine AffineOf(const float* shift, const float* scale, const float* offset) const;
 
@@ -116,6 +145,7 @@ class ChannelNormalizer {
   const int64_t set_examples_;  // examples of the view in a set
   const NormalizerTensors tensors_;
 
+  int64_t values_per_set_ = 0;             // of all ranks, in the last Forward
   std::vector<SetStatistics> statistics_;  // per set
   std::vector<Correction> corrections_;    // per set; empty without renorm
   std::vector<float> floor_;               // [channels] zeros; of kZero only
@@ -125,6 +155,12 @@ class ChannelNormalizer {
     float gradient = 0;  // added to d_x there
   };
   std::vector<Place> places_;  // per set; of the largest magnitude, only where it has a gradient
+
+  // With several ranks only. What they tell each other: [1 + 2 sets] numbers of one, and of all; and
+  // per set whether the largest magnitude is (first) of this rank.
+  std::vector<double> mine_;
+  std::vector<double> all_;
+  std::vector<char> largest_is_mine_;
 };
 
 }  // namespace normlab::engine

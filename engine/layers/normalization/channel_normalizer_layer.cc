@@ -32,6 +32,9 @@ ChannelNormalizerOptions ChannelNormalizerLayer::OptionsFor(const Planner& plann
     // With given statistics the sets have no meaning: one is the least work.
     options.examples_per_set =
         options.given_statistics ? planner.batch() : norm_.ghost_size.value_or(planner.batch());
+    if (planner.synchronized() && !options.given_statistics) {
+      options.ranks = planner.options().statistics;
+    }
   } else {
     options.channels_per_set = channels_ / norm_.groups;
   }
@@ -46,6 +49,13 @@ ChannelNormalizerOptions ChannelNormalizerLayer::OptionsFor(const Planner& plann
 absl::Status ChannelNormalizerLayer::CheckSets(const Planner& planner) const {
   if (options_.given_statistics || norm_.one_value_is_fine) {
     return absl::OkStatus();
+  }
+  if (options_.ranks != nullptr) {
+    return norm_.ghost_size.has_value()
+               ? absl::InvalidArgumentError(absl::StrCat(
+                     "layer ", name(),
+                     ": ghost batches are parts of one rank's batch; use statistics of each rank"))
+               : absl::OkStatus();  // several ranks have several values
   }
   if (planner.batch() % options_.examples_per_set != 0) {
     return absl::InvalidArgumentError(

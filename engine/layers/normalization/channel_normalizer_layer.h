@@ -35,8 +35,8 @@ class ChannelNormalizerLayer final : public Layer {
                          std::optional<ActivationKind> fusible,
                          const LayerParameters& parameters);
 
-  // INVALID_ARGUMENT: a set has one value (in evaluation with running statistics it may), or the
-  // ghost size does not divide the batch.
+  // INVALID_ARGUMENT: a set has one value (in evaluation with running statistics it may), the ghost
+  // size does not divide the batch, or ghost batches are to be synchronized.
   absl::StatusOr<View> PlanForward(Planner& planner, absl::Span<const View> inputs) override;
   bool fused() const override { return options_.floor == OutputFloor::kZero; }
   absl::StatusOr<View> PlanBackward(Planner& planner, const View& d_y, bool wants_d_x) override;

@@ -27,6 +27,13 @@ std::unique_ptr<Layer> MakeChannels(const Node& node,
 }  // namespace
 
 std::unique_ptr<Layer> MakeNormalizerLayer(const Node& node,
+                                           const BatchNormNode& norm,
+                                           FusibleActivation fusible,
+                                           const LayerParameters& parameters) {
+  return MakeChannels(node, OverBatch(norm), fusible, parameters);
+}
+
+std::unique_ptr<Layer> MakeNormalizerLayer(const Node& node,
                                            const GroupNormNode& norm,
                                            FusibleActivation fusible,
                                            const LayerParameters& parameters) {

@@ -6,7 +6,7 @@
 #include "engine/graph/graph.h"
 #include "engine/layers/layer.h"
 
-// The layers of all normalizers but batch norm itself (engine/layers/batch_norm.h). Formulas:
+// The layers of all normalizers but batch norm of one process (engine/layers/batch_norm.h). Formulas:
 // docs/numerics.md.
 //
 // Activations may come in any layout and type. They are computed in float: images in the layout in
@@ -18,6 +18,12 @@ namespace normlab::engine {
 // What an activation that follows may be fused; nothing when nullopt.
 using FusibleActivation = std::optional<ActivationKind>;
 
+// Batch norm in the way of the others: with statistics over the batches of several ranks, which
+// oneDNN's primitives have not.
+std::unique_ptr<Layer> MakeNormalizerLayer(const Node& node,
+                                           const BatchNormNode& norm,
+                                           FusibleActivation fusible,
+                                           const LayerParameters& parameters);
 std::unique_ptr<Layer> MakeNormalizerLayer(const Node& node,
                                            const GroupNormNode& norm,
                                            FusibleActivation fusible,

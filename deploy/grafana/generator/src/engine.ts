@@ -42,9 +42,11 @@ export const engine: Dashboard = {
         }),
         number({
           title: 'Disk free', unit: 'percentunit', low: true, bad: 0.05, warn: 0.25,
-          description: 'Of the disk of the data folder, on the server that has least. Below 25% and falling fast, or below 5%: an alert.',
+          description: 'Of the disks of data folder and work folder the one that has least, on all servers. Below 25% and falling fast, or below 5%: an alert.',
           queries: [{
-            expr: `min(${select('normlab_data_disk_free_bytes')} / ${select('normlab_data_disk_size_bytes')})`,
+            // The second exists only where the work folder has a disk of its own; without a label the first would hide it.
+            expr: `min(label_replace(${select('normlab_data_disk_free_bytes')} / ${select('normlab_data_disk_size_bytes')}, "disk", "data", "", "")`
+              + ` or label_replace(${select('normlab_work_disk_free_bytes')} / ${select('normlab_work_disk_size_bytes')}, "disk", "work", "", ""))`,
             legend: 'free',
           }],
         }),

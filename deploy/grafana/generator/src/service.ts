@@ -45,9 +45,9 @@ export const service: Dashboard = {
           queries: [{ expr: quantile(0.99, 'grpc_server_handling_seconds', 'grpc_method="CreateJob"'), legend: 'p99' }],
         }),
         number({
-          title: 'Store', unit: 'short', low: true, bad: 1, warn: 1,
-          description: '1 while every server\'s database takes writes. 0: disk full, an I/O error or damaged data, see the alert NormlabStoreUnhealthy.',
-          queries: [{ expr: `min(${select('normlab_store_healthy')})`, legend: 'healthy' }],
+          title: 'Ready', unit: 'short', low: true, bad: 1, warn: 1,
+          description: '1 while every server takes and starts jobs. 0: a full disk, an I/O error, damaged data or a work folder that is not there, see the alerts NormlabStoreUnhealthy and NormlabNotReady.',
+          queries: [{ expr: `min(${select('normlab_ready')})`, legend: 'ready' }],
         }),
       ],
     },
