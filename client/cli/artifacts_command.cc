@@ -9,6 +9,7 @@
 #include "client/cli/commands.h"
 #include "client/cli/exit_code.h"
 #include "client/cli/interrupt.h"
+#include "client/cli/name_argument.h"
 #include "client/cli/watch_session.h"
 #include "client/lib/download.h"
 #include "client/lib/resource_name.h"
@@ -117,7 +118,7 @@ void AddArtifactsCommand(CLI::App& app, Command& selected) {
   const auto options = std::make_shared<ArtifactsOptions>();
   CLI::App& command =
       *app.add_subcommand("artifacts", "List a job's checkpoints and final weights, or fetch one");
-  command.add_option("JOB", options->job, "jobs/ID or ID")->required()->type_name("");
+  AddJobArgument(command, options->job);
   command.add_option("--download", options->download, "Fetch this one: its ID or its FILE name")
       ->type_name("ID");
   command.add_option("-o", options->file, "Where to; default: the file's name, here")

@@ -220,6 +220,55 @@ TEST_F(CommandLineTest, PauseResumeUpdateDelete) {
   EXPECT_EQ(Call({"delete", "again"}).exit_code, 0);
 }
 
+// As rm does: each for itself, and the exit code of the worst.
+TEST_F(CommandLineTest, VerbsTakeSeveralJobs) {
+  for (const char* name : {"jobs/one", "jobs/two"}) {
+    server_.AddJob(NamedJob(name, Job::RUNNING), {FakeState(Job::RUNNING)});
+  }
+  Outcome outcome = Call({"pause", "one", "ok", "jobs/two"});
+  EXPECT_EQ(outcome.exit_code, 4);
+  EXPECT_EQ(outcome.out, "jobs/one  PAUSED\njobs/two  PAUSED\n");
+  EXPECT_THAT(outcome.err, HasSubstr("jobs/ok is SUCCEEDED"));
+  outcome = Call({"resume", "one", "two"});
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_EQ(outcome.out, "jobs/one  QUEUED\njobs/two  QUEUED\n");
+  outcome = Call({"cancel", "one", "nobody", "two", "--output", "json"});
+  EXPECT_EQ(outcome.exit_code, 4);
+  ASSERT_THAT(Lines(outcome.out), SizeIs(2));
+  EXPECT_EQ(json::parse(Lines(outcome.out)[1])["name"], "jobs/two");
+  EXPECT_EQ(json::parse(Lines(outcome.out)[1])["state"], "CANCELLED");
+  EXPECT_EQ(json::parse(outcome.err)["error"]["status"], "NOT_FOUND");
+  outcome = Call({"delete", "nobody", "one", "two"});
+  EXPECT_EQ(outcome.exit_code, 4);
+  EXPECT_EQ(outcome.out, "deleted jobs/one\ndeleted jobs/two\n");
+  // Nobody waits for a server that is gone once for every name.
+  outcome = RunWith({"cancel", "a", "b", "c", "--server", "127.0.0.1:1", "--retry-for", "0s"});
+  EXPECT_EQ(outcome.exit_code, 3);
+  EXPECT_THAT(outcome.err, HasSubstr("not tried: 2 others, from b on"));
+}
+
+TEST_F(CommandLineTest, NamesOfExperimentsAreToldTheirCommand) {
+  for (const char* verb : {"get", "watch", "cancel", "pause", "resume", "delete"}) {
+    const Outcome outcome = Call({verb, "experiments/abc"});
+    EXPECT_EQ(outcome.exit_code, 2);
+    EXPECT_THAT(outcome.err,
+                HasSubstr(absl::StrCat("normlab experiment ", verb, " experiments/abc")));
+  }
+  for (const char* verb : {"logs", "metrics", "artifacts", "update"}) {
+    const Outcome outcome = Call({verb, "experiments/abc"});
+    EXPECT_EQ(outcome.exit_code, 2);
+    EXPECT_THAT(outcome.err, HasSubstr("normlab list --filter experiment=experiments/abc"));
+  }
+  for (const char* verb : {"get", "watch", "cancel", "pause", "resume", "delete"}) {
+    const Outcome outcome = Call({"experiment", verb, "jobs/abc"});
+    EXPECT_EQ(outcome.exit_code, 2);
+    EXPECT_THAT(outcome.err,
+                HasSubstr(absl::StrCat("jobs/abc is a job: normlab ", verb, " jobs/abc")));
+  }
+  EXPECT_THAT(Call({"experiment", "summary", "jobs/abc"}).err, HasSubstr("normlab get jobs/abc"));
+  EXPECT_EQ(server_.calls(), 0);
+}
+
 TEST_F(CommandLineTest, ServerComesFromTheEnvironment) {
   ASSERT_EQ(setenv("NORMLAB_SERVER", server_.address().c_str(), 1), 0);
   EXPECT_EQ(RunWith({"get", "ok"}).exit_code, 0);

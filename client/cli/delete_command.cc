@@ -5,7 +5,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "client/cli/commands.h"
-#include "client/cli/exit_code.h"
+#include "client/cli/name_argument.h"
 #include "client/lib/client.h"
 #include "client/lib/number_format.h"
 
@@ -20,18 +20,15 @@ struct DeleteOptions {
 
 int Delete(const DeleteOptions& options, CommandContext& context) {
   Client client = context.MakeClient();
-  for (const std::string& name : options.names) {
-    if (const absl::Status deleted = client.DeleteJob(name, options.force, options.allow_missing);
-        !deleted.ok()) {
-      return context.Fail(deleted);
+  return ActOnEach(context, options.names, [&](const std::string& name) {
+    const absl::Status deleted = client.DeleteJob(name, options.force, options.allow_missing);
+    if (deleted.ok()) {
+      context.out().Write(context.json()
+                              ? absl::StrCat("{\"name\":", FormatJsonString(JobName(name)), "}\n")
+                              : absl::StrCat("deleted ", Printable(JobName(name)), "\n"));
     }
-    if (context.json()) {
-      context.out().Write(absl::StrCat("{\"name\":", FormatJsonString(JobName(name)), "}\n"));
-    } else {
-      context.out().Write(absl::StrCat("deleted ", Printable(JobName(name)), "\n"));
-    }
-  }
-  return kExitSucceeded;
+    return deleted;
+  });
 }
 
 }  // namespace
@@ -40,14 +37,13 @@ void AddDeleteCommand(CLI::App& app, Command& selected) {
   const auto options = std::make_shared<DeleteOptions>();
   CLI::App& command = *app.add_subcommand(
       "delete", "Remove jobs that have ended or are paused, with their records and files");
-  command.add_option("JOB", options->names, "jobs/ID or ID; several are deleted in this order")
-      ->required()
-      ->type_name("");
+  AddJobArgument(command, options->names);
   command.add_flag("--force", options->force, "Cancel first what waits or runs");
   command.add_flag("--allow-missing", options->allow_missing,
                    "No error for a job that is not there");
   command.footer(R"(
-There is no way back. With --output json it prints the name of every deleted job, one a line.
+There is no way back. A job that cannot be deleted does not keep the others. With --output json it
+prints the name of every deleted job, one a line.
 
 Examples:
   normlab delete jobs/ID

@@ -9,9 +9,11 @@
 
 #include "client/cli/commands.h"
 #include "client/cli/exit_code.h"
+#include "client/cli/experiment_jobs.h"
 #include "client/cli/experiment_view.h"
 #include "client/cli/experiment_watch.h"
 #include "client/cli/interrupt.h"
+#include "client/cli/name_argument.h"
 #include "client/lib/number_format.h"
 #include "client/report/runs.h"
 
@@ -95,18 +97,17 @@ struct DeleteOptions {
 
 int Delete(const DeleteOptions& options, CommandContext& context) {
   Client client = context.MakeClient();
-  for (const std::string& name : options.names) {
-    if (const absl::Status deleted =
-            client.DeleteExperiment(name, options.force, options.allow_missing);
-        !deleted.ok()) {
-      return context.Fail(deleted);
+  return ActOnEach(context, options.names, [&](const std::string& name) {
+    const absl::Status deleted =
+        client.DeleteExperiment(name, options.force, options.allow_missing);
+    if (deleted.ok()) {
+      context.out().Write(
+          context.json()
+              ? absl::StrCat("{\"name\":", FormatJsonString(ExperimentName(name)), "}\n")
+              : absl::StrCat("deleted ", Printable(ExperimentName(name)), " with its jobs\n"));
     }
-    context.out().Write(
-        context.json()
-            ? absl::StrCat("{\"name\":", FormatJsonString(ExperimentName(name)), "}\n")
-            : absl::StrCat("deleted ", Printable(ExperimentName(name)), " with its jobs\n"));
-  }
-  return kExitSucceeded;
+    return deleted;
+  });
 }
 
 struct SummaryOptions {
@@ -159,7 +160,7 @@ CLI::App& AddNamed(CLI::App& group,
                    const std::string& description,
                    const std::shared_ptr<std::string>& name) {
   CLI::App& command = *group.add_subcommand(verb, description);
-  command.add_option("NAME", *name, "experiments/ID or ID")->required()->type_name("");
+  AddExperimentArgument(command, *name);
   return command;
 }
 
@@ -167,7 +168,13 @@ void AddGet(CLI::App& group, Command& selected) {
   const auto name = std::make_shared<std::string>();
   AddNamed(group, "get", "Show an experiment with its cells", name).callback([name, &selected] {
     selected = [name](CommandContext& context) {
-      return Print(context.MakeClient().GetExperiment(*name), context);
+      Client client = context.MakeClient();
+      const absl::StatusOr<Experiment> experiment = client.GetExperiment(*name);
+      const int exit_code = Print(experiment, context);
+      if (experiment.ok() && !context.json()) {
+        context.out().Write(JobRemarks(client, *experiment));
+      }
+      return exit_code;
     };
   });
 }
@@ -197,13 +204,30 @@ void AddCancel(CLI::App& group, Command& selected) {
       });
 }
 
+void AddPause(CLI::App& group, Command& selected) {
+  const auto name = std::make_shared<std::string>();
+  CLI::App& command = AddNamed(group, "pause", "Let all jobs rest that wait or run", name);
+  command.footer(R"(
+Running ones pause with a checkpoint after their current step, and all hold no cores then. It says how
+many were asked; once more does no harm. With --output json it prints the Experiment.)");
+  command.callback([name, &selected] {
+    selected = [name](CommandContext& context) { return PauseExperiment(context, *name); };
+  });
+}
+
+void AddResume(CLI::App& group, Command& selected) {
+  const auto name = std::make_shared<std::string>();
+  AddNamed(group, "resume", "Put all its paused jobs back into the queue", name)
+      .callback([name, &selected] {
+        selected = [name](CommandContext& context) { return ResumeExperiment(context, *name); };
+      });
+}
+
 void AddDelete(CLI::App& group, Command& selected) {
   const auto options = std::make_shared<DeleteOptions>();
   CLI::App& command = *group.add_subcommand(
       "delete", "Remove experiments that have ended, with all their jobs, records and files");
-  command.add_option("NAME", options->names, "experiments/ID or ID; several in this order")
-      ->required()
-      ->type_name("");
+  AddExperimentArgument(command, options->names);
   command.add_flag("--force", options->force, "Cancel first what waits or runs");
   command.add_flag("--allow-missing", options->allow_missing,
                    "No error for an experiment that is not there");
@@ -235,7 +259,7 @@ void AddSummary(CLI::App& group, Command& selected) {
   const auto options = std::make_shared<SummaryOptions>();
   CLI::App& command = *group.add_subcommand(
       "summary", "Means, confidence intervals and paired differences over the seeds of every cell");
-  command.add_option("NAME", options->name, "experiments/ID or ID")->required()->type_name("");
+  AddExperimentArgument(command, options->name);
   command
       .add_option("--series", options->series,
                   "Series separated by commas; default train/loss, train/accuracy, test/loss and "
@@ -264,11 +288,14 @@ Examples:
 
 void AddExperimentCommand(CLI::App& app, Command& selected) {
   CLI::App& group = *app.add_subcommand(
-      "experiment", "get, list, cancel, delete, watch or summary of experiments (see sweep)");
+      "experiment",
+      "get, list, watch, pause, resume, cancel, delete or summary of experiments (see sweep)");
   group.require_subcommand(1);
   group.fallthrough();
   AddGet(group, selected);
   AddList(group, selected);
+  AddPause(group, selected);
+  AddResume(group, selected);
   AddCancel(group, selected);
   AddDelete(group, selected);
   AddWatch(group, selected);
@@ -277,6 +304,7 @@ void AddExperimentCommand(CLI::App& app, Command& selected) {
 Examples:
   normlab experiment list
   normlab experiment watch experiments/ID
+  normlab experiment pause experiments/ID
   normlab experiment summary experiments/ID --baseline 0
   normlab list --filter experiment=experiments/ID)");
 }

@@ -14,6 +14,7 @@ namespace normlab::client {
 namespace {
 
 using normlab::v1::Experiment;
+using normlab::v1::Job;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Not;
@@ -202,6 +203,70 @@ TEST_F(ExperimentCommandsTest, GetListCancelDelete) {
   EXPECT_EQ(Call({"experiment", "delete", "a"}).exit_code, 4);
   EXPECT_EQ(Call({"experiment", "delete", "--allow-missing", "a"}).exit_code, 0);
   EXPECT_EQ(Call({"experiment"}).exit_code, 2);
+}
+
+class ExperimentJobsTest : public ExperimentCommandsTest {
+ protected:
+  ExperimentJobsTest() {
+    Experiment experiment = Grid("experiments/a", 1, 0, 0);
+    experiment.mutable_counts()->set_queued(1);
+    experiment.mutable_counts()->set_running(2);
+    fake().Put({experiment});
+    for (const auto& [name, state] :
+         {std::pair{"jobs/p", Job::RUNNING}, std::pair{"jobs/q", Job::QUEUED},
+          std::pair{"jobs/r", Job::RUNNING}, std::pair{"jobs/s", Job::PAUSED},
+          std::pair{"jobs/t", Job::SUCCEEDED}, std::pair{"jobs/other", Job::RUNNING}}) {
+      Job job = NamedJob(name, state);
+      job.set_experiment(job.name() == "jobs/other" ? "experiments/b" : "experiments/a");
+      server_.AddJob(job, {FakeState(state)});
+    }
+  }
+
+  std::string StateOf(const std::string& job) {
+    return nlohmann::json::parse(Call({"get", job, "--output", "json"}).out)["state"];
+  }
+};
+
+TEST_F(ExperimentJobsTest, PauseAndResumeGoOverItsJobs) {
+  Outcome outcome = Call({"experiment", "pause", "a"});
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_THAT(outcome.out,
+              StartsWith("asked 3 jobs to pause; 2 left as they are: ended, paused or about to be\n"
+                         "experiments/a  1 of 4 jobs ended"));
+  for (const char* paused : {"p", "q", "r", "s"}) {
+    EXPECT_EQ(StateOf(paused), "PAUSED") << paused;
+  }
+  EXPECT_EQ(StateOf("t"), "SUCCEEDED");
+  EXPECT_EQ(StateOf("other"), "RUNNING");
+  EXPECT_THAT(Call({"experiment", "pause", "a"}).out, StartsWith("asked 0 jobs to pause; 5 left"));
+
+  outcome = Call({"experiment", "resume", "experiments/a", "--output", "json"});
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_EQ(nlohmann::json::parse(outcome.out)["name"], "experiments/a");
+  for (const char* resumed : {"p", "q", "r", "s"}) {
+    EXPECT_EQ(StateOf(resumed), "QUEUED") << resumed;
+  }
+  EXPECT_EQ(Call({"experiment", "pause", "nobody"}).exit_code, 4);
+}
+
+TEST_F(ExperimentJobsTest, GetSaysWhichJobsDoNotGetOn) {
+  EXPECT_THAT(Call({"experiment", "get", "a"}).out, Not(HasSubstr("jobs/r:")));
+  Job silent = NamedJob("jobs/r", Job::RUNNING);
+  silent.set_experiment("experiments/a");
+  silent.set_queue_reason("no report for 40 s\x1b[2J");
+  server_.AddJob(silent, {FakeState(Job::RUNNING)});
+  EXPECT_THAT(Call({"experiment", "get", "a"}).out,
+              HasSubstr("\n  jobs/r: no report for 40 s?[2J\n"));
+  EXPECT_TRUE(nlohmann::json::accept(Call({"experiment", "get", "a", "--output", "json"}).out));
+  // Nothing runs: why not.
+  Experiment waits = Grid("experiments/a", 0, 0, 0);
+  fake().Put({waits});
+  Job queued = NamedJob("jobs/q", Job::QUEUED);
+  queued.set_experiment("experiments/a");
+  queued.set_queue_reason("waits for 4 cores: 1 of 4 free");
+  server_.AddJob(queued, {FakeState(Job::QUEUED)});
+  EXPECT_THAT(Call({"experiment", "get", "a"}).out,
+              HasSubstr("\n  jobs/q: waits for 4 cores: 1 of 4 free\n"));
 }
 
 TEST_F(ExperimentCommandsTest, SummaryShowsIntervalsAndWhatIsMissing) {

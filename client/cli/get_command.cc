@@ -4,6 +4,7 @@
 #include "client/cli/commands.h"
 #include "client/cli/exit_code.h"
 #include "client/cli/job_view.h"
+#include "client/cli/name_argument.h"
 
 namespace normlab::client {
 namespace {
@@ -27,7 +28,7 @@ int Get(const std::string& name, CommandContext& context) {
 void AddGetCommand(CLI::App& app, Command& selected) {
   const auto name = std::make_shared<std::string>();
   CLI::App& command = *app.add_subcommand("get", "Print one job: state, progress, result");
-  command.add_option("JOB", *name, "jobs/ID or ID")->required()->type_name("");
+  AddJobArgument(command, *name);
   command.footer(R"(
 Examples:
   normlab get jobs/ID

@@ -8,6 +8,7 @@
 #include "client/cli/exit_code.h"
 #include "client/cli/interrupt.h"
 #include "client/cli/job_view.h"
+#include "client/cli/name_argument.h"
 #include "client/cli/watch_session.h"
 
 #include "CLI/Validators.hpp"
@@ -54,7 +55,7 @@ int Logs(const LogsOptions& options, CommandContext& context) {
 void AddLogsCommand(CLI::App& app, Command& selected) {
   const auto options = std::make_shared<LogsOptions>();
   CLI::App& command = *app.add_subcommand("logs", "Print a job's log lines");
-  command.add_option("JOB", options->name, "jobs/ID or ID")->required()->type_name("");
+  AddJobArgument(command, options->name);
   command.add_flag("-f,--follow", options->follow, "Stay until the job is over");
   command.add_option("--after", options->after, "Only lines after this sequence number")
       ->type_name("N")

@@ -12,6 +12,7 @@
 #include "client/cli/follow_metrics.h"
 #include "client/cli/interrupt.h"
 #include "client/cli/metric_table.h"
+#include "client/cli/name_argument.h"
 #include "client/cli/watch_session.h"
 
 #include "CLI/Validators.hpp"
@@ -160,7 +161,7 @@ int Metrics(const MetricsOptions& options, CommandContext& context) {
 void AddMetricsCommand(CLI::App& app, Command& selected) {
   const auto options = std::make_shared<MetricsOptions>();
   CLI::App& command = *app.add_subcommand("metrics", "Print a job's metrics as CSV, JSON or chart");
-  command.add_option("JOB", options->name, "jobs/ID or ID")->required()->type_name("");
+  AddJobArgument(command, options->name);
   command
       .add_option("--series", options->series,
                   "Series, separated by commas, in the order of columns; default: all")

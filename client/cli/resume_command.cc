@@ -1,39 +1,33 @@
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "client/cli/commands.h"
-#include "client/cli/exit_code.h"
-#include "client/cli/job_view.h"
+#include "client/cli/name_argument.h"
 
 namespace normlab::client {
 namespace {
 
-int Resume(const std::string& name, CommandContext& context) {
-  Client client = context.MakeClient();
-  const absl::StatusOr<normlab::v1::Job> job = client.ResumeJob(name);
-  if (!job.ok()) {
-    return context.Fail(job.status());
-  }
-  if (context.json()) {
-    context.PrintJson(*job);
-  } else {
-    context.out().Write(DescribeJob(context.out(), *job));
-  }
-  return kExitSucceeded;
+int Resume(const std::vector<std::string>& names, CommandContext& context) {
+  return ActOnJobs(
+      context, names,
+      [](Client& client, const std::string& name) { return client.ResumeJob(name); },
+      [](const normlab::v1::Job& /*job*/) { return std::string(); });
 }
 
 }  // namespace
 
 void AddResumeCommand(CLI::App& app, Command& selected) {
-  const auto name = std::make_shared<std::string>();
+  const auto names = std::make_shared<std::vector<std::string>>();
   CLI::App& command = *app.add_subcommand(
-      "resume", "Put a paused job back into the queue, or take back a pause in time");
-  command.add_option("JOB", *name, "jobs/ID or ID")->required()->type_name("");
+      "resume", "Put paused jobs back into the queue, or take back a pause in time");
+  AddJobArgument(command, *names);
   command.footer(R"(
 Examples:
-  normlab resume jobs/ID)");
-  command.callback([name, &selected] {
-    selected = [name](CommandContext& context) { return Resume(*name, context); };
+  normlab resume jobs/ID
+  normlab experiment resume experiments/ID)");
+  command.callback([names, &selected] {
+    selected = [names](CommandContext& context) { return Resume(*names, context); };
   });
 }
 

@@ -11,6 +11,7 @@
 #include "client/cli/commands.h"
 #include "client/cli/exit_code.h"
 #include "client/cli/job_view.h"
+#include "client/cli/name_argument.h"
 
 namespace normlab::client {
 namespace {
@@ -86,7 +87,7 @@ void AddUpdateCommand(CLI::App& app, Command& selected) {
   const auto options = std::make_shared<UpdateOptions>();
   CLI::App& command =
       *app.add_subcommand("update", "Change a job's display name, labels or priority");
-  command.add_option("JOB", options->name, "jobs/ID or ID")->required()->type_name("");
+  AddJobArgument(command, options->name);
   command.add_option("--set", options->set, "FIELD=VALUE: display_name, priority or labels.KEY")
       ->type_name("")
       ->allow_extra_args(false);

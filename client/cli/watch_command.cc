@@ -4,6 +4,7 @@
 
 #include "client/cli/commands.h"
 #include "client/cli/interrupt.h"
+#include "client/cli/name_argument.h"
 #include "client/cli/watch_session.h"
 
 #include "CLI/Validators.hpp"
@@ -28,7 +29,7 @@ int Watch(const WatchOptions& options, CommandContext& context) {
 void AddWatchCommand(CLI::App& app, Command& selected) {
   const auto options = std::make_shared<WatchOptions>();
   CLI::App& command = *app.add_subcommand("watch", "Follow a job from its first record to its end");
-  command.add_option("JOB", options->name, "jobs/ID or ID")->required()->type_name("");
+  AddJobArgument(command, options->name);
   command
       .add_option(
           "--after", options->after,

@@ -46,8 +46,11 @@ bool Backoff::Wait(const absl::Status& failure, const std::stop_token& stop) {
   }
   const absl::Duration next = NextDelay(failure);
   // Jitter does not go beyond the longest delay.
-  const absl::Duration delay = std::min(next * absl::Uniform(random_, 1 - kJitter, 1 + kJitter),
-                                        std::max(next, options_.max_delay));
+  const absl::Duration jittered = std::min(next * absl::Uniform(random_, 1 - kJitter, 1 + kJitter),
+                                           std::max(next, options_.max_delay));
+  // Who comes back before it was asked to is refused again.
+  const absl::Duration asked = RetryDelay(failure).value_or(absl::ZeroDuration());
+  const absl::Duration delay = std::max(jittered, std::min(asked, kLongestAskedDelay));
   if (options_.give_up_after <= absl::ZeroDuration() ||
       now + delay > first_failure_ + options_.give_up_after) {
     return false;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <string>
 
 #include "absl/time/clock.h"
 #include "grpcpp/client_context.h"
@@ -12,6 +13,16 @@
 
 // The body of Client's unary calls, for the files that implement them.
 namespace normlab::client {
+
+// Whether a server refused a call, without having looked at it, for the load of the moment, and says when
+// to come back. A full queue or quota is none: that may last for hours, and people decide. Thread-safe.
+inline bool IsOverload(const absl::Status& status) {
+  if (!absl::IsResourceExhausted(status) || !RetryDelay(status).has_value()) {
+    return false;
+  }
+  const std::string reason = ErrorReason(status);
+  return reason == "OVERLOADED" || reason == "RATE_LIMITED";
+}
 
 template <typename Response>
 absl::StatusOr<Response> Client::Call(
@@ -29,10 +40,11 @@ absl::StatusOr<Response> Client::Call(
     if (status.ok()) {
       return response;
     }
-    if (!IsTransient(status) || !backoff.Wait(status, options_.stop)) {
+    const bool had_no_room = IsOverload(status);
+    if ((!IsTransient(status) && !had_no_room) || !backoff.Wait(status, options_.stop)) {
       return Explain(status);
     }
-    if (repetitions != nullptr) {
+    if (repetitions != nullptr && !had_no_room) {
       ++*repetitions;
     }
   }

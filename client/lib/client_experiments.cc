@@ -91,6 +91,7 @@ absl::StatusOr<Experiment> Client::WatchExperiment(absl::string_view name,
   request.set_heartbeats(true);
   Experiment last;
   bool has_heartbeats = false;  // servers of older versions send none
+  bool is_lost = false;         // as far as the handler knows
   while (true) {
     bool was_open = false;
     const absl::Time opened = absl::Now();
@@ -104,8 +105,10 @@ absl::StatusOr<Experiment> Client::WatchExperiment(absl::string_view name,
     while (stream.Read(&next, options_.idle_timeout, [&handler] { handler.OnTick(); })) {
       was_open = true;
       if (backoff.failures() > 0) {
-        handler.OnReconnected();
         backoff.Reset(options_.reconnect_for);
+      }
+      if (std::exchange(is_lost, false)) {
+        handler.OnReconnected();
       }
       if (!next.has_create_time() && !next.has_counts() && next.cells().empty()) {
         has_heartbeats = true;
@@ -142,6 +145,7 @@ absl::StatusOr<Experiment> Client::WatchExperiment(absl::string_view name,
     const bool resumable = IsTransient(reason) ||
                            (absl::IsResourceExhausted(reason) && RetryDelay(reason).has_value());
     if (resumable && !was_quiet) {
+      is_lost = true;
       handler.OnReconnect(reason, backoff.failures() + 1);
     }
     if (!resumable || !backoff.Wait(reason, options_.stop)) {

@@ -4,7 +4,9 @@
 #include <map>
 #include <memory>
 #include <set>
+#include <stop_token>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -176,6 +178,88 @@ TEST(ClientTest, HonoursRetryInfo) {
   Backoff backoff(RetryOptions{.give_up_after = absl::Seconds(1)});
   EXPECT_FALSE(backoff.Wait(status, {}));
   EXPECT_THAT(DescribeError(status), HasSubstr("try again in 2s"));
+}
+
+grpc::Status RefusalFor(const std::string& reason) {
+  google::rpc::ErrorInfo error;
+  error.set_reason(reason);
+  google::rpc::RetryInfo info;
+  info.mutable_retry_delay()->set_nanos(150'000'000);
+  google::rpc::Status details;
+  details.set_code(grpc::StatusCode::RESOURCE_EXHAUSTED);
+  details.set_message("too much");
+  details.add_details()->PackFrom(error);
+  details.add_details()->PackFrom(info);
+  return {grpc::StatusCode::RESOURCE_EXHAUSTED, details.message(), details.SerializeAsString()};
+}
+
+TEST(ClientTest, ComesBackToAServerThatHadNoRoom) {
+  FakeServer server;
+  Client client(FastOptions(server.address()));
+  for (const char* reason : {"OVERLOADED", "RATE_LIMITED"}) {
+    const size_t before = server.create_requests().size();
+    server.FailCalls(2, RefusalFor(reason));
+    const absl::Time begin = absl::Now();
+    const absl::StatusOr<Job> job = client.CreateJob({}, {});
+    ASSERT_TRUE(job.ok()) << job.status();
+    EXPECT_GE(absl::Now() - begin, absl::Milliseconds(2 * 150)) << "as it was asked to wait";
+    const std::vector<normlab::v1::CreateJobRequest> requests = server.create_requests();
+    ASSERT_THAT(requests, SizeIs(before + 3));
+    EXPECT_EQ(requests[before].request_id(), requests[before + 2].request_id());
+  }
+  // That may last for hours: an answer for people.
+  for (const char* reason : {"QUEUE_FULL", "OWNER_QUEUE_FULL", ""}) {
+    const size_t before = server.create_requests().size();
+    server.FailCalls(1, RefusalFor(reason));
+    EXPECT_EQ(client.CreateJob({}, {}).status().code(), absl::StatusCode::kResourceExhausted);
+    EXPECT_THAT(server.create_requests(), SizeIs(before + 1)) << reason;
+  }
+  // Not beyond the time that there is for repetitions.
+  ClientOptions options = FastOptions(server.address());
+  options.retry.give_up_after = absl::Milliseconds(100);
+  Client hasty(options);
+  server.FailCalls(1, RefusalFor("OVERLOADED"));
+  EXPECT_EQ(hasty.GetJob("x").status().code(), absl::StatusCode::kResourceExhausted);
+}
+
+class CountingExperimentHandler final : public ExperimentHandler {
+ public:
+  absl::Status OnExperiment(const normlab::v1::Experiment& /*experiment*/) override {
+    return absl::OkStatus();
+  }
+  void OnReconnect(const absl::Status& /*reason*/, int /*attempt*/) override { ++lost; }
+  void OnReconnected() override {
+    ++found;
+    EXPECT_GE(lost, found) << "what was never lost";
+  }
+  int lost = 0;
+  int found = 0;
+};
+
+// A server of an older version sends no heartbeats: a quiet stream is asked anew, which is no loss.
+TEST(WatchExperimentTest, AQuietStreamIsNoLoss) {
+  FakeServer server;
+  normlab::v1::Experiment experiment;
+  experiment.set_name("experiments/a");
+  experiment.mutable_counts()->set_queued(1);
+  server.experiments().Put({experiment});
+  server.experiments().HoldWatches();
+  std::stop_source stop;
+  ClientOptions options = FastOptions(server.address());
+  options.idle_timeout = absl::Milliseconds(30);
+  options.stop = stop.get_token();
+  Client client(options);
+  CountingExperimentHandler handler;
+  std::thread stopper([&] {
+    while (server.experiments().watches() < 4) {
+      absl::SleepFor(absl::Milliseconds(1));
+    }
+    stop.request_stop();
+  });
+  (void)client.WatchExperiment("a", handler);
+  stopper.join();
+  EXPECT_EQ(handler.lost, 0);
+  EXPECT_EQ(handler.found, 0);
 }
 
 TEST(WatchTest, DeliversEveryRecordOnceAcrossDrops) {

@@ -89,9 +89,11 @@ absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Plan(v1::JobSpec resolved,
                                                        const MappedDataset& data,
                                                        TrainerOptions options) {
   if (!options.resume_folder.empty()) {
-    // First: whatever else does not fit follows from it.
-    NORMLAB_RETURN_IF_ERROR(WithReason(CheckSameData(resolved.data(), data, options.resume_folder),
-                                       v1::FailureReason::DATA_ERROR));
+    // First: whatever else does not fit follows from it. Ranks may read different disks.
+    NORMLAB_RETURN_IF_ERROR(
+        RankTeam(options.communicator, /*state_floats=*/0)
+            .AgreeOn(WithReason(CheckSameData(resolved.data(), data, options.resume_folder),
+                                v1::FailureReason::DATA_ERROR)));
   }
   JobCheck check = CheckJob(resolved, data.shape());
   NORMLAB_RETURN_IF_ERROR(ViolationsToStatus(check.violations));

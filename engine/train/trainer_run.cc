@@ -82,9 +82,11 @@ absl::Status Trainer::RunToTheEnd(MetricSink& sink,
     InitializeFromData();
   }
   for (int64_t step = plan_.start_step(); step < plan_.total_steps(); ++step) {
-    struct {
-      bool stop, checkpoint;
-    } const word = team_.FromLead(decltype(word){stop.stop_requested(), CheckpointDue(step)});
+    struct Word {
+      bool stop;
+      bool checkpoint;
+    };
+    const Word word = team_.FromLead(Word{stop.stop_requested(), CheckpointDue(step)});
     if (word.stop) {
       return EndStopped(step, checkpoint, sink, outcome);
     }
@@ -229,7 +231,9 @@ BatchResult Trainer::TrainStep(int64_t step, double learning_rate) {
                                 .gradients = model_->gradients.span(),
                                 .loss = result.loss};
   if (probe) {
-    probes_->BeforeUpdate(probe_step, source_.source().ShareOf(step).count, network);
+    // Of the whole batch: with several ranks only probes of the weights are allowed, and those plan
+    // for it like all others.
+    probes_->BeforeUpdate(probe_step, source_.BatchSizeOf(step), network);
   }
   model_is_finite_ =
       optimizer_->Step(learning_rate, model_->gradients.span(), model_->parameters.span()) &&

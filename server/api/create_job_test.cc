@@ -1,6 +1,7 @@
 #include "server/api/create_job.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <future>
 #include <string>
@@ -197,8 +198,9 @@ TEST_F(CreateJobTest, KnowsSyntheticSetsWithoutTheHelper) {
 // Which files a path leads to now only the helper finds out: no verdict of the server's own may be older.
 TEST_F(CreateJobTest, AsksAboutFilesEveryTime) {
   Serve();
+  std::atomic<int> asked = 0;
   helper_.SetHandler(
-      [asked = 0](const v1::HelperRequest& request) mutable -> absl::StatusOr<v1::HelperResponse> {
+      [&asked](const v1::HelperRequest& request) -> absl::StatusOr<v1::HelperResponse> {
         v1::HelperResponse response;
         response.set_id(request.id());
         v1::DataReport& report = *response.mutable_data();

@@ -2,110 +2,60 @@
 
 #include <httplib.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
-#include <atomic>
 #include <cerrno>
 #include <cstring>
-#include <deque>
 #include <thread>
 #include <utility>
-#include <vector>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/mutex.h"
-#include "absl/synchronization/notification.h"
 
+#include "server/monitor/http_connections.h"
 #include "server/monitor/http_stream.h"
 #include "server/monitor/metrics.h"
 
 namespace normlab::server {
 namespace {
 
-constexpr int kThreads = 8;
-constexpr size_t kMaxWaiting = 32;
-// For a connection, from when it is looked at to the last byte of the answer.
-constexpr absl::Duration kRequestLimit = absl::Seconds(3);
-// For a new connection to begin its request.
-constexpr absl::Duration kFirstByteLimit = absl::Seconds(1);
+// What the kernel keeps while the accepting thread is not on a core; the library asks for 5.
+constexpr int kBacklog = 1024;
 // For AskWhetherReady to connect, and to get its answer.
 constexpr int kTimeoutSeconds = 5;
 constexpr size_t kMaxBodyBytes = 4096;
 constexpr char kPlainText[] = "text/plain; charset=utf-8";
 
-// httplib's own pool queues connections without limit. Here the accepting thread waits when the
-// queue is full, so that the kernel's backlog is the limit.
-class BoundedTaskQueue final : public httplib::TaskQueue {
+// Accepting hands every connection on at once: httplib's own pool gives each a thread for as long as its
+// client likes.
+class AtOnce final : public httplib::TaskQueue {
  public:
-  BoundedTaskQueue() {
-    for (int i = 0; i < kThreads; ++i) {
-      threads_.emplace_back([this] { Work(); });
-    }
-  }
-
-  void enqueue(std::function<void()> task) override {
-    absl::MutexLock lock(&mu_);
-    mu_.Await(absl::Condition(this, &BoundedTaskQueue::HasRoom));
-    tasks_.push_back(std::move(task));
-  }
-
-  void shutdown() override {
-    {
-      absl::MutexLock lock(&mu_);
-      closed_ = true;
-    }
-    for (std::thread& thread : threads_) {
-      thread.join();
-    }
-    threads_.clear();
-  }
-
- private:
-  bool HasRoom() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return tasks_.size() < kMaxWaiting; }
-  bool HasWork() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return closed_ || !tasks_.empty(); }
-
-  void Work() {
-    while (true) {
-      std::function<void()> task;
-      {
-        absl::MutexLock lock(&mu_);
-        mu_.Await(absl::Condition(this, &BoundedTaskQueue::HasWork));
-        if (tasks_.empty()) {
-          return;
-        }
-        task = std::move(tasks_.front());
-        tasks_.pop_front();
-      }
-      task();
-    }
-  }
-
-  absl::Mutex mu_;
-  std::deque<std::function<void()>> tasks_ ABSL_GUARDED_BY(mu_);
-  bool closed_ ABSL_GUARDED_BY(mu_) = false;
-  std::vector<std::thread> threads_;
+  void enqueue(std::function<void()> task) override { task(); }
+  void shutdown() override {}
 };
 
-// One request per connection: an idle one would keep a thread from others. Scrapes are seconds apart.
+// httplib accepts, parses and routes; what is sent and received is ours.
 class LimitedServer final : public httplib::Server {
  public:
-  // Connections that wait or are served end now.
-  void EndConnections() { stopping_.store(true); }
+  // Ends what waits and is served, before stop().
+  void EndConnections() { connections_.Stop(); }
+
+  void WidenBacklog() { ::listen(svr_sock_, kBacklog); }
 
  private:
   bool process_and_close_socket(socket_t socket) override {
-    HttpStream stream(socket, kRequestLimit, stopping_);
-    bool closed = false;
-    const bool answered = stream.WaitForRequest(kFirstByteLimit) &&
-                          process_request(stream, /*close_connection=*/true, closed, nullptr);
-    ::shutdown(socket, SHUT_RDWR);
-    ::close(socket);
-    return answered;
+    connections_.Add(socket);
+    return true;
   }
 
-  std::atomic<bool> stopping_ = false;
+  // One request per connection. Scrapes are seconds apart.
+  std::string Answer(const std::string& request) {
+    HttpStream stream(request);
+    bool closed = false;
+    (void)process_request(stream, /*close_connection=*/true, closed, nullptr);
+    return stream.answer();
+  }
+
+  HttpConnections connections_{[this](const std::string& request) { return Answer(request); }};
 };
 
 }  // namespace
@@ -123,7 +73,7 @@ absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(HttpServerOptions 
   httplib::Server& http = impl->http;
   const HttpServerOptions& handlers = impl->options;
 
-  http.new_task_queue = [] { return new BoundedTaskQueue(); };
+  http.new_task_queue = [] { return new AtOnce(); };
   // httplib's default is SO_REUSEPORT, with which two servers would share one port unnoticed.
   http.set_socket_options([](socket_t socket) {
     const int yes = 1;
@@ -164,6 +114,7 @@ absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(HttpServerOptions 
                      ": ", errno == 0 ? "the address cannot be used" : std::strerror(errno),
                      "; choose another --http_listen, or port 0 for any free one"));
   }
+  impl->http.WidenBacklog();
   impl->thread = std::thread([&http] { http.listen_after_bind(); });
   // stop() before the loop runs would be lost.
   while (!http.is_running()) {

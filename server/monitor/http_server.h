@@ -12,7 +12,7 @@ namespace normlab::server {
 struct HttpServerOptions {
   std::string host;  // numeric address
   int port = 0;      // 0: any free one
-  // The exposition; called on a thread of the HTTP server.
+  // The exposition; called on threads of the HTTP server.
   std::function<std::string()> metrics;
   // OK while the service takes jobs; else why not, for a person.
   std::function<absl::Status()> ready;
@@ -23,8 +23,8 @@ struct HttpServerOptions {
 absl::Status AskWhetherReady(const std::string& host, int port);
 
 // GET and HEAD of /metrics, /healthz (200 while the process lives) and /readyz (200, or 503 with
-// the reason). No job data. Eight threads; a connection is dropped after 1 s without a request and after
-// 3 s whatever comes on it, and further ones wait in the kernel's backlog.
+// the reason). No job data. Slow clients keep nobody waiting: how connections are limited is in
+// http_connections.h.
 //
 // Serves from Start to destruction. Thread-safe.
 class HttpServer {

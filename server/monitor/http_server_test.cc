@@ -4,7 +4,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <memory>
 #include <string>
 #include <thread>
@@ -13,10 +15,12 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "server/monitor/http_connections.h"
 #include "server/monitor/metrics.h"
 
 #include <arpa/inet.h>
@@ -26,8 +30,15 @@ namespace {
 
 using ::testing::HasSubstr;
 
-int Connect(int port) {
+// `from`: the last byte of the client's own address, 127.0.0.x.
+int Connect(int port, int from = 1) {
   const int fd = socket(AF_INET, SOCK_STREAM, 0);
+  const int few_bytes = 16 << 10;
+  setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &few_bytes, sizeof(few_bytes));
+  sockaddr_in own{};
+  own.sin_family = AF_INET;
+  own.sin_addr.s_addr = htonl((INADDR_LOOPBACK & ~0xFFU) | static_cast<uint32_t>(from));
+  EXPECT_EQ(bind(fd, reinterpret_cast<sockaddr*>(&own), sizeof(own)), 0);
   sockaddr_in address{};
   address.sin_family = AF_INET;
   address.sin_port = htons(static_cast<uint16_t>(port));
@@ -134,56 +145,147 @@ TEST_F(HttpServerTest, ManyScrapesAtOnce) {
   EXPECT_EQ(answered.load(), 50);
 }
 
-// Sends a request one byte at a time until it is cut off.
-class Trickle {
+bool IsOpen(int fd) {
+  char byte = 0;
+  return recv(fd, &byte, 1, MSG_DONTWAIT | MSG_PEEK) < 0 && errno == EAGAIN;
+}
+
+// Begin requests, from several addresses in turn, and send a byte to all of them now and then.
+class SlowClients {
  public:
-  explicit Trickle(int port) : socket_(Connect(port)) {
+  SlowClients(int port, int count, int addresses) {
+    for (int i = 0; i < count; ++i) {
+      sockets_.push_back(Connect(port, 2 + i % addresses));
+      const std::string begin = i % 3 == 0 ? "" : "GET /healthz HTTP/1.1\r\nX-Long: ";
+      EXPECT_EQ(send(sockets_.back(), begin.data(), begin.size(), MSG_NOSIGNAL),
+                static_cast<ssize_t>(begin.size()));
+    }
     thread_ = std::thread([this] {
-      const std::string request = "GET /healthz HTTP/1.1\r\nX-Long: " + std::string(100'000, 'x');
-      for (const char byte : request) {
-        if (stop_.load() || send(socket_, &byte, 1, MSG_NOSIGNAL) != 1) {
-          break;
+      while (!stop_.WaitForNotificationWithTimeout(absl::Milliseconds(20))) {
+        for (size_t i = 0; i < sockets_.size(); ++i) {
+          if (i % 3 != 0) {
+            (void)!send(sockets_[i], "x", 1, MSG_NOSIGNAL);
+          }
         }
-        absl::SleepFor(absl::Milliseconds(20));
       }
-      cut_off_.store(true);
     });
   }
-  ~Trickle() {
-    stop_.store(true);
+  ~SlowClients() {
+    stop_.Notify();
     thread_.join();
-    close(socket_);
+    for (const int fd : sockets_) {
+      close(fd);
+    }
   }
-  bool cut_off() const { return cut_off_.load(); }
+
+  int open() const {
+    return static_cast<int>(std::count_if(sockets_.begin(), sockets_.end(), IsOpen));
+  }
 
  private:
-  const int socket_;
-  std::atomic<bool> stop_ = false;
-  std::atomic<bool> cut_off_ = false;
+  std::vector<int> sockets_;
+  absl::Notification stop_;
   std::thread thread_;
 };
 
-TEST_F(HttpServerTest, SlowClientsKeepNobodyWaitingForLong) {
-  std::vector<std::unique_ptr<Trickle>> slow;
-  for (int i = 0; i < 16; ++i) {
-    slow.push_back(std::make_unique<Trickle>(server_->port()));
+TEST_F(HttpServerTest, SlowClientsKeepNobodyWaiting) {
+  const SlowClients slow(server_->port(), 200, 5);
+  for (const char* path : {"/healthz", "/readyz", "/metrics"}) {
+    EXPECT_THAT(Http(server_->port(), absl::StrCat("GET ", path)), HasSubstr("HTTP/1.1 200"));
+    // Had the request waited for any of them, that one would be gone.
+    EXPECT_EQ(slow.open(), 200) << path;
   }
-  EXPECT_THAT(Http(server_->port(), "GET /healthz"), HasSubstr("HTTP/1.1 200"));
-  for (const auto& client : slow) {
-    while (!client->cut_off()) {
-      absl::SleepFor(absl::Milliseconds(10));
-    }
+  while (slow.open() > 0) {
+    absl::SleepFor(absl::Milliseconds(10));
   }
 }
 
-TEST_F(HttpServerTest, EndsAtOnceWhileClientsAreSlow) {
-  std::vector<std::unique_ptr<Trickle>> slow;
-  for (int i = 0; i < 16; ++i) {
-    slow.push_back(std::make_unique<Trickle>(server_->port()));
+// Their number is bounded for an address; the oldest ones go.
+TEST_F(HttpServerTest, OneAddressTakesNoPlaceOfOthers) {
+  const SlowClients other(server_->port(), 10, 1);
+  std::vector<int> many;
+  for (int i = 0; i < 200; ++i) {
+    many.push_back(Connect(server_->port(), 100));
+  }
+  EXPECT_THAT(Http(server_->port(), "GET /healthz"), HasSubstr("HTTP/1.1 200"));
+  EXPECT_EQ(std::count_if(many.begin(), many.end(), IsOpen), 64);
+  EXPECT_TRUE(std::all_of(many.end() - 64, many.end(), IsOpen));
+  EXPECT_EQ(other.open(), 10);
+  for (const int fd : many) {
+    close(fd);
+  }
+}
+
+TEST_F(HttpServerTest, AllTogetherAreBounded) {
+  const SlowClients slow(server_->port(), 300, 10);
+  EXPECT_THAT(Http(server_->port(), "GET /healthz"), HasSubstr("HTTP/1.1 200"));
+  // The request itself had a place at the most for a moment.
+  EXPECT_THAT(slow.open(), ::testing::AllOf(::testing::Ge(255), ::testing::Le(256)));
+}
+
+TEST(HttpServerLargeTest, WhoDoesNotTakeTheAnswerKeepsNobodyWaiting) {
+  // More than the buffers of two sockets hold.
+  const std::string large(5 << 20, 'm');
+  auto server = HttpServer::Start({.host = "127.0.0.1",
+                                   .port = 0,
+                                   .metrics = [&large] { return large; },
+                                   .ready = [] { return absl::OkStatus(); }});
+  ASSERT_TRUE(server.ok()) << server.status();
+  EXPECT_TRUE(absl::EndsWith(Http((*server)->port(), "GET /metrics"), large));
+  std::vector<int> greedy;
+  const std::string request = "GET /metrics HTTP/1.1\r\n\r\n";
+  for (int i = 0; i < 20; ++i) {
+    greedy.push_back(Connect((*server)->port(), 2));
+    EXPECT_EQ(write(greedy.back(), request.data(), request.size()),
+              static_cast<ssize_t>(request.size()));
+  }
+  for (const int fd : greedy) {
+    char byte = 0;
+    ASSERT_EQ(recv(fd, &byte, 1, MSG_PEEK), 1) << "its answer has begun";
   }
   const absl::Time begin = absl::Now();
+  EXPECT_THAT(Http((*server)->port(), "GET /healthz"), HasSubstr("HTTP/1.1 200"));
+  // A thread that sends waits until the time limit.
+  EXPECT_LT(absl::Now() - begin, HttpConnections::kTimeLimit - absl::Seconds(1));
+  for (const int fd : greedy) {
+    close(fd);
+  }
+}
+
+std::string Exchange(int port, const std::vector<std::string>& pieces, bool end) {
+  const int fd = Connect(port);
+  for (const std::string& piece : pieces) {
+    EXPECT_EQ(send(fd, piece.data(), piece.size(), MSG_NOSIGNAL),
+              static_cast<ssize_t>(piece.size()));
+    absl::SleepFor(absl::Milliseconds(2));  // so that they mostly come apart
+  }
+  if (end) {
+    shutdown(fd, SHUT_WR);
+  }
+  std::string answer(4096, '\0');
+  answer.resize(static_cast<size_t>(std::max<ssize_t>(0, read(fd, answer.data(), answer.size()))));
+  close(fd);
+  return answer;
+}
+
+TEST_F(HttpServerTest, RequestsInPieces) {
+  const int port = server_->port();
+  EXPECT_THAT(Exchange(port, {"GET /hea", "lthz HTTP/1.1\r\n\r", "\n"}, false),
+              HasSubstr("HTTP/1.1 200"));
+  EXPECT_THAT(Exchange(port, {"GET /healthz HTTP/1.1\r\n\r\n"}, true), HasSubstr("HTTP/1.1 200"));
+  EXPECT_THAT(Exchange(port, {"GET /healthz HT"}, true), HasSubstr("HTTP/1.1 400"));
+  EXPECT_EQ(Exchange(port, {}, true), "");
+  EXPECT_THAT(Exchange(port, {"GET /healthz HTTP/1.1\r\nX-Long: " + std::string(8192, 'x')}, false),
+              HasSubstr("HTTP/1.1 400"));
+}
+
+TEST_F(HttpServerTest, EndsAtOnceWhileClientsAreSlow) {
+  const SlowClients slow(server_->port(), 60, 3);
+  EXPECT_THAT(Http(server_->port(), "GET /healthz"), HasSubstr("HTTP/1.1 200"));
+  const absl::Time begin = absl::Now();
   server_.reset();
-  EXPECT_LT(absl::Now() - begin, absl::Seconds(2)) << "half of them are in the queue";
+  EXPECT_LT(absl::Now() - begin, absl::Seconds(2)) << "it waited for them";
+  EXPECT_EQ(slow.open(), 0);
 }
 
 }  // namespace

@@ -2,45 +2,36 @@
 
 #include <httplib.h>
 
-#include <array>
-#include <atomic>
 #include <cstddef>
 #include <string>
 
-#include "absl/time/time.h"
+#include "absl/strings/string_view.h"
 
 namespace normlab::server {
 
-// One connection of the HTTP server: everything that is read and written on it has to be over by one
-// deadline, so that a client that sends a byte now and then holds a thread no longer than one that
-// sends nothing. Once `*stopping` is true, within a tenth of a second, it reads as ended.
+// A request that is there as a whole, and the answer to it, as the library's idea of a connection:
+// nothing on it ever waits.
 //
-// For one thread. Does not own the socket.
+// For one thread. `request` must outlive it.
 class HttpStream final : public httplib::Stream {
  public:
-  HttpStream(socket_t socket, absl::Duration limit, const std::atomic<bool>& stopping);
+  explicit HttpStream(absl::string_view request) : left_(request) {}
 
-  // Whether a request begins to come within `limit`.
-  bool WaitForRequest(absl::Duration limit) const;
+  // What was written.
+  const std::string& answer() const { return answer_; }
 
-  bool is_readable() const override;
-  bool is_writable() const override;
+  bool is_readable() const override { return !left_.empty(); }
+  bool is_writable() const override { return true; }
   ssize_t read(char* out, size_t size) override;
   ssize_t write(const char* data, size_t size) override;
-  void get_remote_ip_and_port(std::string& ip, int& port) const override;
-  void get_local_ip_and_port(std::string& ip, int& port) const override;
-  socket_t socket() const override { return socket_; }
+  // No handler asks for an address.
+  void get_remote_ip_and_port(std::string& /*ip*/, int& /*port*/) const override {}
+  void get_local_ip_and_port(std::string& /*ip*/, int& /*port*/) const override {}
+  socket_t socket() const override { return INVALID_SOCKET; }
 
  private:
-  bool WaitFor(short events, absl::Duration until) const;  // NOLINT: what poll takes
-
-  const socket_t socket_;
-  const std::atomic<bool>& stopping_;
-  const absl::Duration deadline_;  // monotonic
-  // The library reads headers byte by byte.
-  std::array<char, 4096> buffer_;
-  size_t begin_ = 0;
-  size_t end_ = 0;
+  absl::string_view left_;
+  std::string answer_;
 };
 
 }  // namespace normlab::server

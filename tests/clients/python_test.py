@@ -161,6 +161,12 @@ class PythonClientTest(ServerTest):
         experiment = self.client.submit_experiment(
             tiny_spec(steps=10, seed=None), {'normalization': ['none', 'batch'], 'batch_size': [10, 20]}, seeds=2)
         self.assertEqual(len(experiment.message.cells), 4)
+        self.assertGreaterEqual(experiment.pause() + experiment.message.counts.succeeded, 8)  # some end instead
+        self.assertEqual(experiment.pause(), 0)
+        wait_for(lambda: experiment.refresh().message.counts.running == 0, 'all jobs rest')
+        paused = experiment.message.counts.paused
+        self.assertEqual(paused + experiment.message.counts.succeeded, 8)
+        self.assertEqual(experiment.resume(), paused)
         experiment.wait()
         self.assertTrue(experiment.is_over)
         self.assertEqual(experiment.message.counts.succeeded, 8)

@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 #include "grpcpp/security/server_credentials.h"
@@ -261,11 +262,21 @@ grpc::Status FakeServer::ListJobs(grpc::ServerContext* /*context*/,
   const std::lock_guard<std::mutex> lock(mu_);
   const int page_size = request->page_size() == 0 ? 50 : request->page_size();
   for (auto next = jobs_.upper_bound(request->page_token()); next != jobs_.end(); ++next) {
+    const Job& job = next->second.job;
+    bool matches = true;
+    for (const absl::string_view term :
+         absl::StrSplit(request->filter(), " AND ", absl::SkipEmpty())) {
+      matches = matches && (term == absl::StrCat("state=", Job::State_Name(job.state())) ||
+                            term == absl::StrCat("experiment=", job.experiment()));
+    }
+    if (!matches) {
+      continue;
+    }
     if (response->jobs_size() == page_size) {
       response->set_next_page_token(response->jobs(page_size - 1).name());
       break;
     }
-    *response->add_jobs() = next->second.job;
+    *response->add_jobs() = job;
   }
   return grpc::Status::OK;
 }

@@ -21,7 +21,7 @@ namespace normlab::client {
 
 // The Jobs, Experiments, Normalization and Server services in memory, with faults on demand, on a real gRPC server at a free
 // loopback port. Behaves as the contract says: sequences from 1, resumption inside a batch,
-// terminal state last, request ids. Thread-safe.
+// terminal state last, request ids, of filters the terms state and experiment. Thread-safe.
 class FakeServer : private normlab::v1::Jobs::Service {
  public:
   // On a free loopback port, or on that of a server that is gone.

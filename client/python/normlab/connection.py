@@ -67,6 +67,11 @@ def is_transient(error: NormlabError) -> bool:
     return error.code in ('UNAVAILABLE', 'CANCELLED')
 
 
+def is_overload(error: NormlabError) -> bool:
+    """Whether the server had no room for the call at the moment and says when to come back. A full queue may last."""
+    return error.reason in ('OVERLOADED', 'RATE_LIMITED') and error.retry_after is not None
+
+
 def is_resumable(error: NormlabError) -> bool:
     """Whether a stream that ended so is worth opening again: lost, drained, or cut off because its reader was slow."""
     return is_transient(error) or error.code == 'ABORTED' or (
@@ -99,14 +104,14 @@ class Connection:
         self._metadata: Sequence[Tuple[str, str]] = (('authorization', f'Bearer {token}'),) if token else ()
 
     def call(self, method: Callable[..., Any], request: Any) -> Any:
-        """A unary call, repeated while the server is away for at most retry_for seconds. Raises NormlabError."""
+        """A unary call, repeated while the server is away or overloaded for at most retry_for seconds. Raises NormlabError."""
         backoff = Backoff(self.retry_for)
         while True:
             try:
                 return method(request, timeout=self._timeout, metadata=self._metadata)
             except grpc.RpcError as error:
                 failure = self.explain(error)
-                if not is_transient(failure) or not backoff.wait(failure):
+                if not (is_transient(failure) or is_overload(failure)) or not backoff.wait(failure):
                     raise failure from None
 
     def stream(self, method: Callable[..., Any], request: Any) -> Iterator[Any]:

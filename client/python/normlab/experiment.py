@@ -1,7 +1,7 @@
 """An experiment on a server: many jobs, one for every cell of a design and every seed."""
 from __future__ import annotations
 
-from typing import Any, Iterator, List, Optional, Sequence
+from typing import Any, Callable, Iterable, Iterator, List, Optional, Sequence
 
 from .connection import Backoff, Connection, is_resumable
 from .errors import NormlabError, Unavailable
@@ -40,6 +40,29 @@ class Experiment:
         self.message = self._connection.call(self._stub.CancelExperiment,
                                              experiments_pb2.CancelExperimentRequest(name=self.name))
         return self
+
+    def pause(self) -> int:
+        """Pauses every job that waits or runs, the last one first; returns how many. Once more does no harm."""
+        return self._ask(reversed(self.jobs()), lambda job: job.state in ('QUEUED', 'STARTING', 'RUNNING') and not (
+            job.message.HasField('pause_request_time') or job.message.HasField('cancel_request_time')), Job.pause)
+
+    def resume(self) -> int:
+        """Takes every pause back, of the first job first; returns how many."""
+        return self._ask(self.jobs(), lambda job: job.state == 'PAUSED' or job.message.HasField('pause_request_time'),
+                         Job.resume)
+
+    def _ask(self, jobs: Iterable[Job], applies: Callable[[Job], bool], verb: Callable[[Job], Job]) -> int:
+        asked = 0
+        for job in jobs:
+            try:
+                if applies(job):
+                    verb(job)
+                    asked += 1
+            except NormlabError as error:
+                if error.code not in ('FAILED_PRECONDITION', 'NOT_FOUND'):  # it went on since it was looked at
+                    raise
+        self.refresh()
+        return asked
 
     def delete(self, force: bool = False) -> None:
         """Removes it with all its jobs, which must have ended unless `force`."""

@@ -187,12 +187,20 @@ TEST_F(RanksProcessTest, TheDeathOfOneIsTheEndOfAll) {
 TEST_F(RanksProcessTest, AnErrorOfPlanningIsReportedOnce) {
   NewServer();
   v1::WorkerAssignment assignment = Assignment(RanksSpec(60, 2));
-  assignment.set_data_cache("/no/such/file");
+  assignment.set_resume_from("/no/such/checkpoint");
   const Finished run = RunRanksToTheEnd(assignment);
   EXPECT_EQ(run.outcome.state(), v1::Job::FAILED);
-  EXPECT_EQ(run.outcome.failure().reason(), v1::FailureReason::DATA_ERROR);
+  EXPECT_EQ(run.outcome.failure().reason(), v1::FailureReason::CHECKPOINT_ERROR);
   EXPECT_THAT(run.outcome.failure().message(), HasSubstr("rank 0: "));
   EXPECT_THAT(server_->seen().hellos, SizeIs(1));
+}
+
+TEST_F(RanksProcessTest, DataThatCannotBeOpenedIsToldByTheExitCode) {
+  NewServer();
+  v1::WorkerAssignment assignment = Assignment(RanksSpec(60, 2));
+  assignment.set_data_cache("/no/such/file");
+  StartRanks(assignment);
+  EXPECT_EQ(Wait(), common::kExitDataUnusable) << Log();
 }
 
 TEST_F(RanksProcessTest, WhatIsNoAssignmentIsRefusedByAll) {

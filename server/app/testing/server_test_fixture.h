@@ -82,7 +82,7 @@ class ServerTest : public ::testing::Test {
     std::filesystem::remove_all(folder_);
   }
 
-  void StartServer() {
+  static std::unique_ptr<FakeHelper> KnowsFashionMnist() {
     auto helper = std::make_unique<FakeHelper>();
     helper->SetHandler([](const v1::HelperRequest& request) {
       v1::HelperResponse response;
@@ -101,9 +101,17 @@ class ServerTest : public ::testing::Test {
       data.set_classes(10);
       return response;
     });
+    return helper;
+  }
+
+  void StartServer() {
     auto executor = std::make_unique<FakeExecutor>();
     executor_ = executor.get();
-    auto server = Server::Start(options_, {std::move(helper), std::move(executor)});
+    ServerParts parts;
+    parts.helper = KnowsFashionMnist();
+    parts.executor = std::move(executor);
+    parts.starter = KnowsFashionMnist();
+    auto server = Server::Start(options_, std::move(parts));
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
     channel_ = grpc::CreateChannel(server_->grpc_address(), grpc::InsecureChannelCredentials());
