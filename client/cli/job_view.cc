@@ -83,7 +83,9 @@ std::string AttemptText(const Attempt& attempt, const Job& job) {
   if (IsSet(attempt.start_time())) {
     absl::StrAppend(&text, ", started ", FormatTimestamp(attempt.start_time()));
   }
-  if (!attempt.cores().empty()) {
+  if (!attempt.placement().empty()) {
+    absl::StrAppend(&text, ", ", attempt.placement());
+  } else if (!attempt.cores().empty()) {
     absl::StrAppend(&text, ", cores ", absl::StrJoin(attempt.cores(), ","));
   }
   if (attempt.start_step() > 0) {

@@ -114,7 +114,8 @@ void Flatten(const Message& message,
 bool IsBeside(const std::string& field) {
   return field == "seed" || field == "display_name" || field == "priority" ||
          field == "max_retries" || absl::StartsWith(field, "labels") ||
-         absl::StartsWith(field, "checkpoint") || absl::StartsWith(field, "time_limit");
+         absl::StartsWith(field, "checkpoint") || absl::StartsWith(field, "time_limit") ||
+         absl::StartsWith(field, "slurm");
 }
 
 // The name of a field that tells it apart from others: its last part.

@@ -66,6 +66,9 @@ void ValidateJob(const v1::JobSpec& spec, Checker& checker) {
   if (spec.has_time_limit()) {
     ValidateTimeLimit(spec.time_limit(), checker);
   }
+  if (spec.has_slurm()) {
+    ValidateSlurm(spec.slurm(), checker);
+  }
   checker.Enum("precision", spec.precision(), v1::Precision::Kind_descriptor());
   checker.Enum("convolution_algorithm", spec.convolution_algorithm(),
                v1::ConvolutionAlgorithm::Kind_descriptor());

@@ -43,5 +43,7 @@ void ValidateInitialWeights(const v1::InitialWeights& weights, Checker& checker)
 void ValidateUnknownFields(const v1::JobSpec& spec, Checker& checker);
 void ValidateProbes(const v1::JobSpec& spec, Checker& checker);
 void ValidateJob(const v1::JobSpec& spec, Checker& checker);
+// Whether Slurm knows such names only it can say.
+void ValidateSlurm(const v1::Slurm& slurm, Checker& checker);
 
 }  // namespace normlab::engine

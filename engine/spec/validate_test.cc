@@ -95,6 +95,24 @@ TEST(ValidateTest, DescriptionsNameTheValueTheBoundsAndWhatToDo) {
                   Says("optimizer.sgd.learning_rate", "is NaN, but must be a finite number")));
 }
 
+TEST(ValidateTest, WordsForSlurmCannotBeAnythingElse) {
+  v1::JobSpec spec = Parse(kMinimal);
+  v1::Slurm& slurm = *spec.mutable_slurm();
+  slurm.set_partition("gpu-a,cpu_2");
+  slurm.set_account("ml.group/7");
+  slurm.set_constraint("[(intel|amd)*2&avx512]");
+  slurm.set_qos("normal");
+  slurm.mutable_time_limit()->set_seconds(60);
+  EXPECT_THAT(Fields(spec), ElementsAre());
+  slurm.set_partition("work --uid=0");
+  slurm.set_account("a;b");
+  slurm.set_constraint("$(id)");
+  slurm.set_qos(std::string(201, 'q'));
+  slurm.mutable_time_limit()->set_seconds(59);
+  EXPECT_THAT(Fields(spec), ElementsAre("slurm.partition", "slurm.account", "slurm.constraint",
+                                        "slurm.qos", "slurm.time_limit"));
+}
+
 TEST(ValidateTest, CnnBlocksAreChecked) {
   const v1::JobSpec spec = Parse(R"(
     model { cnn {

@@ -49,10 +49,13 @@ v1::Failure InternalFailure(absl::string_view what) {
 v1::Failure StoppedFailure(v1::FailureReason::Kind reason) {
   v1::Failure failure;
   failure.set_reason(reason);
-  failure.set_message(
-      "the run ended after a checkpoint, as the server asked; it goes on from there when the job "
-      "is "
-      "started again");
+  failure.set_message(absl::StrCat(
+      "the run ended after a checkpoint, as ",
+      reason == v1::FailureReason::PREEMPTED
+          ? "whatever runs it asked by a signal (its time limit is near, or its machine is wanted "
+            "for something else)"
+          : "the server asked",
+      "; it goes on from there when the job is started again"));
   return failure;
 }
 
@@ -105,11 +108,14 @@ v1::Failure OutOfMemoryFailure(const v1::WorkerAssignment& assignment) {
 
 AttemptRunner::AttemptRunner(v1::WorkerAssignment assignment,
                              FolderWatch folder,
-                             std::function<bool()> terminating,
+                             Wishes wishes,
+                             std::string server_ca,
                              Communicator* communicator)
     : assignment_(std::move(assignment)),
       folder_(std::move(folder)),
-      terminating_(std::move(terminating)),
+      terminating_(std::move(wishes.terminating)),
+      leaving_(std::move(wishes.leaving)),
+      server_ca_(std::move(server_ca)),
       communicator_(communicator),
       cores_(CoreSet(std::vector<int>(assignment_.cores().begin(), assignment_.cores().end()))) {}
 
@@ -243,6 +249,7 @@ RunSizes AttemptRunner::Sizes() const {
 ReportChannelOptions AttemptRunner::ChannelOptions(Outbox& outbox) {
   ReportChannelOptions options;
   options.target = assignment_.server();
+  options.server_ca = server_ca_;
   options.hello.set_protocol_version(kProtocolVersion);
   options.hello.set_job(assignment_.job());
   options.hello.set_attempt(assignment_.attempt());
@@ -290,6 +297,11 @@ ReporterOptions AttemptRunner::MakeReporterOptions(Outbox& outbox) {
     if (terminating_()) {
       stop_.request_stop();
       outbox.Close();  // the training may be waiting for room
+    } else if (leaving_ != nullptr && leaving_() && !checkpoint_.stop_requested()) {
+      spdlog::info("asked by a signal to leave: writing a checkpoint");
+      stop_reason_.store(v1::FailureReason::PREEMPTED);
+      checkpoint_.request_stop();
+      stop_.request_stop();
     }
     const absl::Duration now = common::Clock::Real().Monotonic();
     if (now >= next_check) {

@@ -34,12 +34,18 @@ v1::Failure OutOfMemoryFailure(const v1::WorkerAssignment& assignment);
 // The thread that constructs it calls Run, once. Owns everything it needs but the communicator.
 class AttemptRunner {
  public:
-  // `terminating` is asked every few milliseconds on another thread, too: true ends the attempt
-  // without an outcome after the current step. `communicator`: of the ranks; null: this process
-  // alone.
+  // What signals ask for; both are asked every few milliseconds on another thread, too.
+  struct Wishes {
+    // True ends the attempt without an outcome after the current step.
+    std::function<bool()> terminating;
+    // True ends it with a checkpoint after the current step, as PREEMPTED. Null: never.
+    std::function<bool()> leaving{};
+  };
+  // `server_ca`: see ReportChannelOptions. `communicator`: of the ranks; null: this process alone.
   AttemptRunner(v1::WorkerAssignment assignment,
                 FolderWatch folder,
-                std::function<bool()> terminating,
+                Wishes wishes,
+                std::string server_ca = {},
                 Communicator* communicator = nullptr);
 
   // Returns the exit code of the process: kExitDone, kExitTerminated or, when other ranks may wait for
@@ -64,6 +70,8 @@ class AttemptRunner {
   const v1::WorkerAssignment assignment_;
   const FolderWatch folder_;
   const std::function<bool()> terminating_;
+  const std::function<bool()> leaving_;
+  const std::string server_ca_;
   Communicator* const communicator_;
   const cpu_set_t cores_;  // of the process; OpenMP binds this thread to one of them
   // This rank stopped where the others may not have.

@@ -20,6 +20,9 @@ constexpr std::string_view kUsage =
 To train something, start a server with `normlabd --data_dir=DIR` and submit a job with `normlab submit SPEC`.
 
   normlab-worker --run      one attempt of a job; the assignment comes on descriptor 3
+  normlab-worker [--server-ca FILE] --run-file FILE
+                            the same with the assignment in a file, which is removed; the authorities of the server's
+                            certificate in another
   normlab-worker --helper   looks at data files for the server; requests come on descriptor 3
   normlab-worker --version
 )";
@@ -30,6 +33,13 @@ int main(int argc, char** argv) {
   const std::string_view command = argc == 2 ? argv[1] : "";
   if (command == "--run") {
     return normlab::engine::RunCommand(kInheritedDescriptor);
+  }
+  if (argc == 3 && std::string_view(argv[1]) == "--run-file") {
+    return normlab::engine::RunFileCommand(argv[2], "");
+  }
+  if (argc == 5 && std::string_view(argv[1]) == "--server-ca" &&
+      std::string_view(argv[3]) == "--run-file") {
+    return normlab::engine::RunFileCommand(argv[4], argv[2]);
   }
   if (command == "--helper") {
     normlab::engine::SetUpProcess("normlab-helper");

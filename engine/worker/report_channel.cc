@@ -25,7 +25,17 @@ absl::Duration Monotonic() {
   return common::Clock::Real().Monotonic();
 }
 
-std::shared_ptr<grpc::Channel> MakeChannel(const std::string& target) {
+std::shared_ptr<grpc::ChannelCredentials> MakeCredentials(const std::string& server_ca) {
+  if (server_ca.empty()) {
+    return grpc::InsecureChannelCredentials();
+  }
+  grpc::SslCredentialsOptions options;
+  options.pem_root_certs = server_ca;
+  return grpc::SslCredentials(options);
+}
+
+std::shared_ptr<grpc::Channel> MakeChannel(const std::string& target,
+                                           const std::string& server_ca) {
   grpc::ChannelArguments arguments;
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, kFirstBackoffMs);
   arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, kConnectTimeoutMs);
@@ -42,7 +52,7 @@ std::shared_ptr<grpc::Channel> MakeChannel(const std::string& target) {
   arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
   // A proxy variable of the environment must not get between a worker and its server.
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
-  return grpc::CreateCustomChannel(target, grpc::InsecureChannelCredentials(), arguments);
+  return grpc::CreateCustomChannel(target, MakeCredentials(server_ca), arguments);
 }
 
 absl::Status ToAbsl(const grpc::Status& status) {
@@ -178,7 +188,7 @@ void ReportChannel::Run() {
 }
 
 absl::Status ReportChannel::RunStream() {
-  const std::shared_ptr<grpc::Channel> channel = MakeChannel(options_.target);
+  const std::shared_ptr<grpc::Channel> channel = MakeChannel(options_.target, options_.server_ca);
   const std::unique_ptr<Stub> stub = v1::Worker::NewStub(channel);
   grpc::ClientContext context;
   {

@@ -28,7 +28,10 @@ enum class ChannelState {
 
 struct ReportChannelOptions {
   std::string target;  // gRPC target, for example unix:/path/worker.sock
-  v1::Hello hello;     // sent first on every connection
+  // Certificates (PEM) of the authorities that vouch for the server: it is spoken to with TLS, and its
+  // certificate must be for the name or address in `target`. Empty: no TLS.
+  std::string server_ca;
+  v1::Hello hello;  // sent first on every connection
   // Ends the channel when no server welcomed this attempt for so long.
   absl::Duration orphan_timeout = absl::Hours(24);
   // Pause before the first reconnection; doubles up to the second.

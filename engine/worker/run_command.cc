@@ -1,11 +1,14 @@
 #include "engine/worker/run_command.h"
 
+#include <fcntl.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <array>
 #include <atomic>
 #include <cerrno>
+#include <cstring>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -19,6 +22,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
 
+#include "common/atomic_file.h"
 #include "common/unique_fd.h"
 #include "common/worker_exit.h"
 #include "engine/parallel/communicator.h"
@@ -34,17 +38,27 @@ namespace normlab::engine {
 namespace {
 
 constexpr size_t kMaxAssignmentBytes = size_t{64} << 20;
+constexpr size_t kMaxAuthorityBytes = size_t{1} << 20;
 // Enough to build the last report and write it when everything else was used up.
 constexpr int64_t kMemoryReserveBytes = int64_t{4} << 20;
 
 std::atomic<bool> terminating{false};
+std::atomic<bool> leaving{false};
 static_assert(std::atomic<bool>::is_always_lock_free, "set by a signal handler");
 
 void OnTermination(int /*signal*/) {
   terminating.store(true);
 }
 
-void HandleTermination() {
+void OnLeave(int /*signal*/) {
+  leaving.store(true);
+}
+
+void HandleSignals() {
+  struct sigaction leave {};
+  leave.sa_handler = OnLeave;
+  leave.sa_flags = SA_RESTART;
+  sigaction(SIGUSR1, &leave, nullptr);
   struct sigaction action {};
   action.sa_handler = OnTermination;
   // A second SIGTERM does not wait for the current step.
@@ -144,10 +158,22 @@ void TakeShare(v1::WorkerAssignment& assignment, const Communicator& communicato
   }
 }
 
-int RunAssignment(absl::StatusOr<v1::WorkerAssignment> assignment, Communicator* communicator) {
+int RunAssignment(absl::StatusOr<v1::WorkerAssignment> assignment,
+                  Communicator* communicator,
+                  const std::string& server_ca_file) {
   if (!assignment.ok()) {
     spdlog::error(std::string(assignment.status().message()));
     return common::kExitUsage;
+  }
+  std::string server_ca;
+  if (!server_ca_file.empty()) {
+    absl::StatusOr<std::string> read = common::ReadFile(server_ca_file, kMaxAuthorityBytes);
+    if (!read.ok() || read->empty()) {
+      spdlog::error("the authorities of the server in {} cannot be read: {}", server_ca_file,
+                    read.ok() ? "the file is empty" : std::string(read.status().message()));
+      return common::kExitUsage;
+    }
+    server_ca = *std::move(read);
   }
   MakePathsAbsolute(*assignment);
   absl::StatusOr<FolderWatch> folder = FolderWatch::Create(assignment->attempt_folder());
@@ -166,22 +192,40 @@ int RunAssignment(absl::StatusOr<v1::WorkerAssignment> assignment, Communicator*
   }
   InstallOutOfMemoryHandler(kMemoryReserveBytes);
   AttemptRunner runner(
-      *std::move(assignment), *std::move(folder), [] { return terminating.load(); }, communicator);
+      *std::move(assignment), *std::move(folder),
+      {.terminating = [] { return terminating.load(); }, .leaving = [] { return leaving.load(); }},
+      std::move(server_ca), communicator);
   return runner.Run();
 }
 
 }  // namespace
 
-int RunCommand(int fd) {
+int RunCommand(int fd, const std::string& server_ca_file) {
   SetUpProcess("normlab-worker");
   SetUpLog();
-  HandleTermination();
-  return RunAssignment(ReadAssignment(fd), nullptr);
+  HandleSignals();
+  return RunAssignment(ReadAssignment(fd), nullptr, server_ca_file);
+}
+
+int RunFileCommand(const std::string& path, const std::string& server_ca_file) {
+  common::UniqueFd file(open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
+  struct stat info {};
+  const bool is_private = file.valid() && fstat(file.get(), &info) == 0 && S_ISREG(info.st_mode) &&
+                          info.st_uid == geteuid() && (info.st_mode & 077) == 0;
+  if (!is_private) {
+    SetUpLog();
+    spdlog::error("{} is no assignment that only its owner can read: {}", path,
+                  file.valid() ? "wrong owner, kind or mode" : strerror(errno));
+    return common::kExitUsage;
+  }
+  // The secret in it is needed once; whoever runs this script again is another attempt.
+  unlink(path.c_str());
+  return RunCommand(file.Release(), server_ca_file);
 }
 
 int RunRankCommand(int fd, Communicator& communicator) {
   SetUpLog();
-  HandleTermination();
+  HandleSignals();
   absl::StatusOr<v1::WorkerAssignment> assignment = ShareAssignment(
       communicator.rank() == 0 ? ReadAssignment(fd)
                                : absl::StatusOr<v1::WorkerAssignment>(v1::WorkerAssignment()),
@@ -189,7 +233,7 @@ int RunRankCommand(int fd, Communicator& communicator) {
   if (assignment.ok()) {
     TakeShare(*assignment, communicator);
   }
-  return RunAssignment(std::move(assignment), &communicator);
+  return RunAssignment(std::move(assignment), &communicator, "");
 }
 
 }  // namespace normlab::engine

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <string>
+
 #include "engine/parallel/communicator.h"
 
 namespace normlab::engine {
@@ -8,7 +10,17 @@ namespace normlab::engine {
 // to the server until that has everything. Sets up the whole process (priority, limits, signals),
 // so it is called once, from main. Returns, or exits with, one of the codes of
 // common/worker_exit.h. Takes `fd`.
-int RunCommand(int fd);
+//
+// `server_ca_file`: certificates (PEM) of the authorities that vouch for the server, which is then spoken
+// to with TLS; empty: without.
+//
+// SIGTERM ends the training without an outcome after the current step, a second one at once. SIGUSR1 ends it
+// with a checkpoint, as PREEMPTED, so that the job goes on from there in another attempt.
+int RunCommand(int fd, const std::string& server_ca_file = "");
+
+// The same with the assignment in a file, which only its owner can have read, and which is removed before
+// anything else is done. kExitUsage when it is not such a file.
+int RunFileCommand(const std::string& path, const std::string& server_ca_file);
 
 // The same as one rank of several: rank 0 reads the assignment of all from `fd`, and reports. The
 // process has been set up (SetUpProcess) before the communicator was made. Unless the code is

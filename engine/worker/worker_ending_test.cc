@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 #include <filesystem>
 #include <string>
@@ -71,6 +72,50 @@ TEST_F(WorkerEndingTest, TooLittleMemoryIsAFailureWithBothNumbers) {
       << run.outcome.failure().message();
   EXPECT_TRUE(absl::StrContains(run.outcome.failure().message(), "300.0 MiB"))
       << run.outcome.failure().message();
+}
+
+TEST_F(WorkerEndingTest, TakesItsAssignmentFromAFileOnceAndOnlyAPrivateOne) {
+  server_->Start();
+  const std::string path = folder_ + "/assignment";
+  const auto write = [&](int mode) {
+    ASSERT_TRUE(common::WriteFileSynced(path, Assignment(Spec(5)).SerializeAsString(), mode).ok());
+    ASSERT_EQ(chmod(path.c_str(), static_cast<mode_t>(mode)), 0);
+  };
+  write(0640);
+  Start({"--run-file", path}, -1);
+  EXPECT_EQ(Wait(), common::kExitUsage) << Log();
+  EXPECT_TRUE(server_->seen().hellos.empty());
+  write(0600);
+  Start({"--run-file", path}, -1);
+  EXPECT_EQ(Wait(), common::kExitDone) << Log();
+  EXPECT_FALSE(std::filesystem::exists(path));
+  EXPECT_EQ(Collect().outcome.state(), v1::Job::SUCCEEDED);
+  // Whoever runs the same script again has nothing to start from.
+  Start({"--run-file", path}, -1);
+  EXPECT_EQ(Wait(), common::kExitUsage);
+  // Of authorities that cannot be read.
+  write(0600);
+  Start({"--server-ca", folder_ + "/none.pem", "--run-file", path}, -1);
+  EXPECT_EQ(Wait(), common::kExitUsage);
+  EXPECT_EQ(server_->seen().hellos.size(), 1u);
+}
+
+TEST_F(WorkerEndingTest, ASignalToLeaveMakesACheckpointToGoOnFrom) {
+  server_->Start();
+  StartRun(Assignment(Spec(100'000'000)));
+  ASSERT_TRUE(server_->WaitFor([](const FakeServer::Seen& seen) {
+    return seen.reports.size() > 2;
+  })) << Log();
+  ASSERT_TRUE(worker_->Signal(SIGUSR1).ok());
+  EXPECT_EQ(Wait(), common::kExitDone) << Log();
+  const Finished run = Collect();
+  EXPECT_EQ(run.outcome.state(), v1::Job::PAUSED);
+  EXPECT_EQ(run.outcome.failure().reason(), v1::FailureReason::PREEMPTED);
+  bool has_checkpoint = false;
+  for (const v1::WorkerReport& report : server_->seen().reports) {
+    has_checkpoint = has_checkpoint || report.has_checkpoint();
+  }
+  EXPECT_TRUE(has_checkpoint);
 }
 
 TEST_F(WorkerEndingTest, AFencedWorkerExitsAtOnce) {

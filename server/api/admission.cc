@@ -161,6 +161,12 @@ Admission Admit(const v1::JobSpec& spec,
   const v1::JobSpec resolved = engine::Resolve(spec);
   Admission admission;
   Append(spec_violations, admission.violations);
+  if (spec.has_slurm() && !options.runs_on_slurm) {
+    admission.violations.push_back({"slurm",
+                                    "has no meaning on this server, which runs jobs on its own "
+                                    "machine; leave it out, or submit "
+                                    "to a server that was started with --executor=slurm"});
+  }
   if (data != nullptr) {
     for (const v1::SpecViolation& violation : data->violations()) {
       admission.violations.push_back({violation.field(), violation.description()});

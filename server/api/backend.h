@@ -38,6 +38,7 @@ struct ApiOptions {
   // Between two messages of a WatchExperiment.
   absl::Duration experiment_interval = absl::Seconds(1);
   QueueLimits queue_limits;
+  bool runs_on_slurm = false;  // so that specs may say how
   const common::Clock* clock = &common::Clock::Real();
 };
 

@@ -97,6 +97,15 @@ TEST_F(CreateJobTest, ListsViolationsOfSpecDataAndNetworkAtOnce) {
   EXPECT_TRUE(controller_.changed().empty());
 }
 
+TEST_F(CreateJobTest, RefusesWordsForSlurmWhereThereIsNone) {
+  Serve();
+  v1::JobSpec spec = ValidSpec();
+  spec.mutable_slurm()->set_partition("work");
+  const grpc::Status status = Create(CreateRequest(spec));
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(ViolatedFields(status), ElementsAre("slurm"));
+}
+
 TEST_F(CreateJobTest, ChecksTheNetworkWhileTheDataIsMissing) {
   Serve();
   LoseData();

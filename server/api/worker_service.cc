@@ -56,6 +56,10 @@ class ReportStream final : public grpc::ServerBidiReactor<v1::WorkerMessage, v1:
 
   void Close(absl::Status reason) override {
     absl::MutexLock lock(&mu_);
+    if (absl::IsFailedPrecondition(reason) && !end_.has_value() && !done_) {
+      // Its attempt is over, and it is connected still: whatever it had to say is refused with this.
+      observer_.OnFenced();
+    }
     End(std::move(reason));
   }
 

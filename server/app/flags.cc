@@ -158,6 +158,56 @@ ABSL_FLAG(int64_t,
           10'000,
           "Jobs that may wait, all together; further ones are refused for the time being. 0: no "
           "limit.");
+ABSL_FLAG(std::string,
+          executor,
+          "local",
+          "What runs the jobs: `local`, processes of this machine, or `slurm`, jobs of the Slurm "
+          "cluster that this machine belongs to.");
+ABSL_FLAG(std::string,
+          worker_listen,
+          "",
+          "HOST:PORT where workers on other machines reach this server, over TLS with --tls_cert, "
+          "each with a secret of its own. With --executor=slurm; plaintext only on loopback.");
+ABSL_FLAG(std::string,
+          worker_address,
+          "",
+          "HOST:PORT that workers connect to; the certificate must be for it. Empty: "
+          "--worker_listen.");
+ABSL_FLAG(std::string,
+          worker_ca,
+          "",
+          "Certificates of the authorities that vouch for --tls_cert (PEM), in a file that every "
+          "node sees at the same path.");
+ABSL_FLAG(absl::Duration,
+          hello_timeout,
+          absl::Minutes(2),
+          "How long a worker that runs may take to plan its network and reach this server, for "
+          "example 2m; then it is ended.");
+ABSL_FLAG(std::string,
+          slurm_partition,
+          "",
+          "Partition of jobs that name none. Empty: Slurm's default.");
+ABSL_FLAG(std::string,
+          slurm_account,
+          "",
+          "Account of jobs that name none. Empty: Slurm's default.");
+ABSL_FLAG(std::string,
+          slurm_constraint,
+          "",
+          "Features that nodes of jobs must have that name none.");
+ABSL_FLAG(int32_t,
+          slurm_max_attempts,
+          1000,
+          "Jobs that are handed over to Slurm at a time; the others wait here, in the order of "
+          "priorities and shares.");
+ABSL_FLAG(std::string,
+          slurm_bin,
+          "",
+          "Folder of sbatch, squeue, scancel and scontrol. Empty: PATH.");
+ABSL_FLAG(absl::Duration,
+          slurm_poll,
+          absl::Seconds(2),
+          "How often Slurm is asked for the state of all jobs, for example 2s.");
 ABSL_FLAG(
     bool,
     healthcheck,
@@ -193,10 +243,14 @@ const std::vector<Group>& Groups() {
       {"Who may call",
        {"auth", "tokens_file", "tls_cert", "tls_key", "tls_client_ca", "allow_plaintext",
         "requests_per_second", "streams_per_owner"}},
-      {"What jobs may use", {"cores", "memory", "pin", "worker_binary", "orphan_timeout"}},
+      {"What jobs may use",
+       {"cores", "memory", "pin", "worker_binary", "orphan_timeout", "hello_timeout"}},
       {"How owners share it",
        {"owner_weight", "max_priority", "owner_max_cores", "owner_max_running", "owner_max_queued",
         "owner_max_queued_bytes", "queue_limit"}},
+      {"Running jobs on other machines",
+       {"executor", "worker_listen", "worker_address", "worker_ca", "slurm_partition",
+        "slurm_account", "slurm_constraint", "slurm_max_attempts", "slurm_bin", "slurm_poll"}},
       {"Behaviour", {"stream_write_timeout", "drain_timeout", "log_level"}},
       {"Instead of running", {"healthcheck", "backup"}}};
   return groups;
@@ -319,6 +373,17 @@ absl::StatusOr<CommandLine> ParseFlags(int argc, char** argv) {
   options.owner_max_queued = absl::GetFlag(FLAGS_owner_max_queued);
   options.owner_max_queued_bytes = absl::GetFlag(FLAGS_owner_max_queued_bytes).bytes;
   options.queue_limit = absl::GetFlag(FLAGS_queue_limit);
+  options.executor = absl::GetFlag(FLAGS_executor);
+  options.worker_listen = absl::GetFlag(FLAGS_worker_listen);
+  options.worker_address = absl::GetFlag(FLAGS_worker_address);
+  options.worker_ca = absl::GetFlag(FLAGS_worker_ca);
+  options.hello_timeout = absl::GetFlag(FLAGS_hello_timeout);
+  options.slurm.partition = absl::GetFlag(FLAGS_slurm_partition);
+  options.slurm.account = absl::GetFlag(FLAGS_slurm_account);
+  options.slurm.constraint = absl::GetFlag(FLAGS_slurm_constraint);
+  options.slurm_max_attempts = absl::GetFlag(FLAGS_slurm_max_attempts);
+  options.slurm_bin = absl::GetFlag(FLAGS_slurm_bin);
+  options.slurm_poll = absl::GetFlag(FLAGS_slurm_poll);
   line.log_level = absl::GetFlag(FLAGS_log_level);
   line.backup = absl::GetFlag(FLAGS_backup);
   if (absl::GetFlag(FLAGS_healthcheck)) {

@@ -40,6 +40,9 @@ constexpr int kHandshakeTimeoutMs = 10'000;
 constexpr int kMaxConnectionIdleMs = 10 * 60 * 1000;
 constexpr int kKeepaliveTimeMs = 30'000;
 constexpr int kKeepaliveTimeoutMs = 20'000;
+// A worker has one stream a connection.
+constexpr int kMaxWorkerStreamsPerConnection = 4;
+constexpr size_t kWorkerQuotaBytes = size_t{2} << 30;
 // How often a client may ping without being told off.
 constexpr int kMinPingIntervalMs = 5'000;
 
@@ -130,10 +133,28 @@ void SetServing(grpc::Server& server, bool serving) {
   }
 }
 
-absl::StatusOr<std::unique_ptr<grpc::Server>> StartWorkerListener(const std::string& socket_path,
-                                                                  grpc::Service* service,
-                                                                  GrpcMetrics& metrics) {
+absl::StatusOr<std::unique_ptr<grpc::Server>> StartWorkerListener(
+    const std::string& socket_path,
+    const std::optional<WorkerAddress>& remote,
+    grpc::Service* service,
+    GrpcMetrics& metrics) {
   grpc::ServerBuilder builder;
+  int remote_port = 0;
+  if (remote.has_value()) {
+    if (const std::string why = WhyNotListening(remote->address); !why.empty()) {
+      return absl::UnavailableError(absl::StrCat("cannot listen for workers on ",
+                                                 remote->address.ToString(), ": ", why,
+                                                 "; choose another --worker_listen"));
+    }
+    builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+    // Whoever reaches the port and has no attempt's secret gets no further than its hello; until then it
+    // shall not cost much either.
+    builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, kHandshakeTimeoutMs);
+    builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, kMaxMetadataBytes);
+    builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxWorkerStreamsPerConnection);
+    builder.SetResourceQuota(grpc::ResourceQuota("workers").Resize(kWorkerQuotaBytes));
+    builder.AddListeningPort(remote->address.ToString(), remote->credentials, &remote_port);
+  }
   SetCommonOptions(builder, metrics);
   builder.SetMaxReceiveMessageSize(kMaxWorkerMessageBytes);
   // Of a socket on this machine there is no bandwidth to be found out: gRPC would answer every
@@ -145,6 +166,11 @@ absl::StatusOr<std::unique_ptr<grpc::Server>> StartWorkerListener(const std::str
   builder.AddListeningPort(absl::StrCat("unix:", socket_path), grpc::InsecureServerCredentials());
   builder.RegisterService(service);
   std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
+  if (remote.has_value() && (server == nullptr || remote_port == 0)) {
+    return absl::UnavailableError(absl::StrCat("cannot listen for workers on ",
+                                               remote->address.ToString(),
+                                               "; choose another --worker_listen"));
+  }
   if (server == nullptr) {
     return absl::UnavailableError(absl::StrCat("cannot listen for workers on ", socket_path,
                                                "; remove that file if it is there"));

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -33,9 +34,18 @@ absl::StatusOr<PublicListener> StartPublicListener(
 // What grpc.health.v1 answers for the server as a whole and for each service of a public listener.
 void SetServing(grpc::Server& server, bool serving);
 
-// Listens for workers on a Unix socket that only this user can open. Likewise.
-absl::StatusOr<std::unique_ptr<grpc::Server>> StartWorkerListener(const std::string& socket_path,
-                                                                  grpc::Service* service,
-                                                                  GrpcMetrics& metrics);
+// Where workers on other machines connect.
+struct WorkerAddress {
+  ListenAddress address;
+  std::shared_ptr<grpc::ServerCredentials> credentials;
+};
+
+// Listens for workers on a Unix socket that only this user can open, and on `remote`, if there is one.
+// Likewise.
+absl::StatusOr<std::unique_ptr<grpc::Server>> StartWorkerListener(
+    const std::string& socket_path,
+    const std::optional<WorkerAddress>& remote,
+    grpc::Service* service,
+    GrpcMetrics& metrics);
 
 }  // namespace normlab::server

@@ -11,6 +11,7 @@
 #include <tuple>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
@@ -176,6 +177,109 @@ absl::Status CheckNotNegative(absl::string_view flag, int64_t value) {
   return absl::OkStatus();
 }
 
+// Slurm's words go to programs as parts of their arguments.
+absl::Status CheckSlurmWords(const SlurmWishes& wishes) {
+  for (const auto& [flag, value] :
+       {std::pair<const char*, const std::string&>{"slurm_partition", wishes.partition},
+        {"slurm_account", wishes.account},
+        {"slurm_constraint", wishes.constraint}}) {
+    if (std::any_of(value.begin(), value.end(),
+                    [](char c) { return !absl::ascii_isgraph(static_cast<unsigned char>(c)); })) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "--", flag, " has blanks or control characters; give it as sbatch would take it"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+// Workers on other machines: how they come here.
+absl::Status ResolveWorkerListener(const RawOptions& raw,
+                                   const TlsFiles& tls,
+                                   RemoteOptions& remote) {
+  if (raw.worker_listen.empty()) {
+    return absl::InvalidArgumentError(
+        "--executor=slurm needs --worker_listen=HOST:PORT, where the workers on Slurm's nodes "
+        "reach "
+        "this server; give an address of this machine that the nodes can connect to");
+  }
+  NORMLAB_ASSIGN_OR_RETURN(remote.worker_listen,
+                           ResolveListenAddress("worker_listen", raw.worker_listen));
+  if (remote.worker_listen.port == 0) {
+    return absl::InvalidArgumentError(
+        "--worker_listen needs a port of its own, not 0: workers outlive the server and come back "
+        "to "
+        "the same port of the next one; give for example 7602");
+  }
+  const bool any_address =
+      remote.worker_listen.host == "0.0.0.0" || remote.worker_listen.host == "::";
+  remote.worker_address = raw.worker_address;
+  if (remote.worker_address.empty()) {
+    if (any_address) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--worker_listen=", raw.worker_listen,
+                       " is every address of this machine; say with --worker_address=HOST:PORT "
+                       "which one workers shall connect to"));
+    }
+    remote.worker_address = raw.worker_listen;
+  }
+  if (!tls.enabled() && !remote.worker_listen.loopback) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "--worker_listen=", raw.worker_listen,
+        " is not a loopback address, and without TLS whoever can listen to the network reads the "
+        "workers' secrets; give --tls_cert, --tls_key and --worker_ca"));
+  }
+  if (tls.enabled()) {
+    if (raw.worker_ca.empty()) {
+      return absl::InvalidArgumentError(
+          "--worker_listen with --tls_cert needs --worker_ca: the certificates of the authorities "
+          "that vouch for it, in a file that every node sees at the same path");
+    }
+    NORMLAB_ASSIGN_OR_RETURN(remote.worker_ca, Absolute("worker_ca", raw.worker_ca));
+    if (access(remote.worker_ca.c_str(), R_OK) != 0) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          "--worker_ca=", remote.worker_ca, " cannot be read; give the authorities' file"));
+    }
+  } else if (!raw.worker_ca.empty()) {
+    return absl::InvalidArgumentError(
+        "--worker_ca has no meaning without --tls_cert and --tls_key; give them as well");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ResolveExecutor(const RawOptions& raw, ServerOptions& options) {
+  NORMLAB_RETURN_IF_ERROR(CheckPositive("hello_timeout", raw.hello_timeout));
+  options.hello_timeout = raw.hello_timeout;
+  if (raw.executor == "local") {
+    const bool says_slurm = raw.slurm != SlurmWishes() || !raw.slurm_bin.empty();
+    if (says_slurm || !raw.worker_listen.empty() || !raw.worker_address.empty() ||
+        !raw.worker_ca.empty()) {
+      return absl::InvalidArgumentError(
+          "--slurm_..., --worker_listen, --worker_address and --worker_ca have no meaning with "
+          "--executor=local; give --executor=slurm as well, or leave them out");
+    }
+    return absl::OkStatus();
+  }
+  if (raw.executor != "slurm") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--executor=", raw.executor, " is unknown; use local or slurm"));
+  }
+  RemoteOptions& remote = options.remote.emplace();
+  NORMLAB_RETURN_IF_ERROR(ResolveWorkerListener(raw, options.tls, remote));
+  NORMLAB_RETURN_IF_ERROR(CheckSlurmWords(raw.slurm));
+  NORMLAB_RETURN_IF_ERROR(CheckPositive("slurm_poll", raw.slurm_poll));
+  if (raw.slurm_max_attempts < 1) {
+    return absl::InvalidArgumentError(absl::StrCat("--slurm_max_attempts=", raw.slurm_max_attempts,
+                                                   " is not positive; use for example 1000"));
+  }
+  remote.slurm.wishes = raw.slurm;
+  remote.slurm.max_attempts = raw.slurm_max_attempts;
+  remote.slurm.poll_interval = raw.slurm_poll;
+  if (!raw.slurm_bin.empty()) {
+    NORMLAB_ASSIGN_OR_RETURN(remote.slurm.bin, Absolute("slurm_bin", raw.slurm_bin));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 std::string DefaultDataDir() {
@@ -219,6 +323,7 @@ absl::StatusOr<ServerOptions> ResolveOptions(const RawOptions& raw) {
   NORMLAB_ASSIGN_OR_RETURN(options.cores, ChooseCores(raw, machine));
   options.memory_bytes = raw.memory_bytes > 0 ? raw.memory_bytes : DefaultMemory(machine);
 
+  NORMLAB_RETURN_IF_ERROR(ResolveExecutor(raw, options));
   NORMLAB_RETURN_IF_ERROR(CheckPositive("orphan_timeout", raw.orphan_timeout));
   NORMLAB_RETURN_IF_ERROR(CheckPositive("stream_write_timeout", raw.stream_write_timeout));
   NORMLAB_RETURN_IF_ERROR(CheckPositive("drain_timeout", raw.drain_timeout));

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -11,6 +12,7 @@
 #include "server/app/listen_address.h"
 #include "server/app/tls.h"
 #include "server/auth/authorizer.h"
+#include "server/executor/slurm_executor.h"
 #include "server/scheduler/policy.h"
 
 namespace normlab::server {
@@ -46,6 +48,23 @@ struct RawOptions {
   int64_t owner_max_queued = 0;
   int64_t owner_max_queued_bytes = int64_t{512} << 20;
   int64_t queue_limit = 10'000;
+  std::string executor = "local";
+  std::string worker_listen;
+  std::string worker_address;
+  std::string worker_ca;
+  absl::Duration hello_timeout = absl::Minutes(2);
+  SlurmWishes slurm;
+  int slurm_max_attempts = 1000;
+  std::string slurm_bin;
+  absl::Duration slurm_poll = absl::Seconds(2);
+};
+
+// Where attempts run when it is not here.
+struct RemoteOptions {
+  ListenAddress worker_listen;
+  std::string worker_address;  // what workers connect to, HOST:PORT
+  std::string worker_ca;       // file; empty: they do so without TLS
+  SlurmOptions slurm;          // but worker_binary, work_dir and server_id
 };
 
 // Everything a server needs to start, with defaults found out and all paths absolute.
@@ -72,6 +91,8 @@ struct ServerOptions {
   std::string port_file;
   Sharing sharing;
   QueueLimits queue_limits;
+  absl::Duration hello_timeout = absl::Minutes(2);
+  std::optional<RemoteOptions> remote;  // --executor=slurm; none: jobs run here
 };
 
 // /var/lib/normlab for root, else $XDG_DATA_HOME/normlab or ~/.local/share/normlab.

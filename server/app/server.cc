@@ -1,6 +1,7 @@
 #include "server/app/server.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -14,11 +15,11 @@
 #include "server/api/format.h"
 #include "server/app/grpc_listeners.h"
 #include "server/app/health_probe.h"
+#include "server/app/start_executor.h"
 #include "server/app/version.h"
 #include "server/app/worker_socket.h"
 #include "server/domain/errors.h"
 #include "server/executor/helper_process.h"
-#include "server/executor/local_process.h"
 #include "server/executor/rank_launch.h"
 #include "server/monitor/disk.h"
 #include "server/scheduler/start_options.h"
@@ -41,6 +42,10 @@ constexpr absl::Duration kPollInterval = absl::Milliseconds(20);
 constexpr absl::Duration kCloseGrace = absl::Milliseconds(300);
 constexpr absl::Duration kDrainRetry = absl::Seconds(1);
 static_assert(kCloseGrace < kDrainRetry);
+
+// Of one job.
+constexpr int kMostRemoteCores = 1024;
+constexpr int64_t kMostRemoteBytes = int64_t{16} << 40;
 
 std::chrono::system_clock::time_point After(absl::Duration wait) {
   return absl::ToChronoTime(absl::Now() + wait);
@@ -135,6 +140,7 @@ absl::Status Server::StartParts(ServerParts parts) {
                                                .log_path = log_dir + "/normalizer.log"}));
   }
   normalizer_ = std::make_unique<HelperGate>(std::move(parts.normalizer));
+  NORMLAB_ASSIGN_OR_RETURN(work_mark_, ClaimWorkFolder(*store_, work_folder));
   // Jobs that start do not wait for the data of jobs that are submitted, nor the other way round. Among
   // themselves they wait for as long as it takes.
   if (parts.starter == nullptr) {
@@ -146,15 +152,20 @@ absl::Status Server::StartParts(ServerParts parts) {
   starter_ = std::make_unique<HelperGate>(std::move(parts.starter));
   executor_ = std::move(parts.executor);
   if (executor_ == nullptr) {
-    NORMLAB_ASSIGN_OR_RETURN(executor_,
-                             NewLocalProcessExecutor({.worker_binary = options_.worker_binary}));
+    NORMLAB_ASSIGN_OR_RETURN(executor_, StartExecutor(options_, work_mark_));
   }
-  NORMLAB_ASSIGN_OR_RETURN(work_mark_, ClaimWorkFolder(*store_, work_folder));
+  // Where attempts run elsewhere, whoever runs them knows what there is, and says so.
+  const bool elsewhere = options_.remote.has_value();
+  const std::string worker_target =
+      elsewhere ? options_.remote->worker_address : absl::StrCat("unix:", socket_path_);
+  const int most_cores = elsewhere ? kMostRemoteCores : static_cast<int>(options_.cores.size());
+  const int64_t most_memory = elsewhere ? kMostRemoteBytes : options_.memory_bytes;
   controller_ = CreateController({.cores = options_.cores,
                                   .memory_bytes = options_.memory_bytes,
                                   .pin = options_.pin,
                                   .work_dir = options_.work_dir,
-                                  .worker_target = absl::StrCat("unix:", socket_path_),
+                                  .worker_target = worker_target,
+                                  .hello_timeout = options_.hello_timeout,
                                   .orphan_timeout = options_.orphan_timeout,
                                   .data_roots = options_.data_roots,
                                   .cache_dir = cache_dir,
@@ -166,17 +177,21 @@ absl::Status Server::StartParts(ServerParts parts) {
                                         starts_ = starts;
                                       }},
                                  *store_, *executor_, *starter_, *metrics_);
-  const std::string no_ranks_because(FindRankPrograms(options_.worker_binary).status().message());
+  const std::string no_ranks_because(
+      elsewhere ? "Slurm runs jobs of one process only; leave it out, or submit to a server that "
+                  "runs jobs itself"
+                : FindRankPrograms(options_.worker_binary).status().message());
   backend_.reset(new Backend{.options = {.version = Version(),
-                                         .cores = static_cast<int>(options_.cores.size()),
-                                         .memory_bytes = options_.memory_bytes,
+                                         .cores = most_cores,
+                                         .memory_bytes = most_memory,
                                          .no_ranks_because = no_ranks_because,
                                          .data_roots = options_.data_roots,
                                          .data_dir = options_.data_dir,
                                          .work_dir = options_.work_dir,
                                          .cache_folder = cache_dir,
                                          .heartbeat_interval = options_.heartbeat_interval,
-                                         .queue_limits = options_.queue_limits},
+                                         .queue_limits = options_.queue_limits,
+                                         .runs_on_slurm = elsewhere},
                              .store = *store_,
                              .hub = *hub_,
                              .controller = *controller_,
@@ -228,8 +243,22 @@ absl::Status Server::StartListeners() {
   ListenAddress address = options_.listen;
   address.port = listener.port;
   grpc_address_ = address.ToString();
+  std::optional<WorkerAddress> remote;
+  if (options_.remote.has_value()) {
+    remote.emplace(
+        WorkerAddress{options_.remote->worker_listen, grpc::InsecureServerCredentials()});
+    if (options_.tls.enabled()) {
+      TlsFiles files = options_.tls;
+      files.client_ca.clear();
+      NORMLAB_ASSIGN_OR_RETURN(worker_tls_, TlsKeeper::Start(std::move(files)));
+      remote->credentials = worker_tls_->MakeCredentials();
+    }
+    spdlog::info("workers connect to {}{}", options_.remote->worker_address,
+                 options_.tls.enabled() ? ", over TLS" : "");
+  }
   NORMLAB_ASSIGN_OR_RETURN(
-      worker_listener_, StartWorkerListener(socket_path_, worker_service_.get(), metrics_->grpc()));
+      worker_listener_,
+      StartWorkerListener(socket_path_, remote, worker_service_.get(), metrics_->grpc()));
   return absl::OkStatus();
 }
 
@@ -294,6 +323,7 @@ ServiceSample Server::Sample() {
       .memory_bytes_capacity = options_.memory_bytes,
       .memory_bytes_reserved = options_.memory_bytes - load.free_memory_bytes,
       .store_healthy = store_->Health().ok(),
+      .executor_healthy = executor_->Health().ok(),
       .ready = readiness.ready,
       .disk = SampleDisk(options_.data_dir),
       .work_disk = readiness.work_disk};

@@ -119,6 +119,8 @@ class Server {
   std::unique_ptr<Controller> controller_;
   std::unique_ptr<Backend> backend_;
   std::unique_ptr<TlsKeeper> tls_;  // none: plaintext
+  std::unique_ptr<TlsKeeper>
+      worker_tls_;  // of workers on other machines, which show no certificates
   std::unique_ptr<WorkerService> worker_service_;
   std::unique_ptr<JobsService> jobs_service_;
   std::unique_ptr<ExperimentsService> experiments_service_;

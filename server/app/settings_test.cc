@@ -225,6 +225,54 @@ TEST_F(OptionsTest, FindsDefaultsAndMakesPathsAbsolute) {
   EXPECT_GT(options->memory_bytes, 1 << 20);
 }
 
+TEST_F(OptionsTest, SlurmNeedsAWayForWorkersToComeHere) {
+  const auto resolve = [this](auto change) {
+    RawOptions raw;
+    raw.data_dir = folder_ + "/data";
+    raw.worker_binary = "/bin/true";
+    raw.executor = "slurm";
+    raw.worker_listen = "127.0.0.1:7602";
+    change(raw);
+    return ResolveOptions(raw);
+  };
+  const auto why = [&resolve](auto change) {
+    return std::string(resolve(change).status().message());
+  };
+  const auto options = resolve([](RawOptions& raw) {
+    raw.slurm.partition = "cpu";
+    raw.slurm_max_attempts = 7;
+  });
+  ASSERT_TRUE(options.ok()) << options.status();
+  ASSERT_TRUE(options->remote.has_value());
+  EXPECT_EQ(options->remote->worker_address, "127.0.0.1:7602");
+  EXPECT_EQ(options->remote->slurm.wishes.partition, "cpu");
+  EXPECT_EQ(options->remote->slurm.max_attempts, 7);
+  EXPECT_EQ(options->remote->worker_ca, "");
+
+  EXPECT_THAT(why([](RawOptions& raw) { raw.worker_listen.clear(); }),
+              HasSubstr("--worker_listen"));
+  EXPECT_THAT(why([](RawOptions& raw) { raw.worker_listen = "127.0.0.1:0"; }), HasSubstr("not 0"));
+  EXPECT_THAT(why([](RawOptions& raw) { raw.worker_listen = "0.0.0.0:7602"; }),
+              HasSubstr("--worker_address"));
+  EXPECT_THAT(why([](RawOptions& raw) {
+                raw.worker_listen = "0.0.0.0:7602";
+                raw.worker_address = "head:7602";
+              }),
+              HasSubstr("--tls_cert"));
+  EXPECT_THAT(why([](RawOptions& raw) { raw.worker_ca = "/ca.pem"; }), HasSubstr("--tls_cert"));
+  EXPECT_THAT(why([](RawOptions& raw) { raw.slurm.constraint = "a b"; }),
+              HasSubstr("--slurm_constraint"));
+  EXPECT_THAT(why([](RawOptions& raw) { raw.slurm_max_attempts = 0; }),
+              HasSubstr("--slurm_max_attempts"));
+  EXPECT_THAT(why([](RawOptions& raw) { raw.slurm_poll = absl::ZeroDuration(); }),
+              HasSubstr("--slurm_poll"));
+  EXPECT_THAT(why([](RawOptions& raw) { raw.hello_timeout = -absl::Seconds(1); }),
+              HasSubstr("--hello_timeout"));
+  EXPECT_THAT(why([](RawOptions& raw) { raw.executor = "cloud"; }), HasSubstr("local or slurm"));
+  // None of it is for a server that runs jobs itself.
+  EXPECT_THAT(why([](RawOptions& raw) { raw.executor = "local"; }), HasSubstr("--executor=slurm"));
+}
+
 TEST_F(OptionsTest, RefusesWhatCannotWork) {
   RawOptions good;
   good.data_dir = folder_;

@@ -71,8 +71,9 @@ int64_t KernelMemoryKills() {
 // that a signal ended it.
 void TellRanksExit(ProcessExit& exit) {
   constexpr int kSignalBase = 128;
-  if (!exit.by_signal && exit.code > kSignalBase && exit.code != common::kExitTerminated) {
-    exit.by_signal = true;
+  if (exit.cause == ExitCause::kExited && exit.code > kSignalBase &&
+      exit.code != common::kExitTerminated) {
+    exit.cause = ExitCause::kSignalled;
     exit.code -= kSignalBase;
     exit.description =
         absl::StrCat("a rank ended by signal ", exit.code, " (", strsignal(exit.code), ")");
@@ -100,55 +101,61 @@ class LocalProcessExecutor final : public Executor {
     callback_ = std::move(callback);
   }
 
-  absl::StatusOr<std::string> Launch(const LaunchRequest& request) override {
-    const v1::WorkerAssignment& assignment = request.assignment;
-    NORMLAB_ASSIGN_OR_RETURN(const common::UniqueFd input,
-                             MemoryFile(assignment.SerializeAsString()));
-    common::SubprocessOptions options;
-    options.output_path = request.log_path;
-    options.cores.assign(assignment.cores().begin(), assignment.cores().end());
-    const int ranks = engine::RanksOf(assignment.resolved_spec());
-    const int threads = options.cores.empty() ? std::max(assignment.resolved_spec().threads(), 1)
-                                              : static_cast<int>(options.cores.size()) / ranks;
-    options.environment = WorkerEnvironment(threads, options.cores);
-    if (ranks > 1) {
-      NORMLAB_ASSIGN_OR_RETURN(const RankPrograms programs,
-                               FindRankPrograms(options_.worker_binary));
-      options.argv = LocalRankCommand(programs, ranks, threads, options.cores);
-      options.input_fd = input.get();
-    } else {
-      options.argv = {options_.worker_binary, "--run"};
-      options.inherited_fd = input.get();
-    }
-    const int64_t kills_before = KernelMemoryKills();
-    NORMLAB_ASSIGN_OR_RETURN(common::Subprocess process, common::Subprocess::Start(options));
-    std::string identity = process.identity().ToString();
-    NORMLAB_RETURN_IF_ERROR(Add(request.attempt, std::move(process), kills_before,
-                                assignment.memory_limit_bytes() / ranks, 0, ranks));
-    return identity;
+  void Submit(SubmitRequest request, SubmitCallback done) override {
+    std::move(done)(Launch(request));
   }
 
-  absl::StatusOr<absl::Duration> Adopt(const AttemptKey& attempt,
-                                       const std::string& identity) override {
-    const absl::StatusOr<common::ProcessIdentity> parsed = common::ProcessIdentity::Parse(identity);
-    if (!parsed.ok()) {
-      return absl::NotFoundError(parsed.status().message());
-    }
-    NORMLAB_ASSIGN_OR_RETURN(common::Subprocess process, common::Subprocess::Adopt(*parsed));
-    // What it used under the earlier server counted there.
-    const double cpu_before = process.GetUsage().value_or(common::Subprocess::Usage()).cpu_seconds;
-    NORMLAB_RETURN_IF_ERROR(Add(attempt, std::move(process), 0, 0, cpu_before));
-    return parsed->Age();
-  }
-
-  absl::Status Kill(const AttemptKey& attempt) override {
+  std::vector<AttemptView> Observe(absl::Span<const AttemptKey> attempts) override {
     absl::MutexLock lock(&mu_);
-    for (const auto& [token, entry] : entries_) {
-      if (entry.attempt.job_id == attempt.job_id && entry.attempt.number == attempt.number) {
-        return entry.process.Signal(SIGKILL);
+    std::vector<AttemptView> views;
+    for (const AttemptKey& attempt : attempts) {
+      AttemptView& view = views.emplace_back();
+      view.attempt = attempt;
+      if (const Entry* entry = FindEntry(attempt); entry != nullptr) {
+        view.state = AttemptView::State::kRunning;
+        view.identity = entry->process.identity().ToString();
+        view.running_for = entry->process.identity().Age();
+      } else {
+        view.reason = "its process is gone";
       }
     }
-    return absl::OkStatus();
+    return views;
+  }
+
+  std::vector<AttemptView> Reconcile(std::vector<KnownAttempt> attempts) override {
+    std::vector<AttemptView> views;
+    for (const KnownAttempt& known : attempts) {
+      AttemptView& view = views.emplace_back();
+      view.attempt = known.attempt;
+      view.identity = known.identity;
+      const absl::StatusOr<absl::Duration> age =
+          known.identity.empty() ? absl::NotFoundError("it had not been started")
+                                 : Adopt(known.attempt, known.identity);
+      if (age.ok()) {
+        view.state = AttemptView::State::kRunning;
+        view.running_for = *age;
+      } else {
+        view.reason = std::string(age.status().message());
+      }
+    }
+    return views;
+  }
+
+  absl::Status Signal(const AttemptKey& attempt, AttemptSignal signal) override {
+    absl::MutexLock lock(&mu_);
+    const Entry* entry = FindEntry(attempt);
+    if (entry == nullptr) {
+      return absl::OkStatus();
+    }
+    switch (signal) {
+      case AttemptSignal::kCheckpoint:
+        return entry->process.Signal(SIGUSR1);
+      case AttemptSignal::kStop:
+        return entry->process.Signal(SIGTERM);
+      case AttemptSignal::kKill:
+        break;
+    }
+    return entry->process.Signal(SIGKILL);
   }
 
   WorkerUsage GetUsage() override {
@@ -177,6 +184,63 @@ class LocalProcessExecutor final : public Executor {
     double cpu_seconds = 0;  // used since, as far as was looked
   };
   static constexpr uint64_t kStopToken = 0;
+
+  absl::StatusOr<std::string> Launch(const SubmitRequest& request) ABSL_LOCKS_EXCLUDED(mu_) {
+    {
+      absl::MutexLock lock(&mu_);
+      if (const Entry* entry = FindEntry(request.attempt); entry != nullptr) {
+        return entry->process.identity().ToString();
+      }
+    }
+    const v1::WorkerAssignment& assignment = request.assignment;
+    NORMLAB_ASSIGN_OR_RETURN(const common::UniqueFd input,
+                             MemoryFile(assignment.SerializeAsString()));
+    common::SubprocessOptions options;
+    options.output_path = request.log_path;
+    options.cores.assign(assignment.cores().begin(), assignment.cores().end());
+    const int ranks = engine::RanksOf(assignment.resolved_spec());
+    const int threads = options.cores.empty() ? std::max(assignment.resolved_spec().threads(), 1)
+                                              : static_cast<int>(options.cores.size()) / ranks;
+    options.environment = WorkerEnvironment(threads, options.cores);
+    if (ranks > 1) {
+      NORMLAB_ASSIGN_OR_RETURN(const RankPrograms programs,
+                               FindRankPrograms(options_.worker_binary));
+      options.argv = LocalRankCommand(programs, ranks, threads, options.cores);
+      options.input_fd = input.get();
+    } else {
+      options.argv = {options_.worker_binary, "--run"};
+      options.inherited_fd = input.get();
+    }
+    const int64_t kills_before = KernelMemoryKills();
+    NORMLAB_ASSIGN_OR_RETURN(common::Subprocess process, common::Subprocess::Start(options));
+    std::string identity = process.identity().ToString();
+    NORMLAB_RETURN_IF_ERROR(Add(request.attempt, std::move(process), kills_before,
+                                assignment.memory_limit_bytes() / ranks, 0, ranks));
+    return identity;
+  }
+
+  // For how long it has run. NOT_FOUND: it is gone.
+  absl::StatusOr<absl::Duration> Adopt(const AttemptKey& attempt, const std::string& identity)
+      ABSL_LOCKS_EXCLUDED(mu_) {
+    const absl::StatusOr<common::ProcessIdentity> parsed = common::ProcessIdentity::Parse(identity);
+    if (!parsed.ok()) {
+      return absl::NotFoundError(parsed.status().message());
+    }
+    NORMLAB_ASSIGN_OR_RETURN(common::Subprocess process, common::Subprocess::Adopt(*parsed));
+    // What it used under the earlier server counted there.
+    const double cpu_before = process.GetUsage().value_or(common::Subprocess::Usage()).cpu_seconds;
+    NORMLAB_RETURN_IF_ERROR(Add(attempt, std::move(process), 0, 0, cpu_before));
+    return parsed->Age();
+  }
+
+  const Entry* FindEntry(const AttemptKey& attempt) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    for (const auto& [token, entry] : entries_) {
+      if (entry.attempt.job_id == attempt.job_id && entry.attempt.number == attempt.number) {
+        return &entry;
+      }
+    }
+    return nullptr;
+  }
 
   absl::Status Add(AttemptKey attempt,
                    common::Subprocess process,
@@ -228,7 +292,7 @@ class LocalProcessExecutor final : public Executor {
         return;  // a spurious wake-up; the level-triggered event comes again
       }
       exit.attempt = entry.attempt;
-      exit.by_signal = reaped->by_signal;
+      exit.cause = reaped->by_signal ? ExitCause::kSignalled : ExitCause::kExited;
       exit.code = reaped->code;
       exit.description = reaped->ToString();
       if (entry.ranks > 1) {
@@ -238,9 +302,12 @@ class LocalProcessExecutor final : public Executor {
       // The kernel does not say whom it killed. A kill since the start, of a process that had half
       // its limit at least, is taken for this one's: a person's kill -9 meets that only beside a
       // machine out of memory.
-      exit.killed_for_memory = exit.by_signal && exit.code == SIGKILL &&
-                               KernelMemoryKills() > entry.memory_kills_before &&
-                               reaped->peak_memory_bytes > entry.memory_limit_bytes / 2;
+      if (exit.cause == ExitCause::kSignalled && exit.code == SIGKILL &&
+          KernelMemoryKills() > entry.memory_kills_before &&
+          reaped->peak_memory_bytes > entry.memory_limit_bytes / 2) {
+        exit.cause = ExitCause::kOutOfMemory;
+        exit.description = "killed by the kernel";
+      }
       // Of one that was adopted only what was seen last is known.
       ended_cpu_seconds_ += std::max(entry.cpu_seconds, reaped->cpu_seconds);
       epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, entry.process.pidfd(), nullptr);

@@ -83,14 +83,29 @@ class LocalProcessTest : public ::testing::Test {
     return *std::move(executor);
   }
 
-  LaunchRequest Request(int32_t number) const {
-    LaunchRequest request;
+  SubmitRequest Request(int32_t number) const {
+    SubmitRequest request;
     request.attempt = {"job", number};
     request.assignment.set_job("jobs/job");
     request.assignment.set_attempt(number);
     request.assignment.set_secret("a secret of no file's, argument's or variable's");
     request.log_path = folder_ + "/worker.log";
     return request;
+  }
+
+  static absl::StatusOr<std::string> Submit(Executor& executor, const SubmitRequest& request) {
+    absl::StatusOr<std::string> answer = absl::InternalError("not answered at once");
+    executor.Submit(request,
+                    [&answer](absl::StatusOr<std::string> said) { answer = std::move(said); });
+    return answer;
+  }
+  static absl::StatusOr<absl::Duration> Adopt(Executor& executor,
+                                              const AttemptKey& attempt,
+                                              const std::string& identity) {
+    const AttemptView view = executor.Reconcile({{attempt, identity}}).front();
+    return view.state == AttemptView::State::kRunning
+               ? absl::StatusOr<absl::Duration>(view.running_for)
+               : absl::NotFoundError(view.reason);
   }
 
   std::string Log() const { return common::ReadFile(folder_ + "/worker.log").value_or(""); }
@@ -103,19 +118,19 @@ class LocalProcessTest : public ::testing::Test {
 TEST_F(LocalProcessTest, HandsOverTheAssignmentOnDescriptor3AndNowhereElse) {
   const auto executor = MakeExecutor(
       "cat <&3 >received; echo \"arguments: $@\"; env; ls /proc/self/fd | tr '\\n' ' '");
-  LaunchRequest request = Request(1);
+  SubmitRequest request = Request(1);
   // More than a pipe would hold.
   request.assignment.set_data_cache(std::string(300'000, 'x'));
   const std::string before = std::filesystem::current_path();
   std::filesystem::current_path(folder_);
   setenv("NORMLAB_TEST_SECRETIVE", "1", 1);
   setenv("ASAN_OPTIONS", "detect_leaks=1", 1);
-  const auto identity = executor->Launch(request);
+  const auto identity = Submit(*executor, request);
   std::filesystem::current_path(before);
   ASSERT_TRUE(identity.ok()) << identity.status();
   const ProcessExit exit = exits_.WaitFor(1);
   EXPECT_EQ(exit.code, 0);
-  EXPECT_FALSE(exit.by_signal);
+  EXPECT_EQ(exit.cause, ExitCause::kExited);
   EXPECT_GT(exit.peak_memory_bytes, 100'000);
 
   v1::WorkerAssignment received;
@@ -136,9 +151,9 @@ TEST_F(LocalProcessTest, PinsAndTellsOpenMpWhere) {
     ++core;
   }
   const auto executor = MakeExecutor("env; grep Cpus_allowed_list /proc/self/status");
-  LaunchRequest request = Request(1);
+  SubmitRequest request = Request(1);
   request.assignment.add_cores(core);
-  ASSERT_TRUE(executor->Launch(request).ok());
+  ASSERT_TRUE(Submit(*executor, request).ok());
   exits_.WaitFor(1);
   EXPECT_THAT(Log(), HasSubstr("OMP_NUM_THREADS=1\n"));
   EXPECT_THAT(Log(), HasSubstr(absl::StrCat("OMP_PLACES={", core, "}\n")));
@@ -156,50 +171,50 @@ TEST(WorkerEnvironmentTest, ThreadsOfUnpinnedWorkersDoNotSpin) {
 
 TEST_F(LocalProcessTest, TellsHowProcessesEnd) {
   const auto executor = MakeExecutor("exit 7");
-  ASSERT_TRUE(executor->Launch(Request(1)).ok());
+  ASSERT_TRUE(Submit(*executor, Request(1)).ok());
   const ProcessExit exit = exits_.WaitFor(1);
   EXPECT_EQ(exit.attempt.job_id, "job");
-  EXPECT_FALSE(exit.by_signal);
+  EXPECT_EQ(exit.cause, ExitCause::kExited);
   EXPECT_EQ(exit.code, 7);
   EXPECT_EQ(exit.description, "exit code 7");
-  EXPECT_FALSE(exit.killed_for_memory);
+  EXPECT_NE(exit.cause, ExitCause::kOutOfMemory);
 }
 
 TEST_F(LocalProcessTest, KillEndsTheProcessAndOnlyThatOne) {
   const auto executor = MakeExecutor("exec sleep 1000");
-  ASSERT_TRUE(executor->Launch(Request(1)).ok());
-  const auto second = executor->Launch(Request(2));
+  ASSERT_TRUE(Submit(*executor, Request(1)).ok());
+  const auto second = Submit(*executor, Request(2));
   ASSERT_TRUE(second.ok());
-  ASSERT_TRUE(executor->Kill({"job", 1}).ok());
+  ASSERT_TRUE(executor->Signal({"job", 1}, AttemptSignal::kKill).ok());
   const ProcessExit exit = exits_.WaitFor(1);
-  EXPECT_TRUE(exit.by_signal);
+  EXPECT_EQ(exit.cause, ExitCause::kSignalled);
   EXPECT_EQ(exit.code, SIGKILL);
   EXPECT_EQ(exit.description, "signal 9 (Killed)");
   EXPECT_EQ(exits_.Count(2), 0u);
-  EXPECT_TRUE(executor->Kill({"job", 1}).ok()) << "gone is fine";
-  EXPECT_TRUE(executor->Kill({"job", 2}).ok());
+  EXPECT_TRUE(executor->Signal({"job", 1}, AttemptSignal::kKill).ok()) << "gone is fine";
+  EXPECT_TRUE(executor->Signal({"job", 2}, AttemptSignal::kKill).ok());
   exits_.WaitFor(2);
   EXPECT_EQ(exits_.Count(1), 1u);
 }
 
 TEST_F(LocalProcessTest, AWorkerOutlivesItsExecutorAndIsAdoptedByTheNext) {
   auto executor = MakeExecutor("exec sleep 1000");
-  const auto identity = executor->Launch(Request(1));
+  const auto identity = Submit(*executor, Request(1));
   ASSERT_TRUE(identity.ok());
   executor.reset();
   executor = MakeExecutor("exit 1");
-  const absl::StatusOr<absl::Duration> age = executor->Adopt({"job", 5}, *identity);
+  const absl::StatusOr<absl::Duration> age = Adopt(*executor, {"job", 5}, *identity);
   ASSERT_TRUE(age.ok()) << age.status();
   EXPECT_GE(*age, absl::ZeroDuration());
   EXPECT_LT(*age, absl::Minutes(5)) << "it has just been started";
   EXPECT_EQ(exits_.Count(5), 0u);
-  ASSERT_TRUE(executor->Kill({"job", 5}).ok());
+  ASSERT_TRUE(executor->Signal({"job", 5}, AttemptSignal::kKill).ok());
   EXPECT_EQ(exits_.WaitFor(5).code, -1) << "only a parent learns how";
   // The adopter was no parent; this process is, and cleans up.
   const auto parsed = common::ProcessIdentity::Parse(*identity);
   waitpid(parsed->pid, nullptr, 0);
-  EXPECT_EQ(executor->Adopt({"job", 6}, *identity).status().code(), absl::StatusCode::kNotFound);
-  EXPECT_EQ(executor->Adopt({"job", 7}, "nonsense").status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(Adopt(*executor, {"job", 6}, *identity).status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(Adopt(*executor, {"job", 7}, "nonsense").status().code(), absl::StatusCode::kNotFound);
 }
 
 TEST_F(LocalProcessTest, CountsWhatProcessesUseAlsoAfterTheirEnd) {
@@ -214,7 +229,7 @@ TEST_F(LocalProcessTest, CountsWhatProcessesUseAlsoAfterTheirEnd) {
   };
   auto executor = MakeExecutor("while :; do :; done");
   EXPECT_EQ(executor->GetUsage().processes, 0);
-  const auto identity = executor->Launch(Request(1));
+  const auto identity = Submit(*executor, Request(1));
   ASSERT_TRUE(identity.ok());
   const WorkerUsage running = usage_with(*executor, 0.2);
   EXPECT_EQ(running.processes, 1);
@@ -223,12 +238,12 @@ TEST_F(LocalProcessTest, CountsWhatProcessesUseAlsoAfterTheirEnd) {
 
   // What it used before it was taken over is not this executor's.
   auto next = MakeExecutor("exit 1");
-  ASSERT_TRUE(next->Adopt({"job", 1}, *identity).ok());
+  ASSERT_TRUE(Adopt(*next, {"job", 1}, *identity).ok());
   EXPECT_LT(next->GetUsage().cpu_seconds, 0.2);
   EXPECT_EQ(next->GetUsage().processes, 1);
   next.reset();
 
-  ASSERT_TRUE(executor->Kill({"job", 1}).ok());
+  ASSERT_TRUE(executor->Signal({"job", 1}, AttemptSignal::kKill).ok());
   exits_.WaitFor(1);
   const WorkerUsage ended = executor->GetUsage();
   EXPECT_EQ(ended.processes, 0);
@@ -241,7 +256,7 @@ TEST_F(LocalProcessTest, NeverAdoptsAnotherProcessOfTheSameNumber) {
   auto identity = common::ProcessIdentity::Of(getpid());
   ASSERT_TRUE(identity.ok());
   identity->start_ticks += 1;
-  EXPECT_EQ(executor->Adopt({"job", 1}, identity->ToString()).status().code(),
+  EXPECT_EQ(Adopt(*executor, {"job", 1}, identity->ToString()).status().code(),
             absl::StatusCode::kNotFound);
 }
 
@@ -252,7 +267,7 @@ TEST_F(LocalProcessTest, SaysWhatIsWrongWithTheWorkerProgram) {
 
   const auto vanishing = MakeExecutor("exit 0");
   std::filesystem::remove(folder_ + "/worker1.sh");
-  const auto launched = vanishing->Launch(Request(1));
+  const auto launched = Submit(*vanishing, Request(1));
   EXPECT_FALSE(launched.ok());
   EXPECT_THAT(std::string(launched.status().message()), HasSubstr("worker1.sh"));
   EXPECT_EQ(exits_.Count(1), 0u);
@@ -262,7 +277,7 @@ TEST_F(LocalProcessTest, ManyProcessesAtOnceAreAllToldOnce) {
   const auto executor = MakeExecutor("exit 0");
   constexpr int kProcesses = 40;
   for (int i = 1; i <= kProcesses; ++i) {
-    ASSERT_TRUE(executor->Launch(Request(i)).ok());
+    ASSERT_TRUE(Submit(*executor, Request(i)).ok());
   }
   for (int i = 1; i <= kProcesses; ++i) {
     exits_.WaitFor(i);

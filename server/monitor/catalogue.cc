@@ -242,6 +242,10 @@ std::vector<prometheus::MetricFamily> SampleFamilies(const ServiceSample& sample
         sample.ready ? 1 : 0);
   plain("normlab_store_healthy", "1 while the database takes writes, else 0.",
         sample.store_healthy ? 1 : 0);
+  plain("normlab_executor_healthy",
+        "1 while whatever runs the jobs answers (this machine always does, Slurm when its commands "
+        "work), else 0.",
+        sample.executor_healthy ? 1 : 0);
   capacity("normlab_cores", "Cores that jobs may use, and those that running jobs have reserved.",
            static_cast<double>(sample.cores_capacity), static_cast<double>(sample.cores_reserved));
   capacity("normlab_memory_bytes",

@@ -41,6 +41,7 @@ struct ServiceSample {
   int64_t memory_bytes_capacity = 0;
   int64_t memory_bytes_reserved = 0;
   bool store_healthy = true;
+  bool executor_healthy = true;
   bool ready = false;  // as /readyz says
   DiskSample disk;
   std::optional<common::DiskSpace> work_disk;  // none: the work folder is on the data folder's

@@ -154,6 +154,7 @@ TEST(MetricsTest, GaugesAreSampledUntilTold) {
                          .memory_bytes_capacity = int64_t{1} << 40,
                          .memory_bytes_reserved = 12345678901,
                          .store_healthy = false,
+                         .executor_healthy = false,
                          .ready = true,
                          .disk = {100, 40, 7, 3},
                          .work_disk = {{.size_bytes = 900, .free_bytes = 300}},
@@ -167,6 +168,7 @@ TEST(MetricsTest, GaugesAreSampledUntilTold) {
   EXPECT_EQ(Sample(text, "normlab_cores{kind=\"reserved\"}"), "5");
   EXPECT_EQ(Sample(text, "normlab_memory_bytes{kind=\"reserved\"}"), "12345678901");
   EXPECT_EQ(Sample(text, "normlab_store_healthy"), "0");
+  EXPECT_EQ(Sample(text, "normlab_executor_healthy"), "0");
   EXPECT_EQ(Sample(text, "normlab_queue_oldest_wait_seconds"), "61.5");
   EXPECT_EQ(Sample(text, "normlab_stream_lag_records"), "17");
   EXPECT_EQ(Sample(text, "normlab_workers"), "2");

@@ -84,8 +84,9 @@ void ControllerImpl::FinishExit(LiveAttempt& attempt) {
     Lose(attempt, *attempt.failure);
     return;
   }
-  if (const ProcessExit& exit = *attempt.exit;
-      !attempt.said_hello && !exit.by_signal && (exit.code == 126 || exit.code == 127)) {
+  if (const ProcessExit& exit = *attempt.exit; !attempt.said_hello &&
+                                               exit.cause == ExitCause::kExited &&
+                                               (exit.code == 126 || exit.code == 127)) {
     // What the shell and the loader of programs say: it cannot be executed, or a library is missing.
     const absl::Status why = absl::UnavailableError(
         absl::StrCat("the worker program does not start (", exit.description, "); look at ",
@@ -94,15 +95,17 @@ void ControllerImpl::FinishExit(LiveAttempt& attempt) {
     TakeBack(attempt, why);
     return;
   }
-  if (const ProcessExit& exit = *attempt.exit;
-      !attempt.said_hello && !exit.by_signal && exit.code == common::kExitDataUnusable) {
+  if (const ProcessExit& exit = *attempt.exit; !attempt.said_hello &&
+                                               exit.cause == ExitCause::kExited &&
+                                               exit.code == common::kExitDataUnusable) {
     // It has removed what was damaged, and the helper makes it again.
     OnDataNotReady(attempt, absl::UnavailableError(absl::StrCat(
                                 "the worker could not use the decoded data set; the end of ",
                                 LogPath(attempt.key), " says why")));
     return;
   }
-  const bool adopted_in_vain = attempt.phase == Phase::kAdopting;
+  const bool adopted_in_vain =
+      attempt.phase == Phase::kAdopting && attempt.exit->cause == ExitCause::kExited;
   Lose(attempt, adopted_in_vain
                     ? ServerLostFailure("the worker outlived the earlier server, but ended before "
                                         "it said hello to this one")
@@ -136,8 +139,9 @@ void ControllerImpl::OnPhaseDeadline(LiveAttempt& attempt) {
     case Phase::kEnded:
       spdlog::warn("{} attempt {} is over, but its process stays; killing it", attempt.job.name(),
                    attempt.key.number);
-      executor_.Kill(attempt.key).IgnoreError();
       attempt.phase_deadline = Monotonic() + options_.exit_grace;
+      // Last: what it drops may be the attempt's end.
+      executor_.Signal(AttemptKey(attempt.key), AttemptSignal::kKill).IgnoreError();
       return;
     case Phase::kPreparing:
       Prepare(attempt);  // the helper failed before
@@ -226,7 +230,8 @@ void ControllerImpl::Kill(LiveAttempt& attempt, v1::Failure failure) {
   attempt.failure = std::move(failure);
   attempt.phase = Phase::kKilled;
   attempt.phase_deadline = Monotonic() + options_.exit_grace;
-  if (const absl::Status killed = executor_.Kill(attempt.key); !killed.ok()) {
+  if (const absl::Status killed = executor_.Signal(attempt.key, AttemptSignal::kKill);
+      !killed.ok()) {
     spdlog::error("{} attempt {}: {}", attempt.job.name(), attempt.key.number,
                   std::string(killed.message()));
   }
@@ -282,7 +287,7 @@ void ControllerImpl::OnLost(const AttemptKey& key, JobResult result) {
       attempt->session->Close(result.status());
     }
     if (attempt->has_process) {
-      executor_.Kill(key).IgnoreError();
+      executor_.Signal(key, AttemptSignal::kKill).IgnoreError();
     }
     Remove(key);
     return;

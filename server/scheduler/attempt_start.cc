@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <system_error>
+#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -121,7 +122,9 @@ void ControllerImpl::Begin(const StartAction& start) {
   attempt.secret_sha256 = common::Sha256Bytes(attempt.secret);
   attempt.postponed = waiting.postponed;
   attempt.data_failures = waiting.data_failures;
-  attempt.held_since = Monotonic();
+  if (!capabilities_.may_wait) {
+    attempt.held_since = Monotonic();
+  }
   AddLive(std::move(owned), Monotonic());
 
   attempt.resume_folder = from->folder;
@@ -354,7 +357,7 @@ void ControllerImpl::CorrectDataOf(LiveAttempt& attempt, const v1::DataReport& r
 
 void ControllerImpl::Launch(LiveAttempt& attempt, const std::string& data_cache) {
   const std::string folder = AttemptPath(attempt.key);
-  LaunchRequest request;
+  SubmitRequest request;
   request.attempt = attempt.key;
   request.log_path = LogPath(attempt.key);
   v1::WorkerAssignment& assignment = request.assignment;
@@ -369,7 +372,7 @@ void ControllerImpl::Launch(LiveAttempt& attempt, const std::string& data_cache)
     assignment.set_resume_from(absl::StrCat(options_.work_dir, "/", attempt.resume_folder));
   }
   assignment.mutable_data_roots()->Add(options_.data_roots.begin(), options_.data_roots.end());
-  if (options_.pin) {
+  if (options_.pin && !capabilities_.places) {
     assignment.mutable_cores()->Add(attempt.reservation.cores.begin(),
                                     attempt.reservation.cores.end());
   }
@@ -384,44 +387,30 @@ void ControllerImpl::Launch(LiveAttempt& attempt, const std::string& data_cache)
   if (ready.ok()) {
     ready = MakeFolder(folder);
   }
-  const absl::StatusOr<std::string> identity =
-      ready.ok() ? executor_.Launch(request) : absl::StatusOr<std::string>(ready);
-  if (!identity.ok()) {
+  if (!ready.ok()) {
     // No job's fault: those of the whole queue would fail one after the other.
-    OnMachineFailed(identity.status());
-    TakeBack(attempt, identity.status());
+    OnMachineFailed(ready);
+    TakeBack(attempt, ready);
     return;
   }
-  observer_.OnAttemptStarted();
+  request.group = attempt.job.experiment();
   attempt.has_process = true;
+  attempt.submitting = true;
+  attempt.waits_outside = capabilities_.may_wait;
+  attempt.place_known = !capabilities_.may_wait;
   attempt.phase = Phase::kStarting;
-  attempt.phase_deadline = Monotonic() + options_.hello_timeout;
-  if (attempt.job.resolved_spec().has_time_limit()) {
-    const google::protobuf::Duration& limit = attempt.job.resolved_spec().time_limit();
-    attempt.time_limit_deadline =
-        Monotonic() + absl::Seconds(limit.seconds()) + absl::Nanoseconds(limit.nanos());
-  }
-  // Written before any hello is looked at, and the store keeps the order: so this cannot overwrite
-  // what a report has changed.
-  AttemptSecrets secrets;
-  secrets.secret_sha256 = attempt.secret_sha256;
-  secrets.process_identity = *identity;
-  Update(
-      attempt.key.job_id,
-      [number = attempt.key.number](v1::Job& stored, std::vector<v1::Segment>&) {
-        return IsCurrentAttempt(stored, number)
-                   ? absl::OkStatus()
-                   : absl::FailedPreconditionError("the attempt is over");
-      },
-      std::move(secrets),
-      [name = attempt.job.name()](const JobResult& result) {
-        if (!result.ok()) {
-          // Only a restart of the server would have needed it; the attempt then counts as lost with
-          // the server.
-          spdlog::warn("the process of {} was not recorded: {}", name,
-                       std::string(result.status().message()));
-        }
-      });
+  attempt.phase_deadline = absl::InfiniteDuration();
+  executor_.Submit(std::move(request), [this, mailbox = mailbox_, key = attempt.key,
+                                        thread = std::this_thread::get_id()](
+                                           absl::StatusOr<std::string> identity) mutable {
+    if (std::this_thread::get_id() == thread) {
+      OnSubmitted(key, std::move(identity));
+      return;
+    }
+    mailbox->Post([this, key, identity = std::move(identity)]() mutable {
+      OnSubmitted(key, std::move(identity));
+    });
+  });
 }
 
 }  // namespace normlab::server

@@ -48,6 +48,7 @@ ControllerImpl::ControllerImpl(ControllerOptions options,
       start_options_(std::move(start)),
       store_(store),
       executor_(executor),
+      capabilities_(executor.capabilities()),
       helper_(helper),
       observer_(observer) {
   PublishLoad();
@@ -91,6 +92,11 @@ void ControllerImpl::StartDraining() {
     return;
   }
   draining_ = true;
+  if (capabilities_.outlives_server) {
+    spdlog::info("stopping: {} attempt(s) go on without the server and report to the next one",
+                 live_.size());
+    return;
+  }
   std::vector<AttemptKey> keys;
   for (const auto& [id, attempt] : live_) {
     keys.push_back(attempt->key);
@@ -177,7 +183,7 @@ absl::Duration ControllerImpl::NextWakeUp() const {
   for (const auto& [id, when] : rechecks_) {
     next = std::min(next, when);
   }
-  next = std::min(next, usage_due_);
+  next = std::min({next, usage_due_, observe_due_});
   const absl::Duration now = Monotonic();
   return std::min(options_.max_sleep, std::max(next - now, absl::ZeroDuration()));
 }
@@ -220,6 +226,9 @@ void ControllerImpl::HandleDeadlines() {
     } else {
       Refresh(id);
     }
+  }
+  if (now >= observe_due_) {
+    ObserveWaiting();
   }
   if (now >= usage_due_) {
     SaveUsage();

@@ -43,7 +43,8 @@ struct ControllerOptions {
   bool pin = true;
   std::string work_dir;       // attempts live in <work_dir>/jobs/<id>/attempt-<n>
   std::string worker_target;  // gRPC target of the worker listener
-  // Of a started worker: it plans its networks before it says hello. Its death is noticed at once; this is for hangs.
+  // Of a started worker, from when it runs: it plans its networks before it says hello. Its death is
+  // noticed at once; this is for hangs.
   absl::Duration hello_timeout = absl::Seconds(120);
   absl::Duration adoption_grace = absl::Seconds(5);  // for workers that outlived the server
   absl::Duration cancel_grace = absl::Seconds(30);   // between Stop and Kill

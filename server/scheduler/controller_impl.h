@@ -22,7 +22,7 @@
 namespace normlab::server {
 
 // The controller's thread and what it knows. Members are implemented by topic: controller.cc
-// (thread), queue.cc (queue, policy), recovery.cc, attempt_start.cc, attempt_end.cc, trouble.cc,
+// (thread), queue.cc (queue, policy), recovery.cc, attempt_start.cc, handing_over.cc, attempt_end.cc, trouble.cc,
 // durations.cc, damage.cc, sessions.cc.
 //
 // The store is the truth; what is held here is a view of it that every answer of the store
@@ -91,6 +91,7 @@ class ControllerImpl final : public Controller {
   void Refresh(const std::string& job_id);
   // Makes it live: from now on it holds what is reserved for it.
   LiveAttempt& AddLive(std::unique_ptr<LiveAttempt> attempt, absl::Duration since);
+  void CountHeld(LiveAttempt& attempt, absl::Duration since);
   Sharing CurrentSharing();
   std::vector<Reservation> Reservations() const;
   std::map<std::string, std::string> Explain(const std::vector<std::string>& job_ids);
@@ -119,7 +120,15 @@ class ControllerImpl final : public Controller {
   // ---- recovery.cc
   absl::Status Recover();
   absl::Status RecoverQueue();
-  absl::Status RecoverAttempt(const v1::Job& job);
+  // An attempt of an earlier server, and what the executor knows of it.
+  struct FoundAttempt {
+    v1::Job job;
+    AttemptKey key;
+    AttemptSecrets secrets;
+  };
+  // None: it was failed, as something stored of it is damaged.
+  absl::StatusOr<std::optional<FoundAttempt>> FindUnfinished(const v1::Job& job);
+  void RecoverAttempt(const FoundAttempt& found, const AttemptView& view);
 
   // ---- attempt_start.cc
   // Where the next attempt of a job starts.
@@ -137,6 +146,19 @@ class ControllerImpl final : public Controller {
   // The data of a run that begins may have another shape than those that it was admitted with.
   void CorrectDataOf(LiveAttempt& attempt, const v1::DataReport& report);
   void Launch(LiveAttempt& attempt, const std::string& data_cache);
+
+  // ---- handing_over.cc
+  // What the executor answered to the submission.
+  void OnSubmitted(const AttemptKey& key, absl::StatusOr<std::string> identity);
+  // Looks after attempts that wait where the executor has them run.
+  void ObserveWaiting();
+  // It runs, since so long.
+  void RunsOutside(LiveAttempt& attempt, absl::Duration running_for);
+  void StartTimeLimit(LiveAttempt& attempt, absl::Duration running_for);
+  void RecordPlace(const LiveAttempt& attempt, const std::string& place);
+  Capacity CurrentCapacity() const;
+  // Whether the executor could not run more attempts now.
+  bool IsFull() const;
 
   // ---- attempt_end.cc
   void OnExit(const ProcessExit& exit);
@@ -211,6 +233,7 @@ class ControllerImpl final : public Controller {
   const StartOptions start_options_;
   Store& store_;
   Executor& executor_;
+  const ExecutorCapabilities capabilities_;
   Helper& helper_;
   Observer& observer_;
   const std::shared_ptr<Mailbox> mailbox_ = std::make_shared<Mailbox>();
@@ -227,8 +250,9 @@ class ControllerImpl final : public Controller {
   ReasonsOfAll reasons_of_all_;
   Trouble trouble_;
   ShareLedger ledger_;
-  absl::Duration usage_due_ = absl::InfiniteDuration();  // when it is saved next; monotonic
-  std::map<std::string, absl::Duration> usage_loaded_;   // owners, and up to when; monotonic
+  absl::Duration observe_due_ = absl::InfiniteDuration();  // waiting attempts; monotonic
+  absl::Duration usage_due_ = absl::InfiniteDuration();    // when it is saved next; monotonic
+  std::map<std::string, absl::Duration> usage_loaded_;     // owners, and up to when; monotonic
   std::map<std::string, absl::Duration> rechecks_;  // jobs to be read again, and when; monotonic
   // The earliest end of a back-off; monotonic.
   absl::Duration next_delay_ = absl::InfiniteDuration();

@@ -157,7 +157,7 @@ TEST_F(ControllerOrderTest, AHeadThatLeavesTheQueueHoldsNobodyUp) {
 
 TEST_F(ControllerOrderTest, ATimeLimitIsNotOverBecauseTheClockWasSet) {
   const std::string id = Submit({.time_limit = absl::Seconds(100)});
-  const LaunchRequest launch = WaitForLaunch(id, 1);
+  const SubmitRequest launch = WaitForLaunch(id, 1);
   Run(id, 1);
   WaitUntil("the identity is stored", [&] {
     return !store_->GetAttemptSecrets({id, 1})->process_identity.empty();

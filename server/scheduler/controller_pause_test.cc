@@ -111,7 +111,7 @@ TEST_F(ControllerPauseTest, ARunningJobPausesWithACheckpointAndGoesOnFromIt) {
   EXPECT_TRUE(executor_->launches().empty());
 
   EXPECT_EQ(Resume(id).state(), v1::Job::QUEUED);
-  const LaunchRequest launch = WaitForLaunch(id, 2);
+  const SubmitRequest launch = WaitForLaunch(id, 2);
   EXPECT_EQ(launch.assignment.resume_from(),
             options_.work_dir + "/jobs/" + id + "/attempt-1/checkpoints/step-40");
   Run(id, 2);
@@ -184,7 +184,7 @@ TEST_F(ControllerPauseTest, AReconnectingWorkerIsToldOfAPauseItMissed) {
 
 TEST_F(ControllerPauseTest, AWorkerThatOutlivedItsServerIsToldOfThePause) {
   const std::string id = Submit();
-  const LaunchRequest launch = WaitForLaunch(id, 1);
+  const SubmitRequest launch = WaitForLaunch(id, 1);
   Run(id, 1);
   Pause(id);
   RestartServer({"fake/" + id + "/1"});

@@ -51,14 +51,14 @@ class ControllerRestartTest : public ControllerTest {
 
   Recoveries recoveries_;
   std::string id_;
-  LaunchRequest launch_;
+  SubmitRequest launch_;
   std::string identity_;
 };
 
 TEST_F(ControllerRestartTest, AJobWhoseWorkerIsGoneIsStartedAgain) {
   StartOne();
   RestartServer({});
-  const LaunchRequest again = WaitForLaunch(id_, 2);
+  const SubmitRequest again = WaitForLaunch(id_, 2);
   EXPECT_NE(again.assignment.secret(), launch_.assignment.secret());
   const v1::Job job = Get(id_);
   EXPECT_EQ(job.attempts(0).state(), v1::Attempt::ENDED);

@@ -26,7 +26,7 @@ using ::testing::HasSubstr;
 
 TEST_F(ControllerTest, RunsAJobFromQueueToResult) {
   const std::string id = Submit({.cores = 2, .memory_bytes = 300});
-  const LaunchRequest launch = WaitForLaunch(id, 1);
+  const SubmitRequest launch = WaitForLaunch(id, 1);
   EXPECT_EQ(launch.assignment.job(), "jobs/" + id);
   EXPECT_EQ(launch.assignment.data_cache(), "/cache/data");
   EXPECT_EQ(launch.assignment.server(), "unix:/run/worker.sock");
@@ -67,8 +67,8 @@ TEST_F(ControllerTest, RunsAJobFromQueueToResult) {
 TEST_F(ControllerTest, JobsShareTheMachineAndWaitForEachOther) {
   const std::string a = Submit({.cores = 2});
   const std::string b = Submit({.cores = 2});
-  const LaunchRequest first = WaitForLaunch(a, 1);
-  const LaunchRequest second = WaitForLaunch(b, 1);
+  const SubmitRequest first = WaitForLaunch(a, 1);
+  const SubmitRequest second = WaitForLaunch(b, 1);
   std::set<int> cores(first.assignment.cores().begin(), first.assignment.cores().end());
   cores.insert(second.assignment.cores().begin(), second.assignment.cores().end());
   EXPECT_EQ(cores.size(), 4u);
@@ -128,7 +128,7 @@ TEST_F(ControllerTest, CrashesAreRetriedWithABackOff) {
   ASSERT_EQ(job.attempts_size(), 3);
   EXPECT_EQ(job.attempts(0).failure().reason(), v1::FailureReason::WORKER_CRASHED);
   std::set<std::string> secrets;
-  for (const LaunchRequest& launch : executor_->launches()) {
+  for (const SubmitRequest& launch : executor_->launches()) {
     secrets.insert(launch.assignment.secret());
   }
   EXPECT_EQ(secrets.size(), 3u) << "every attempt has its own secret";
@@ -379,7 +379,7 @@ TEST_F(ControllerTest, EveryStartAsksTheHelper) {
 
 TEST_F(ControllerTest, TellsForHowLongAWorkerHasBeenSilent) {
   const std::string id = Submit();
-  const LaunchRequest launch = WaitForLaunch(id, 1);
+  const SubmitRequest launch = WaitForLaunch(id, 1);
   const auto session = std::make_shared<FakeSession>();
   session->set_silence(absl::Seconds(12));
   ASSERT_TRUE(Connect(HelloOf(launch), session).ok());

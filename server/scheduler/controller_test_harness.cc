@@ -170,12 +170,12 @@ v1::Job ControllerTest::Resume(const std::string& id) {
   return Ask(id, &RequestResume);
 }
 
-LaunchRequest ControllerTest::WaitForLaunch(const std::string& id, int32_t attempt) {
-  LaunchRequest found;
+SubmitRequest ControllerTest::WaitForLaunch(const std::string& id, int32_t attempt) {
+  SubmitRequest found;
   WaitUntil(absl::StrCat(id, " attempt ", attempt, " is launched"), [&] {
     // The last one: those before may have been in vain.
     bool there = false;
-    for (const LaunchRequest& launch : executor_->launches()) {
+    for (const SubmitRequest& launch : executor_->launches()) {
       if (launch.attempt.job_id == id && launch.attempt.number == attempt) {
         found = launch;
         there = true;
@@ -186,7 +186,7 @@ LaunchRequest ControllerTest::WaitForLaunch(const std::string& id, int32_t attem
   return found;
 }
 
-v1::Hello ControllerTest::HelloOf(const LaunchRequest& launch) const {
+v1::Hello ControllerTest::HelloOf(const SubmitRequest& launch) const {
   v1::Hello hello;
   hello.set_protocol_version(1);
   hello.set_job(launch.assignment.job());
@@ -244,7 +244,7 @@ absl::Status ControllerTest::ReportOutcome(const AttemptKey& attempt,
 
 void ControllerTest::ExitBySignal(const AttemptKey& attempt, int signal) {
   ProcessExit exit;
-  exit.by_signal = true;
+  exit.cause = ExitCause::kSignalled;
   exit.code = signal;
   exit.description = absl::StrCat("signal ", signal);
   ASSERT_TRUE(executor_->Exit(attempt, exit));

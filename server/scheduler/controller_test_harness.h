@@ -100,8 +100,8 @@ class ControllerTest : public ::testing::Test {
   v1::Job Resume(const std::string& id);
 
   // The launch of an attempt, once it was asked for.
-  LaunchRequest WaitForLaunch(const std::string& id, int32_t attempt);
-  v1::Hello HelloOf(const LaunchRequest& launch) const;
+  SubmitRequest WaitForLaunch(const std::string& id, int32_t attempt);
+  v1::Hello HelloOf(const SubmitRequest& launch) const;
   absl::StatusOr<v1::Welcome> Connect(const v1::Hello& hello, std::shared_ptr<FakeSession> session);
   // Launched, connected and RUNNING.
   std::shared_ptr<FakeSession> Run(const std::string& id, int32_t attempt);

@@ -83,7 +83,7 @@ TEST_F(ControllerTroubleTest, AQueueOutlivesAMachineThatStartsNothing) {
   AdvanceUntil("one is tried", [&] { return executor_->launches().size() > in_vain; });
   Sync();
   EXPECT_FALSE(Starts().ok()) << "only its hello shows that it works";
-  const LaunchRequest first = executor_->launches().back();
+  const SubmitRequest first = executor_->launches().back();
   ASSERT_TRUE(Connect(HelloOf(first), std::make_shared<FakeSession>()).ok());
   WaitUntil("starts are released", [&] { return Starts().ok(); });
   AdvanceUntil("the others follow", [&] { return controller_->GetLoad().free_cores == 0; });

@@ -58,11 +58,14 @@ void ControllerImpl::CorrectCoreSeconds(const LiveAttempt& attempt, const v1::Jo
   const auto ended = std::find_if(
       job.attempts().begin(), job.attempts().end(),
       [&attempt](const v1::Attempt& one) { return one.number() == attempt.key.number; });
-  if (ended == job.attempts().end() || !attempt.held_since.has_value()) {
+  // What waits where it shall run holds nothing yet.
+  const bool never_ran = capabilities_.may_wait && !attempt.counted;
+  if (ended == job.attempts().end() || (!attempt.held_since.has_value() && !never_ran)) {
     return;
   }
   const double cores = ended->cores_size();
-  const double measured = absl::ToDoubleSeconds(Monotonic() - *attempt.held_since) * cores;
+  const double measured =
+      never_ran ? 0 : absl::ToDoubleSeconds(Monotonic() - *attempt.held_since) * cores;
   if (std::abs(ended->core_seconds() - measured) <= kTolerance * cores) {
     return;
   }

@@ -37,6 +37,39 @@ std::string WithLog(std::string message, const std::string& log_path) {
   return absl::StrCat(message, "; the last lines of ", log_path, ":\n", tail);
 }
 
+// Of an attempt that was ended neither by itself nor by us.
+v1::Failure OutsideFailure(const ProcessExit& exit, const std::string& log_path) {
+  switch (exit.cause) {
+    case ExitCause::kPreempted:
+      return MakeFailure(v1::FailureReason::PREEMPTED,
+                         absl::StrCat("the attempt was ended for something more important (",
+                                      exit.description, "); nothing needs to be done"));
+    case ExitCause::kCancelledOutside:
+      return MakeFailure(v1::FailureReason::PREEMPTED,
+                         absl::StrCat("the attempt was cancelled, but not through Normlab (",
+                                      exit.description, "); to end the job, use `normlab cancel`"));
+    case ExitCause::kTimeLimit:
+      return MakeFailure(
+          v1::FailureReason::TIME_LIMIT_EXCEEDED,
+          WithLog(absl::StrCat("the attempt was ended by a time limit that is not the job's own (",
+                               exit.description,
+                               ") before it had written a checkpoint. Raise slurm.time_limit, or "
+                               "have checkpoints written more often"),
+                  log_path));
+    case ExitCause::kRefused:
+      return SubmissionRefusedFailure(exit.description);
+    case ExitCause::kNodeFailed:
+      return MakeFailure(v1::FailureReason::NODE_FAILED,
+                         absl::StrCat("the machine that ran the attempt is gone (",
+                                      exit.description, "); nothing needs to be done"));
+    default:
+      return MakeFailure(v1::FailureReason::NODE_FAILED,
+                         WithLog(absl::StrCat("the attempt is gone, and nobody knows why (",
+                                              exit.description, "); nothing needs to be done"),
+                                 log_path));
+  }
+}
+
 }  // namespace
 
 int64_t MemoryLimit(int64_t estimate_bytes) {
@@ -50,11 +83,13 @@ v1::Failure ExitFailure(const ProcessExit& exit,
                         bool said_hello,
                         int64_t estimate_bytes,
                         const std::string& log_path) {
-  if (exit.killed_for_memory || (!exit.by_signal && exit.code == common::kExitOutOfMemory)) {
-    std::string message = absl::StrCat(
-        "the worker ran out of memory (",
-        exit.killed_for_memory ? "killed by the kernel" : exit.description, "): its estimate was ",
-        Mebibytes(estimate_bytes), ", its limit ", Mebibytes(MemoryLimit(estimate_bytes)));
+  const bool by_signal = exit.cause == ExitCause::kSignalled;
+  const bool by_itself = exit.cause == ExitCause::kExited;
+  if (exit.cause == ExitCause::kOutOfMemory ||
+      (by_itself && exit.code == common::kExitOutOfMemory)) {
+    std::string message = absl::StrCat("the worker ran out of memory (", exit.description,
+                                       "): its estimate was ", Mebibytes(estimate_bytes),
+                                       ", its limit ", Mebibytes(MemoryLimit(estimate_bytes)));
     if (exit.peak_memory_bytes > 0) {
       absl::StrAppend(&message, ", and it had ", Mebibytes(exit.peak_memory_bytes), " at most");
     }
@@ -63,15 +98,17 @@ v1::Failure ExitFailure(const ProcessExit& exit,
         absl::StrCat(message,
                      ". Use a smaller batch_size or model, or give the server more memory"));
   }
+  if (!by_signal && !by_itself) {
+    return OutsideFailure(exit, log_path);
+  }
   // Of an adopted process only its parent, the earlier server, could have learned more.
   const std::string ended =
       exit.code < 0 ? "the worker ended" : absl::StrCat("the worker ended with ", exit.description);
-  const bool told_to_end =
-      exit.by_signal ? exit.code == SIGTERM : exit.code == common::kExitTerminated;
+  const bool told_to_end = by_signal ? exit.code == SIGTERM : exit.code == common::kExitTerminated;
   if (told_to_end) {
     return ServerLostFailure(absl::StrCat("the worker was told to end (", exit.description, ")"));
   }
-  if (said_hello && !exit.by_signal && exit.code == common::kExitFenced) {
+  if (said_hello && by_itself && exit.code == common::kExitFenced) {
     // Whom the server does not want is not asked why it ended.
     return MakeFailure(
         v1::FailureReason::NODE_FAILED,
@@ -79,7 +116,7 @@ v1::Failure ExitFailure(const ProcessExit& exit,
                 "work folder mounted?)",
                 log_path));
   }
-  if (!said_hello && !exit.by_signal) {
+  if (!said_hello && by_itself) {
     return MakeFailure(
         v1::FailureReason::WORKER_START_FAILED,
         WithLog(
@@ -97,6 +134,14 @@ v1::Failure ExitFailure(const ProcessExit& exit,
 v1::Failure NotStartedFailure(const absl::Status& status) {
   return MakeFailure(v1::FailureReason::NODE_FAILED,
                      absl::StrCat("the worker could not be started: ", status.message()));
+}
+
+v1::Failure SubmissionRefusedFailure(absl::string_view why) {
+  return MakeFailure(
+      v1::FailureReason::SUBMISSION_REFUSED,
+      absl::StrCat("the attempt was refused: ", why,
+                   ". Change the job's slurm settings, threads or model and submit it "
+                   "again, or have the server's flags changed"));
 }
 
 v1::Failure HelloTimeoutFailure(absl::Duration timeout, const std::string& log_path) {

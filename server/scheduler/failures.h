@@ -20,8 +20,10 @@ namespace normlab::server {
 int64_t MemoryLimit(int64_t estimate_bytes);
 
 // Why an attempt ended whose process exited without an outcome: OUT_OF_MEMORY (with estimate and
-// limit), SERVER_LOST (somebody ended it in an orderly way), NODE_FAILED (its folder went away), WORKER_START_FAILED (it never said
-// hello) or WORKER_CRASHED, with the last lines of its log.
+// limit), SERVER_LOST (somebody ended it in an orderly way), NODE_FAILED (its folder or its machine went
+// away, or nobody knows), WORKER_START_FAILED (it never said hello) or WORKER_CRASHED, with the last lines
+// of its log; where something else than this server runs the attempts also PREEMPTED (cancelled there,
+// too), TIME_LIMIT_EXCEEDED and SUBMISSION_REFUSED, with its words.
 v1::Failure ExitFailure(const ProcessExit& exit,
                         bool said_hello,
                         int64_t estimate_bytes,
@@ -29,6 +31,8 @@ v1::Failure ExitFailure(const ProcessExit& exit,
 
 // NODE_FAILED: the machine could not start it.
 v1::Failure NotStartedFailure(const absl::Status& status);
+// SUBMISSION_REFUSED: what runs the attempts does not want it, in its words.
+v1::Failure SubmissionRefusedFailure(absl::string_view why);
 v1::Failure HelloTimeoutFailure(absl::Duration timeout, const std::string& log_path);
 v1::Failure TimeLimitFailure(absl::Duration limit);
 v1::Failure ServerLostFailure(absl::string_view how);

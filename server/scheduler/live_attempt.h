@@ -19,7 +19,7 @@ namespace normlab::server {
 enum class Phase {
   kBeginning,  // its row is being committed
   kPreparing,  // the helper looks at its data set
-  kStarting,   // its process runs and has not said hello
+  kStarting,   // its process was asked for, or runs, and has not said hello
   kAdopting,   // its process outlived an earlier server and has not said hello to this one
   kRunning,    // it said hello; may be reconnecting
   kKilled,     // it was killed; its exit has not been told yet
@@ -48,8 +48,14 @@ struct LiveAttempt {
 
   // Since when it has held its cores, as far as that was measured; monotonic.
   std::optional<absl::Duration> held_since;
+  bool counted = false;     // its cores count as held by its owner
   bool recovering = false;  // of an earlier server; how it came through is not told yet
   bool has_process = false;
+  bool submitting = false;  // the executor has not answered yet
+  // It was handed over, and for all that is known does not run yet: no time of its own counts.
+  bool waits_outside = false;
+  bool place_known = false;      // where it runs has been noted
+  std::string outside_reason{};  // for what, in the words of whom it waits for
   bool said_hello = false;
   std::shared_ptr<WorkerSession> session;  // null while not connected
   absl::Duration heard_at;  // while not connected: when it was heard of last; monotonic

@@ -53,7 +53,7 @@ class Decider {
   // False: nothing may start after this job.
   bool Visit(const Turns::Turn& turn) {
     // Every job needs a core.
-    if (head_ != nullptr && (free_.cores() == 0 || IsImpatient(*head_, state_.now))) {
+    if (head_ != nullptr && (free_.IsUsedUp() || IsImpatient(*head_, state_.now))) {
       return false;
     }
     if (owners_.HeldBack(turn.owner, *turn.job)) {

@@ -33,6 +33,9 @@ struct Reservation {
 struct Capacity {
   std::vector<int> cores;
   int64_t memory_bytes = 0;
+  // Above 0: somebody else finds cores and memory, and only so many attempts are handed over at a time;
+  // the fields above then mean nothing.
+  int max_attempts = 0;
 };
 
 // What the policy remembers of jobs that were first in line without being able to start.

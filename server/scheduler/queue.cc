@@ -1,6 +1,7 @@
 // The controller's queue: who waits, who is next, and why the others are not.
 #include <algorithm>
 #include <memory>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -37,11 +38,7 @@ void ControllerImpl::Schedule() {
     return;
   }
   const absl::Duration now = Monotonic();
-  size_t held_cores = 0;
-  for (const auto& [id, attempt] : live_) {
-    held_cores += attempt->reservation.cores.size();
-  }
-  if (held_cores >= options_.cores.size() && now < last_decision_ + kFullServerInterval) {
+  if (IsFull() && now < last_decision_ + kFullServerInterval) {
     next_delay_ = std::min(next_delay_, last_decision_ + kFullServerInterval);
     return;
   }
@@ -65,8 +62,7 @@ void ControllerImpl::Schedule() {
     return;
   }
   const Sharing sharing = CurrentSharing();
-  Decision decision = Decide(
-      {queued, Reservations(), {options_.cores, options_.memory_bytes}, history_, now, sharing});
+  Decision decision = Decide({queued, Reservations(), CurrentCapacity(), history_, now, sharing});
   if (!decision.starts.empty() && !WorkFolderIsUsable()) {
     return;
   }
@@ -102,10 +98,18 @@ std::vector<Reservation> ControllerImpl::Reservations() const {
 LiveAttempt& ControllerImpl::AddLive(std::unique_ptr<LiveAttempt> attempt, absl::Duration since) {
   LiveAttempt& added = *attempt;
   added.heard_at = Monotonic();
-  ledger_.Hold(added.reservation.owner, static_cast<int>(added.reservation.cores.size()), since);
+  if (!capabilities_.may_wait || added.held_since.has_value()) {
+    CountHeld(added, since);
+  }
   live_[added.key.job_id] = std::move(attempt);
   usage_due_ = std::min(usage_due_, Monotonic() + kUsageInterval);
   return added;
+}
+
+void ControllerImpl::CountHeld(LiveAttempt& attempt, absl::Duration since) {
+  attempt.counted = true;
+  ledger_.Hold(attempt.reservation.owner, static_cast<int>(attempt.reservation.cores.size()),
+               since);
 }
 
 absl::Status ControllerImpl::LoadUsage() {
@@ -143,8 +147,10 @@ void ControllerImpl::Remove(const AttemptKey& key) {
   if (attempt == nullptr) {
     return;
   }
-  ledger_.Release(attempt->reservation.owner, static_cast<int>(attempt->reservation.cores.size()),
-                  Monotonic());
+  if (attempt->counted) {
+    ledger_.Release(attempt->reservation.owner, static_cast<int>(attempt->reservation.cores.size()),
+                    Monotonic());
+  }
   live_.erase(key.job_id);
   must_schedule_ = true;
 }
@@ -153,20 +159,23 @@ void ControllerImpl::PublishLoad() {
   Load load;
   load.queued = static_cast<int>(waiting_.size());
   load.oldest_wait_since = waiting_.empty() ? absl::InfiniteDuration() : oldest_wait_since_;
-  std::vector<int> free = options_.cores;
+  std::set<int> free(options_.cores.begin(), options_.cores.end());
   load.free_memory_bytes = options_.memory_bytes;
   for (const auto& [id, attempt] : live_) {
     load.running += attempt->phase != Phase::kEnded ? 1 : 0;
+    if (capabilities_.places) {
+      continue;
+    }
     load.free_memory_bytes -= attempt->reservation.memory_bytes;
     for (const int core : attempt->reservation.cores) {
-      free.erase(std::remove(free.begin(), free.end(), core), free.end());
+      free.erase(core);
     }
   }
   load.free_cores = static_cast<int>(free.size());
   load.free_memory_bytes = std::max<int64_t>(load.free_memory_bytes, 0);
   absl::MutexLock lock(&load_mu_);
   load_ = load;
-  idle_ = live_.empty();
+  idle_ = live_.empty() || (draining_ && capabilities_.outlives_server);
   load_published_.NotifyAll();
 }
 
@@ -308,9 +317,7 @@ std::map<std::string, std::string> ControllerImpl::ExplainByPolicy(
     }
   }
   const Sharing sharing = CurrentSharing();
-  return ExplainQueue(
-      {queued, Reservations(), {options_.cores, options_.memory_bytes}, history_, now, sharing},
-      job_ids);
+  return ExplainQueue({queued, Reservations(), CurrentCapacity(), history_, now, sharing}, job_ids);
 }
 
 std::map<std::string, std::string> ControllerImpl::Explain(
@@ -343,6 +350,10 @@ std::map<std::string, std::string> ControllerImpl::Explain(
       if (const auto live = live_.find(id); live != live_.end()) {
         if (live->second->phase == Phase::kPreparing) {
           reasons[id] = "waits for its data set to be looked at, and decoded if that is new";
+        } else if (live->second->phase == Phase::kStarting && live->second->waits_outside) {
+          reasons[id] = absl::StrCat("waits in ", capabilities_.name,
+                                     live->second->outside_reason.empty() ? "" : ": ",
+                                     live->second->outside_reason);
         } else if (live->second->phase == Phase::kStarting) {
           reasons[id] = "waits for its process to plan its network";
         }

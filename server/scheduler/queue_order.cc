@@ -11,7 +11,13 @@
 namespace normlab::server {
 
 FreeResources::FreeResources(const Capacity& capacity, absl::Span<const Reservation> running)
-    : cores_(capacity.cores.begin(), capacity.cores.end()), memory_bytes_(capacity.memory_bytes) {
+    : counts_attempts_(capacity.max_attempts > 0),
+      attempts_(capacity.max_attempts - static_cast<int>(running.size())),
+      cores_(capacity.cores.begin(), capacity.cores.end()),
+      memory_bytes_(capacity.memory_bytes) {
+  if (counts_attempts_) {
+    return;
+  }
   for (const Reservation& reservation : running) {
     // Cores beyond the capacity (it was larger when the attempt started) are nothing to give away.
     for (const int core : reservation.cores) {
@@ -23,6 +29,14 @@ FreeResources::FreeResources(const Capacity& capacity, absl::Span<const Reservat
 
 StartAction FreeResources::Take(const QueuedJob& job) {
   StartAction start{job.id, {}, job.memory_bytes};
+  if (counts_attempts_) {
+    --attempts_;
+    // How many they are counts; which ones, somebody else decides.
+    for (int i = 0; i < job.cores; ++i) {
+      start.cores.push_back(i);
+    }
+    return start;
+  }
   for (int i = 0; i < job.cores; ++i) {
     start.cores.push_back(*cores_.begin());
     cores_.erase(cores_.begin());
@@ -276,6 +290,9 @@ void KeepRoomInQuotas(const QueueState& state, Owners& owners) {
 }
 
 bool CanEverFit(const QueuedJob& job, const Capacity& capacity) {
+  if (capacity.max_attempts > 0) {
+    return true;
+  }
   return job.cores <= static_cast<int>(capacity.cores.size()) &&
          job.memory_bytes <= capacity.memory_bytes;
 }

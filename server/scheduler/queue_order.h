@@ -20,13 +20,21 @@ class FreeResources {
   FreeResources(const Capacity& capacity, absl::Span<const Reservation> running);
 
   bool Fits(const QueuedJob& job) const {
-    return job.cores <= static_cast<int>(cores_.size()) && job.memory_bytes <= memory_bytes_;
+    return counts_attempts_
+               ? attempts_ > 0
+               : job.cores <= static_cast<int>(cores_.size()) && job.memory_bytes <= memory_bytes_;
   }
   StartAction Take(const QueuedJob& job);
+  // Whether there is nothing for any job.
+  bool IsUsedUp() const { return counts_attempts_ ? attempts_ <= 0 : cores_.empty(); }
+  bool counts_attempts() const { return counts_attempts_; }
+  int attempts() const { return attempts_; }
   int cores() const { return static_cast<int>(cores_.size()); }
   int64_t memory_bytes() const { return memory_bytes_; }
 
  private:
+  bool counts_attempts_;
+  int attempts_;
   std::set<int> cores_;
   int64_t memory_bytes_;
 };

@@ -63,11 +63,16 @@ std::string ResourceText(const QueuedJob& job,
                          const QueuedJob* reserved_for) {
   const std::string ahead =
       absl::StrCat(before, before == 1 ? " job before it" : " jobs before it");
-  if (job.cores > free.cores()) {
+  if (free.counts_attempts()) {
+    if (!free.Fits(job)) {
+      return absl::StrCat("waits to be handed over: ", capacity.max_attempts, " of ",
+                          capacity.max_attempts, " attempts are, ", ahead);
+    }
+  } else if (job.cores > free.cores()) {
     return absl::StrCat("waits for ", Cores(job.cores), ": ", free.cores(), " of ",
                         capacity.cores.size(), " free, ", ahead);
   }
-  if (job.memory_bytes > free.memory_bytes()) {
+  if (!free.counts_attempts() && job.memory_bytes > free.memory_bytes()) {
     return absl::StrCat("waits for ", Bytes(job.memory_bytes),
                         " of memory: ", Bytes(std::max<int64_t>(free.memory_bytes(), 0)), " of ",
                         Bytes(capacity.memory_bytes), " free, ", ahead);

@@ -24,8 +24,18 @@ absl::Status ControllerImpl::Recover() {
     FailDamagedJob(id, absl::DataLossError("its row in the database cannot be decoded"));
     observer_.OnRecovered(Recovery::kFailed);
   }
+  std::vector<FoundAttempt> found;
+  std::vector<Executor::KnownAttempt> known;
   for (const v1::Job& job : jobs) {
-    NORMLAB_RETURN_IF_ERROR(RecoverAttempt(job));
+    NORMLAB_ASSIGN_OR_RETURN(std::optional<FoundAttempt> attempt, FindUnfinished(job));
+    if (attempt.has_value()) {
+      known.push_back({attempt->key, attempt->secrets.process_identity});
+      found.push_back(*std::move(attempt));
+    }
+  }
+  const std::vector<AttemptView> views = executor_.Reconcile(std::move(known));
+  for (size_t i = 0; i < found.size(); ++i) {
+    RecoverAttempt(found[i], views[i]);
   }
   return RecoverQueue();
 }
@@ -43,8 +53,8 @@ absl::Status ControllerImpl::RecoverQueue() {
       AddWaiting(entry, absl::ZeroDuration());
     }
     observer_.OnRecovered(Recovery::kQueued);
-    if (entry.cores > static_cast<int>(options_.cores.size()) ||
-        entry.memory_bytes > options_.memory_bytes) {
+    if (!capabilities_.places && (entry.cores > static_cast<int>(options_.cores.size()) ||
+                                  entry.memory_bytes > options_.memory_bytes)) {
       // It fitted when it was accepted, so the server has shrunk. Whether for good only a person
       // knows.
       const std::string text = absl::StrCat(
@@ -64,7 +74,8 @@ absl::Status ControllerImpl::RecoverQueue() {
   return absl::OkStatus();
 }
 
-absl::Status ControllerImpl::RecoverAttempt(const v1::Job& job) {
+absl::StatusOr<std::optional<ControllerImpl::FoundAttempt>> ControllerImpl::FindUnfinished(
+    const v1::Job& job) {
   NORMLAB_ASSIGN_OR_RETURN(const std::string id, ParseJobName(job.name()));
   const v1::Attempt* current = CurrentAttempt(job);
   absl::StatusOr<AttemptSecrets> secrets = absl::DataLossError(
@@ -79,24 +90,28 @@ absl::Status ControllerImpl::RecoverAttempt(const v1::Job& job) {
     // Should its worker live, it is refused when it says hello, and exits.
     FailDamagedJob(id, secrets.status());
     observer_.OnRecovered(Recovery::kFailed);
-    return absl::OkStatus();
+    return std::optional<FoundAttempt>();
   }
   NORMLAB_RETURN_IF_ERROR(secrets.status());
+  return std::optional<FoundAttempt>({job, {id, current->number()}, *std::move(secrets)});
+}
+
+void ControllerImpl::RecoverAttempt(const FoundAttempt& found, const AttemptView& view) {
+  const v1::Job& job = found.job;
+  const v1::Attempt* current = CurrentAttempt(job);
   auto owned = std::make_unique<LiveAttempt>();
-  owned->key = {id, current->number()};
+  owned->key = found.key;
   owned->reservation = {
       {current->cores().begin(), current->cores().end()}, current->memory_bytes(), job.owner()};
-  // Without an identity the server died around the spawn. Should there be a worker, it is refused
-  // when it says hello, because its attempt is over, and exits.
-  const absl::StatusOr<absl::Duration> adopted =
-      secrets->process_identity.empty() ? absl::NotFoundError("it had not been started")
-                                        : executor_.Adopt(owned->key, secrets->process_identity);
+  // Where nothing is found without an identity, the server died around the spawn. Should there be a
+  // worker, it is refused when it says hello, because its attempt is over, and exits.
+  const bool lives = view.state != AttemptView::State::kGone;
+  const bool runs = view.state == AttemptView::State::kRunning;
   // The kernel knows for how long a process has run, whatever happened to the wall clock since.
   const absl::Duration ago =
-      adopted.ok()
-          ? *adopted
-          : std::max(WallClock() - FromTimestamp(current->start_time()), absl::ZeroDuration());
-  if (adopted.ok()) {
+      runs ? view.running_for
+           : std::max(WallClock() - FromTimestamp(current->start_time()), absl::ZeroDuration());
+  if (runs) {
     owned->held_since = Monotonic() - ago;
   }
   // What it used before the usage was saved last is known already.
@@ -107,28 +122,49 @@ absl::Status ControllerImpl::RecoverAttempt(const v1::Job& job) {
                        known == usage_loaded_.end() ? -absl::InfiniteDuration() : known->second));
   attempt.job = job;
   attempt.recovering = true;
+  attempt.place_known = !current->placement().empty() || !capabilities_.may_wait;
   attempt.is_running = job.state() == v1::Job::RUNNING;
   attempt.cancel_requested = job.has_cancel_request_time();
   attempt.pause_requested = job.has_pause_request_time();
 
-  attempt.secret_sha256 = secrets->secret_sha256;
-  if (!adopted.ok()) {
+  attempt.secret_sha256 = found.secrets.secret_sha256;
+  if (!lives) {
     spdlog::info("{} attempt {} did not outlive the earlier server: {}", job.name(),
-                 attempt.key.number, std::string(adopted.status().message()));
-    Lose(attempt, ServerLostFailure("the server ended, and the worker with it"));
-    return absl::OkStatus();
+                 attempt.key.number, view.reason);
+    Lose(attempt, view.exit.has_value()
+                      ? ExitFailure(*view.exit, attempt.is_running, current->memory_bytes(),
+                                    LogPath(attempt.key))
+                      : ServerLostFailure("the server ended, and the worker with it"));
+    return;
   }
-  spdlog::info("{} attempt {} outlived the earlier server; waiting for its hello", job.name(),
-               attempt.key.number);
   attempt.has_process = true;
-  attempt.phase = Phase::kAdopting;
-  attempt.phase_deadline = Monotonic() + options_.adoption_grace;
-  if (job.resolved_spec().has_time_limit()) {
-    const google::protobuf::Duration& limit = job.resolved_spec().time_limit();
-    attempt.time_limit_deadline =
-        Monotonic() + absl::Seconds(limit.seconds()) + absl::Nanoseconds(limit.nanos()) - *adopted;
+  if (!runs && !attempt.is_running) {
+    spdlog::info("{} attempt {} still waits to run{}{}", job.name(), attempt.key.number,
+                 view.reason.empty() ? "" : ": ", view.reason);
+    attempt.waits_outside = true;
+    attempt.outside_reason = view.reason;
+    attempt.phase = Phase::kStarting;
+    observe_due_ = Monotonic();
+  } else {
+    spdlog::info("{} attempt {} outlived the earlier server; waiting for its hello", job.name(),
+                 attempt.key.number);
+    attempt.phase = Phase::kAdopting;
+    if (runs) {
+      attempt.phase_deadline = Monotonic() + options_.adoption_grace;
+      StartTimeLimit(attempt, view.running_for);
+    } else {
+      // Nothing is known of it now; time counts from when there is an answer.
+      attempt.waits_outside = true;
+      observe_due_ = Monotonic();
+    }
   }
-  return absl::OkStatus();
+  if (found.secrets.process_identity.empty() && !view.identity.empty()) {
+    AttemptSecrets secrets;
+    secrets.process_identity = view.identity;
+    Update(
+        attempt.key.job_id, [](v1::Job&, std::vector<v1::Segment>&) { return absl::OkStatus(); },
+        std::move(secrets), [](const JobResult&) {});
+  }
 }
 
 }  // namespace normlab::server

@@ -97,6 +97,10 @@ void ControllerImpl::OnConnected(const v1::Hello& hello,
   if (attempt.session != nullptr) {
     attempt.session->Close(absl::UnavailableError("the worker has connected anew"));
   }
+  if (attempt.waits_outside) {
+    // It was faster than whoever looks.
+    RunsOutside(attempt, absl::ZeroDuration());
+  }
   attempt.session = session;
   attempt.said_hello = true;
   attempt.phase_deadline = absl::InfiniteDuration();

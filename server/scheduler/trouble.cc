@@ -44,7 +44,10 @@ bool ControllerImpl::StartsAreHeld(absl::Duration now) {
   // One try at a time; its end, or its hello, brings us here again.
   return std::any_of(live_.begin(), live_.end(), [](const auto& live) {
     const Phase phase = live.second->phase;
-    return phase == Phase::kBeginning || phase == Phase::kPreparing || phase == Phase::kStarting;
+    // One that was taken, and waits where it shall run, says nothing more for a long time.
+    const bool taken = live.second->waits_outside && !live.second->submitting;
+    return phase == Phase::kBeginning || phase == Phase::kPreparing ||
+           (phase == Phase::kStarting && !taken);
   });
 }
 

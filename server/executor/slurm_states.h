@@ -1,0 +1,24 @@
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "absl/time/time.h"
+
+#include "server/executor/executor.h"
+#include "server/executor/slurm_records.h"
+
+// What Slurm's states mean for an attempt. Pure.
+namespace normlab::server {
+
+// Of a job that is over: how it ended; `killed`: we had it cancelled. Nothing while it is not over.
+std::optional<ProcessExit> ExitOf(const SlurmRecord& record, bool killed);
+
+// Of one that is not: whether it waits, for what and where it runs.
+AttemptView ViewOf(const SlurmRecord& record, absl::Time now);
+
+// Whether these words of sbatch say that it may work another time: Slurm does not answer, is overloaded or
+// has a limit of jobs. Anything else refuses the job.
+bool IsTransientRefusal(absl::string_view errors);
+
+}  // namespace normlab::server

@@ -1,0 +1,201 @@
+// The thread that asks Slurm, for all attempts at once, what became of them.
+#include <filesystem>
+#include <set>
+#include <system_error>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+
+#include "common/atomic_file.h"
+#include "server/executor/slurm_executor_impl.h"
+#include "server/executor/slurm_states.h"
+
+#include <spdlog/spdlog.h>
+
+namespace normlab::server {
+namespace {
+
+// After something was cancelled: Slurm takes a moment.
+constexpr absl::Duration kSoon = absl::Milliseconds(300);
+
+}  // namespace
+
+void SlurmExecutor::Watch() {
+  while (true) {
+    {
+      absl::MutexLock lock(&mu_);
+      changed_.WaitFor(mu_, options_.poll_interval, [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+        return stopping_ || look_now_;
+      });
+      if (std::exchange(look_now_, false)) {
+        changed_.WaitFor(mu_, std::min(kSoon, options_.poll_interval),
+                         [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return stopping_; });
+      }
+      if (stopping_) {
+        return;
+      }
+      if (entries_.empty() && health_.ok()) {
+        continue;  // nothing to ask for
+      }
+    }
+    (void)Look();  // SetHealth has said what is wrong
+  }
+}
+
+absl::Status SlurmExecutor::Look() {
+  const absl::Duration asked = Monotonic();
+  const absl::StatusOr<std::vector<SlurmRecord>> records = client_.Jobs(prefix_);
+  SetHealth(records.status());
+  if (!records.ok()) {
+    return records.status();
+  }
+  std::map<std::string, const SlurmRecord*> by_id;
+  std::map<std::string, int64_t> by_name;
+  for (const SlurmRecord& record : *records) {
+    by_id[record.Id()] = &record;
+    by_name[record.name] = record.job_id;
+  }
+  std::vector<ProcessExit> exits;
+  std::vector<SlurmId> missing;
+  {
+    absl::MutexLock lock(&mu_);
+    for (auto it = entries_.begin(); it != entries_.end();) {
+      Entry& entry = it->second;
+      if (const auto found = by_name.find(entry.id.name);
+          entry.id.job_id == 0 && found != by_name.end()) {
+        entry.id.job_id = found->second;  // it was handed over, and nobody was left to note it
+      }
+      const auto found = by_id.find(entry.id.Text());
+      // Numbers are used again where Slurm's state was thrown away.
+      if (found == by_id.end() || found->second->name != entry.id.name) {
+        if (entry.known_since < asked) {
+          missing.push_back(entry.id);
+        }
+        ++it;
+        continue;
+      }
+      std::optional<ProcessExit> exit = ExitOf(*found->second, entry.killed);
+      if (!exit.has_value()) {
+        entry.view = ViewOf(*found->second, absl::Now());
+        ++it;
+        continue;
+      }
+      exit->attempt = entry.attempt;
+      exits.push_back(*std::move(exit));
+      it = entries_.erase(it);
+    }
+  }
+  for (const SlurmId& id : missing) {
+    const absl::StatusOr<SlurmRecord> record = FindForgotten(id);
+    if (absl::IsUnavailable(record.status())) {
+      break;  // Slurm went away meanwhile
+    }
+    absl::MutexLock lock(&mu_);
+    for (auto it = entries_.begin(); it != entries_.end(); ++it) {
+      if (it->second.id.Identity() != id.Identity()) {
+        continue;
+      }
+      std::optional<ProcessExit> exit =
+          record.ok() ? ExitOf(*record, it->second.killed) : ProcessExit();
+      if (!exit.has_value()) {
+        break;  // it is there after all
+      }
+      if (!record.ok()) {
+        exit->cause = it->second.killed ? ExitCause::kSignalled : ExitCause::kUnknown;
+        exit->description = std::string(record.status().message());
+      }
+      exit->attempt = it->second.attempt;
+      exits.push_back(*std::move(exit));
+      entries_.erase(it);
+      break;
+    }
+  }
+  RemoveOldLists(*records);
+  Tell(exits);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<SlurmRecord> SlurmExecutor::FindForgotten(const SlurmId& id) {
+  if (id.job_id == 0) {
+    return absl::NotFoundError(absl::StrCat("Slurm never had a job ", id.name));
+  }
+  absl::StatusOr<SlurmRecord> record = client_.Job(id.Text());
+  if (record.ok() && record->name == id.name) {
+    return record;
+  }
+  if (absl::IsUnavailable(record.status())) {
+    return record.status();
+  }
+  if (!config_.job_completions.empty()) {
+    record = FindCompletion(config_.job_completions, id.job_id, id.task);
+    if (record.ok() && record->name == id.name) {
+      return record;
+    }
+  }
+  return absl::NotFoundError(
+      absl::StrCat("Slurm has no record of job ", id.Text(), " any more (MinJobAge)"));
+}
+
+void SlurmExecutor::Tell(const std::vector<ProcessExit>& exits) {
+  absl::MutexLock lock(&callback_mu_);
+  for (const ProcessExit& exit : exits) {
+    if (callback_) {
+      callback_(exit);
+    }
+  }
+}
+
+std::map<SlurmExecutor::Key, SlurmExecutor::SlurmId> SlurmExecutor::ReadLists() const {
+  std::map<Key, SlurmId> found;
+  std::error_code error;
+  for (const auto& folder : std::filesystem::directory_iterator(ListsFolder(), error)) {
+    const std::string name = folder.path().filename().string();
+    const absl::StatusOr<std::string> list = common::ReadFile(folder.path().string() + "/attempts");
+    if (!list.ok()) {
+      continue;
+    }
+    const std::vector<ListedAttempt> attempts = ParseList(*list);
+    for (size_t i = 0; i < attempts.size(); ++i) {
+      found[KeyOf(attempts[i].attempt)] = {0, static_cast<int64_t>(i), name};
+    }
+  }
+  return found;
+}
+
+void SlurmExecutor::RemoveOldLists(const std::vector<SlurmRecord>& records) {
+  // An element that waits reads its list when it starts; those of which Slurm knows nothing any more are
+  // read by nobody.
+  std::set<std::string> needed;
+  for (const SlurmRecord& record : records) {
+    needed.insert(record.name);
+  }
+  {
+    absl::MutexLock lock(&mu_);
+    for (const auto& [key, entry] : entries_) {
+      needed.insert(entry.id.name);
+    }
+    if (!pending_.empty()) {
+      return;  // one may be being written
+    }
+  }
+  std::error_code error;
+  for (const auto& folder : std::filesystem::directory_iterator(ListsFolder(), error)) {
+    if (needed.count(folder.path().filename().string()) == 0) {
+      std::error_code ignored;
+      std::filesystem::remove_all(folder.path(), ignored);
+    }
+  }
+}
+
+void SlurmExecutor::SetHealth(const absl::Status& health) {
+  absl::MutexLock lock(&mu_);
+  if (health_.ok() && !health.ok()) {
+    spdlog::error("Slurm does not answer: {}", std::string(health.message()));
+  } else if (!health_.ok() && health.ok()) {
+    spdlog::info("Slurm answers again");
+  }
+  health_ = health;
+}
+
+}  // namespace normlab::server

@@ -1,0 +1,312 @@
+// Where the executor finds cores and memory, and attempts wait there before they run.
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
+
+#include "server/scheduler/controller_test_harness.h"
+
+namespace normlab::server {
+namespace {
+
+using ::testing::HasSubstr;
+
+class ControllerPlacedTest : public ControllerTest {
+ protected:
+  void SetUp() override {
+    ControllerTest::SetUp();
+    RestartPlaced({});
+  }
+
+  static ExecutorCapabilities Capabilities() {
+    ExecutorCapabilities capabilities;
+    capabilities.name = "Slurm";
+    capabilities.places = true;
+    capabilities.max_attempts = 3;
+    capabilities.may_wait = true;
+    capabilities.finds_unrecorded = true;
+    capabilities.outlives_server = true;
+    return capabilities;
+  }
+  // As another server on the same store; what `prepare` does is there before it starts.
+  void RestartPlaced(const std::function<void(FakeExecutor&)>& prepare) {
+    controller_->Stop();
+    controller_.reset();
+    executor_ = std::make_unique<FakeExecutor>();
+    executor_->SetCapabilities(Capabilities());
+    if (prepare) {
+      prepare(*executor_);
+    }
+    StartController();
+  }
+  std::string Reason(const std::string& id) { return controller_->QueueReasons({id})[id]; }
+  // Long enough for a look at what waits.
+  void Look() { Advance(absl::Seconds(1)); }
+};
+
+TEST_F(ControllerPlacedTest, CountsAttemptsAndNeitherCoresNorMemory) {
+  const std::string a = Submit({.cores = 100, .memory_bytes = 1'000'000});
+  const std::string b = Submit({.cores = 100, .memory_bytes = 1'000'000});
+  const std::string c = Submit();
+  WaitForLaunch(a, 1);
+  WaitForLaunch(b, 1);
+  WaitForLaunch(c, 1);
+  const std::string d = Submit();
+  Sync();
+  EXPECT_EQ(executor_->launches().size(), 3u);
+  EXPECT_THAT(Reason(d), HasSubstr("waits to be handed over: 3 of 3 attempts are"));
+  executor_->ExitWithCode({a, 1}, 1);
+  WaitForLaunch(d, 1);
+}
+
+TEST_F(ControllerPlacedTest, AWorkerIsNotPinned) {
+  const std::string id = Submit({.cores = 2});
+  const SubmitRequest launch = WaitForLaunch(id, 1);
+  EXPECT_EQ(launch.assignment.cores_size(), 0);
+  EXPECT_EQ(Get(id).attempts(0).cores_size(), 2) << "they count all the same";
+}
+
+TEST_F(ControllerPlacedTest, WaitsForAsLongAsItTakesAndSaysForWhat) {
+  executor_->SetWaiting("Resources");
+  const std::string id = Submit();
+  WaitForLaunch(id, 1);
+  Look();
+  WaitUntil("it says so", [&] { return Reason(id) == "waits in Slurm: Resources"; });
+  Advance(10 * options_.hello_timeout);
+  Sync();
+  EXPECT_TRUE(executor_->IsRunning({id, 1}));
+  EXPECT_TRUE(executor_->kills().empty());
+  // From when it runs, it has the time that every worker has.
+  executor_->Run({id, 1});
+  Look();
+  Sync();
+  Advance(options_.hello_timeout - absl::Seconds(2));
+  Sync();
+  EXPECT_TRUE(executor_->kills().empty());
+  Advance(absl::Seconds(3));
+  const v1::Job job = WaitForState(id, v1::Job::FAILED);
+  EXPECT_EQ(job.failure().reason(), v1::FailureReason::WORKER_START_FAILED);
+}
+
+TEST_F(ControllerPlacedTest, TheTimeLimitCountsFromTheStart) {
+  executor_->SetWaiting("Priority");
+  const std::string id = Submit({.time_limit = absl::Seconds(100)});
+  const SubmitRequest launch = WaitForLaunch(id, 1);
+  Advance(absl::Hours(5));
+  Sync();
+  EXPECT_TRUE(executor_->kills().empty());
+  executor_->Run({id, 1});
+  ASSERT_TRUE(Connect(HelloOf(launch), std::make_shared<FakeSession>()).ok());
+  Advance(absl::Seconds(90));
+  Sync();
+  EXPECT_TRUE(executor_->kills().empty());
+  Advance(absl::Seconds(11));
+  Sync();
+  Advance(options_.drain_grace);  // for its last reports
+  EXPECT_EQ(WaitForState(id, v1::Job::FAILED).failure().reason(),
+            v1::FailureReason::TIME_LIMIT_EXCEEDED);
+}
+
+TEST_F(ControllerPlacedTest, WaitingCostsTheOwnerNothing) {
+  executor_->SetWaiting("Priority");
+  const std::string id = Submit({.cores = 4});
+  const SubmitRequest launch = WaitForLaunch(id, 1);
+  Advance(absl::Hours(5));
+  Sync();
+  executor_->Run({id, 1});
+  ASSERT_TRUE(Connect(HelloOf(launch), std::make_shared<FakeSession>()).ok());
+  Sync();
+  Advance(absl::Seconds(50));
+  Sync();
+  ASSERT_TRUE(ReportOutcome({id, 1}, 1, v1::Job::SUCCEEDED).ok());
+  executor_->ExitWithCode({id, 1}, 0);
+  WaitForState(id, v1::Job::SUCCEEDED);
+  WaitUntil("it is corrected", [&] { return Get(id).attempts(0).core_seconds() < 1000; });
+  EXPECT_NEAR(Get(id).attempts(0).core_seconds(), 200, 5);
+}
+
+TEST_F(ControllerPlacedTest, ACancelledOneThatWaitsIsTakenBack) {
+  executor_->SetWaiting("Resources");
+  const std::string id = Submit();
+  WaitForLaunch(id, 1);
+  RequestCancelOf(id);
+  WaitForState(id, v1::Job::CANCELLED);
+  EXPECT_FALSE(executor_->IsRunning({id, 1}));
+}
+
+TEST_F(ControllerPlacedTest, ALateAnswerFindsItCancelled) {
+  executor_->HoldAnswers();
+  const std::string id = Submit();
+  WaitForLaunch(id, 1);
+  RequestCancelOf(id);
+  WaitForState(id, v1::Job::CANCELLED);
+  executor_->ReleaseAnswers();
+  Sync();
+  EXPECT_FALSE(executor_->IsRunning({id, 1}));
+  WaitUntil("it is forgotten", [&] { return controller_->GetLoad().running == 0; });
+}
+
+TEST_F(ControllerPlacedTest, ARefusedSubmissionFailsTheJobAtOnce) {
+  executor_->SetLaunchStatus(
+      absl::InvalidArgumentError("sbatch: invalid partition specified: nowhere"));
+  const std::string id = Submit();
+  const v1::Job job = WaitForState(id, v1::Job::FAILED);
+  EXPECT_EQ(job.failure().reason(), v1::FailureReason::SUBMISSION_REFUSED);
+  EXPECT_THAT(job.failure().message(), HasSubstr("invalid partition specified: nowhere"));
+  EXPECT_EQ(job.attempts_size(), 1);
+  EXPECT_TRUE(Starts().ok()) << "no other job is held back for it";
+}
+
+TEST_F(ControllerPlacedTest, WhatCannotBeSubmittedNowWaitsWithTheReason) {
+  executor_->SetLaunchStatus(absl::UnavailableError("Unable to contact slurm controller"));
+  const std::string id = Submit();
+  WaitUntil("it was tried", [&] { return !executor_->launches().empty(); });
+  WaitUntilQueuedAgain(id);
+  EXPECT_THAT(Reason(id), HasSubstr("Unable to contact slurm controller"));
+  EXPECT_EQ(Get(id).attempts_size(), 0);
+  executor_->SetLaunchStatus(absl::OkStatus());
+  WaitUntil("it is tried again", [&] {
+    Advance(absl::Seconds(1));
+    return executor_->IsRunning({id, 1});
+  });
+}
+
+TEST_F(ControllerPlacedTest, AnAttemptThatWaitsHoldsNoOtherStartBack) {
+  executor_->SetWaiting("Priority");
+  const std::string waits = Submit();
+  WaitForLaunch(waits, 1);
+  executor_->SetLaunchStatus(absl::UnavailableError("Socket timed out"));
+  const std::string id = Submit();
+  WaitUntil("starts are held", [&] {
+    Advance(absl::Seconds(1));
+    return !Starts().ok();
+  });
+  executor_->SetLaunchStatus(absl::OkStatus());
+  WaitUntil("it is tried again", [&] {
+    Advance(absl::Seconds(5));
+    return executor_->IsRunning({id, 1});
+  });
+  WaitUntil("starts are not held any more", [&] { return Starts().ok(); });
+}
+
+TEST_F(ControllerPlacedTest, EndsFromOutsideAreNoFaultOfTheJob) {
+  for (const auto& [cause, reason] : std::vector<std::pair<ExitCause, v1::FailureReason::Kind>>{
+           {ExitCause::kPreempted, v1::FailureReason::PREEMPTED},
+           {ExitCause::kCancelledOutside, v1::FailureReason::PREEMPTED},
+           {ExitCause::kNodeFailed, v1::FailureReason::NODE_FAILED},
+           {ExitCause::kUnknown, v1::FailureReason::NODE_FAILED}}) {
+    const std::string id = Submit();
+    Run(id, 1);
+    ProcessExit exit;
+    exit.cause = cause;
+    exit.description = "Slurm job 7 on n1: SOMETHING";
+    ASSERT_TRUE(executor_->Exit({id, 1}, exit));
+    Advance(options_.drain_grace);
+    WaitForLaunch(id, 2);
+    const v1::Failure failure = Get(id).attempts(0).failure();
+    EXPECT_EQ(failure.reason(), reason) << ExitCauseName(cause);
+    EXPECT_THAT(failure.message(), HasSubstr("Slurm job 7 on n1: SOMETHING"));
+    RequestCancelOf(id);
+    WaitForState(id, v1::Job::CANCELLED);
+  }
+}
+
+TEST_F(ControllerPlacedTest, EndsOfTheJobsOwnFaultFailIt) {
+  for (const auto& [cause, reason] : std::vector<std::pair<ExitCause, v1::FailureReason::Kind>>{
+           {ExitCause::kOutOfMemory, v1::FailureReason::OUT_OF_MEMORY},
+           {ExitCause::kTimeLimit, v1::FailureReason::TIME_LIMIT_EXCEEDED},
+           {ExitCause::kRefused, v1::FailureReason::SUBMISSION_REFUSED}}) {
+    const std::string id = Submit();
+    WaitForLaunch(id, 1);
+    ProcessExit exit;
+    exit.cause = cause;
+    exit.description = "Slurm job 7: THIS";
+    ASSERT_TRUE(executor_->Exit({id, 1}, exit));
+    const v1::Failure failure = WaitForState(id, v1::Job::FAILED).failure();
+    EXPECT_EQ(failure.reason(), reason) << ExitCauseName(cause);
+    EXPECT_THAT(failure.message(), HasSubstr("Slurm job 7: THIS"));
+  }
+}
+
+TEST_F(ControllerPlacedTest, AStoppedServerLeavesThemAlone) {
+  const std::string runs = Submit();
+  const auto session = Run(runs, 1);
+  executor_->SetWaiting("Resources");
+  const std::string waits = Submit();
+  WaitForLaunch(waits, 1);
+  controller_->Drain();
+  EXPECT_TRUE(controller_->WaitUntilIdle(absl::Seconds(20))) << "there is nothing to wait for";
+  EXPECT_EQ(session->stops(), 0);
+  EXPECT_TRUE(executor_->IsRunning({runs, 1}));
+  EXPECT_TRUE(executor_->IsRunning({waits, 1}));
+  EXPECT_TRUE(executor_->signals().empty());
+}
+
+TEST_F(ControllerPlacedTest, ANewServerFindsWhatRunsAndWhatWaits) {
+  const std::string runs = Submit();
+  const SubmitRequest launch = WaitForLaunch(runs, 1);
+  Run(runs, 1);
+  executor_->SetWaiting("Resources");
+  const std::string waits = Submit();
+  WaitForLaunch(waits, 1);
+  for (const std::string& id : {runs, waits}) {
+    WaitUntil("its identity is stored", [&] {
+      const auto secrets = store_->GetAttemptSecrets({id, 1});
+      return secrets.ok() && !secrets->process_identity.empty();
+    });
+  }
+  RestartPlaced([&](FakeExecutor& next) {
+    next.AddSurvivor(absl::StrCat("fake/", runs, "/1"), absl::Minutes(3));
+    next.AddSurvivor(absl::StrCat("fake/", waits, "/1"));
+    next.SetWaiting("Resources");
+  });
+  executor_->Run({runs, 1});
+  Look();
+  ASSERT_TRUE(Connect(HelloOf(launch), std::make_shared<FakeSession>()).ok());
+  Advance(options_.adoption_grace + options_.hello_timeout);
+  Sync();
+  EXPECT_EQ(Reason(waits), "waits in Slurm: Resources");
+  EXPECT_TRUE(executor_->IsRunning({runs, 1}));
+  EXPECT_TRUE(executor_->IsRunning({waits, 1}));
+  EXPECT_TRUE(executor_->launches().empty());
+}
+
+TEST_F(ControllerPlacedTest, ANewServerFindsWhatWasNeverNoted) {
+  executor_->HoldAnswers();
+  const std::string id = Submit();
+  const SubmitRequest launch = WaitForLaunch(id, 1);
+  RestartPlaced([&](FakeExecutor& next) { next.AddUnrecorded({id, 1}, "fake/found"); });
+  ASSERT_TRUE(Connect(HelloOf(launch), std::make_shared<FakeSession>()).ok());
+  EXPECT_TRUE(executor_->launches().empty());
+  WaitUntil("it is noted", [&] {
+    const auto secrets = store_->GetAttemptSecrets({id, 1});
+    return secrets.ok() && secrets->process_identity == "fake/found";
+  });
+}
+
+TEST_F(ControllerPlacedTest, NothingIsLostWhileSlurmDoesNotAnswer) {
+  const std::string id = Submit();
+  const SubmitRequest launch = WaitForLaunch(id, 1);
+  Run(id, 1);
+  WaitUntil("its identity is stored", [&] {
+    const auto secrets = store_->GetAttemptSecrets({id, 1});
+    return secrets.ok() && !secrets->process_identity.empty();
+  });
+  RestartPlaced([](FakeExecutor& next) {
+    next.SetHealth(absl::UnavailableError("Unable to contact slurm controller"));
+  });
+  Advance(absl::Hours(1));
+  Sync();
+  EXPECT_EQ(Get(id).attempts_size(), 1);
+  EXPECT_TRUE(executor_->kills().empty());
+  executor_->SetHealth(absl::OkStatus());
+  ASSERT_TRUE(Connect(HelloOf(launch), std::make_shared<FakeSession>()).ok());
+  EXPECT_EQ(Get(id).attempts_size(), 1);
+}
+
+}  // namespace
+}  // namespace normlab::server
