@@ -159,7 +159,7 @@ class StormTest(ServerTest):
             self.assertEqual(sequences, list(range(1, len(sequences) + 1)))
             self.assertIn(json.loads(lines[-1])['state']['state'], TERMINAL)
         self.assertIsNotNone(sample(self.server.scrape(), 'normlab_fenced_reports_total'))
-        wait_for(lambda: not self.server.worker_pids(), 'every worker to be gone', 10)
+        wait_for(lambda: not self.server.worker_pids(), 'every worker to be gone')
         print(f'{ROUNDS} kills, {len(self.kinds)} jobs: {endings}, {len(self.watchers)} watchers')
 
 
