@@ -408,8 +408,10 @@ TEST(WatchTest, LeavesAFrozenStream) {
   const WatchResult result = client.WatchJob("a", 0, recorder);
   EXPECT_TRUE(result.status.ok()) << result.status;
   EXPECT_EQ(result.state, Job::FAILED);
-  EXPECT_EQ(recorder.reconnects, 1);
-  EXPECT_EQ(recorder.reconnected, 1);
+  // Once, unless this machine stood still for as long.
+  EXPECT_GE(recorder.reconnects, 1);
+  EXPECT_LE(recorder.reconnected, recorder.reconnects);
+  EXPECT_GE(recorder.reconnected, 1);
 }
 
 // With positions the server goes on; with a server that gives none what comes again is left out.
