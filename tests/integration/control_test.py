@@ -4,8 +4,8 @@ import json
 import os
 import time
 
-from normlab_testing import (ENDLESS, EXIT_OK, EXIT_REFUSED, EXIT_USAGE, PATIENCE, ServerTest, long_spec, main, read_lines,
-                             tiny_spec, wait_for)
+from normlab_testing import (ENDLESS, EXIT_OK, EXIT_REFUSED, EXIT_USAGE, PATIENCE, ServerTest, check_sequences, check_whole, let_go,
+                             long_spec, main, read_lines, tiny_spec, wait_for)
 
 
 def seconds_between(first, second):
@@ -35,10 +35,7 @@ class ControlTest(ServerTest):
         return checked_spec(steps=self.server.steps_lasting(4, checked_spec()))
 
     def check_curve(self, name, steps):
-        records = self.server.records(name)
-        self.assertEqual([int(r['sequence']) for r in records], list(range(1, len(records) + 1)))
-        curve = [int(r['metrics']['step']) for r in records if 'metrics' in r and 'train/loss' in r['metrics']['values']]
-        self.assertEqual(curve, list(range(steps)))
+        check_whole(self, self.server.records(name), steps)
 
     def test_a_paused_job_rests_and_goes_on_bit_for_bit(self):
         spec = self.lasting_spec()
@@ -73,12 +70,10 @@ class ControlTest(ServerTest):
         self.check_curve(name, spec['steps'])
         # The watcher saw all of it on the way.
         self.assertEqual(watcher.wait(60 * PATIENCE), 0)
-        reader.join()
-        watcher.stdout.close()
-        watcher.stderr.close()
-        sequences = [int(json.loads(line)['sequence']) for line in lines]
-        self.assertEqual(sequences, list(range(1, len(sequences) + 1)))
-        states = [json.loads(line)['state']['state'] for line in lines if '"state":{' in line.replace(' ', '')]
+        let_go(watcher, reader)
+        records = [json.loads(line) for line in lines]
+        check_sequences(self, records)
+        states = [record['state']['state'] for record in records if 'state' in record]
         self.assertEqual(states.count('PAUSED'), 2)
 
     def test_what_cannot_be_is_refused(self):
@@ -157,9 +152,7 @@ class ControlTest(ServerTest):
         self.assertEqual(self.server.cli('get', running).code, EXIT_REFUSED)
         # It saw the end, or that there is nothing to see any more.
         self.assertNotEqual(watcher.wait(20 * PATIENCE), 0)
-        reader.join()
-        watcher.stdout.close()
-        watcher.stderr.close()
+        let_go(watcher, reader)
         wait_for(lambda: not self.server.worker_pids(), 'the worker to be gone')
         wait_for(lambda: not os.path.exists(os.path.join(self.server.data_dir, 'work', running)), 'its files to be gone')
 

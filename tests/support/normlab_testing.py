@@ -364,6 +364,29 @@ def read_lines(stream, into):
     return thread
 
 
+def let_go(process, reader):
+    """Of a process that has ended: takes the last of its lines, and closes its pipes."""
+    reader.join()
+    process.stdout.close()
+    process.stderr.close()
+
+
+def check_sequences(test, records):
+    """Sequences 1..n, none missing and none twice."""
+    test.assertEqual([int(r['sequence']) for r in records], list(range(1, len(records) + 1)))
+
+
+def trained_steps(records):
+    return [int(r['metrics']['step']) for r in records if 'metrics' in r and 'train/loss' in r['metrics']['values']]
+
+
+def check_whole(test, records, steps):
+    """Every record once and in order, steps 0..steps-1 of the loss once each, the terminal state last."""
+    check_sequences(test, records)
+    test.assertEqual(trained_steps(records), list(range(steps)))
+    test.assertIn('state', records[-1])
+
+
 def main():
     """Runs the tests of the script. A test whose outside need is absent says so; with one of those the whole counts as skipped."""
     result = unittest.main(verbosity=2, exit=False).result
