@@ -14,6 +14,8 @@ inline constexpr int kExitOutOfMemory = 86;
 inline constexpr int kExitOrphaned = 87;
 // The decoded data set was damaged or gone before the worker said hello; what was damaged is removed.
 inline constexpr int kExitDataUnusable = 88;
+// The file with its assignment is not there: whoever runs attempts has run this one before.
+inline constexpr int kExitRunAgain = 89;
 // SIGTERM ended the training without an outcome (128 + 15).
 inline constexpr int kExitTerminated = 143;
 

@@ -1,12 +1,10 @@
 #include "engine/worker/run_command.h"
 
 #include <fcntl.h>
-#include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <array>
-#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -29,6 +27,7 @@
 #include "engine/worker/attempt.h"
 #include "engine/worker/folder_watch.h"
 #include "engine/worker/process_setup.h"
+#include "engine/worker/signals.h"
 
 #include "normlab/v1/worker.pb.h"
 #include "spdlog/sinks/stdout_sinks.h"
@@ -41,30 +40,6 @@ constexpr size_t kMaxAssignmentBytes = size_t{64} << 20;
 constexpr size_t kMaxAuthorityBytes = size_t{1} << 20;
 // Enough to build the last report and write it when everything else was used up.
 constexpr int64_t kMemoryReserveBytes = int64_t{4} << 20;
-
-std::atomic<bool> terminating{false};
-std::atomic<bool> leaving{false};
-static_assert(std::atomic<bool>::is_always_lock_free, "set by a signal handler");
-
-void OnTermination(int /*signal*/) {
-  terminating.store(true);
-}
-
-void OnLeave(int /*signal*/) {
-  leaving.store(true);
-}
-
-void HandleSignals() {
-  struct sigaction leave {};
-  leave.sa_handler = OnLeave;
-  leave.sa_flags = SA_RESTART;
-  sigaction(SIGUSR1, &leave, nullptr);
-  struct sigaction action {};
-  action.sa_handler = OnTermination;
-  // A second SIGTERM does not wait for the current step.
-  action.sa_flags = static_cast<int>(SA_RESETHAND | SA_RESTART);
-  sigaction(SIGTERM, &action, nullptr);
-}
 
 absl::StatusOr<v1::WorkerAssignment> ReadAssignment(int fd) {
   const common::UniqueFd pipe(fd);
@@ -158,6 +133,13 @@ void TakeShare(v1::WorkerAssignment& assignment, const Communicator& communicato
   }
 }
 
+// Its thread goes wherever there is room: this one may already be bound to a single core.
+const SignalWishes& TakeSignalsOn(const v1::WorkerAssignment& assignment) {
+  const AffinityScope all_cores(
+      CoreSet(std::vector<int>(assignment.cores().begin(), assignment.cores().end())));
+  return TakeSignals();
+}
+
 int RunAssignment(absl::StatusOr<v1::WorkerAssignment> assignment,
                   Communicator* communicator,
                   const std::string& server_ca_file) {
@@ -165,6 +147,7 @@ int RunAssignment(absl::StatusOr<v1::WorkerAssignment> assignment,
     spdlog::error(std::string(assignment.status().message()));
     return common::kExitUsage;
   }
+  const SignalWishes& wishes = TakeSignalsOn(*assignment);
   std::string server_ca;
   if (!server_ca_file.empty()) {
     absl::StatusOr<std::string> read = common::ReadFile(server_ca_file, kMaxAuthorityBytes);
@@ -191,10 +174,10 @@ int RunAssignment(absl::StatusOr<v1::WorkerAssignment> assignment,
     }
   }
   InstallOutOfMemoryHandler(kMemoryReserveBytes);
-  AttemptRunner runner(
-      *std::move(assignment), *std::move(folder),
-      {.terminating = [] { return terminating.load(); }, .leaving = [] { return leaving.load(); }},
-      std::move(server_ca), communicator);
+  AttemptRunner runner(*std::move(assignment), *std::move(folder),
+                       {.terminating = [&wishes] { return wishes.terminating.load(); },
+                        .leaving = [&wishes] { return wishes.leaving.load(); }},
+                       std::move(server_ca), communicator);
   return runner.Run();
 }
 
@@ -202,13 +185,18 @@ int RunAssignment(absl::StatusOr<v1::WorkerAssignment> assignment,
 
 int RunCommand(int fd, const std::string& server_ca_file) {
   SetUpProcess("normlab-worker");
+  HoldSignals();
   SetUpLog();
-  HandleSignals();
   return RunAssignment(ReadAssignment(fd), nullptr, server_ca_file);
 }
 
 int RunFileCommand(const std::string& path, const std::string& server_ca_file) {
   common::UniqueFd file(open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
+  if (!file.valid() && errno == ENOENT) {
+    SetUpLog();
+    spdlog::error("{} is not there: this attempt has been run before", path);
+    return common::kExitRunAgain;
+  }
   struct stat info {};
   const bool is_private = file.valid() && fstat(file.get(), &info) == 0 && S_ISREG(info.st_mode) &&
                           info.st_uid == geteuid() && (info.st_mode & 077) == 0;
@@ -225,7 +213,6 @@ int RunFileCommand(const std::string& path, const std::string& server_ca_file) {
 
 int RunRankCommand(int fd, Communicator& communicator) {
   SetUpLog();
-  HandleSignals();
   absl::StatusOr<v1::WorkerAssignment> assignment = ShareAssignment(
       communicator.rank() == 0 ? ReadAssignment(fd)
                                : absl::StatusOr<v1::WorkerAssignment>(v1::WorkerAssignment()),

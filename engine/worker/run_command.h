@@ -19,11 +19,11 @@ namespace normlab::engine {
 int RunCommand(int fd, const std::string& server_ca_file = "");
 
 // The same with the assignment in a file, which only its owner can have read, and which is removed before
-// anything else is done. kExitUsage when it is not such a file.
+// anything else is done. kExitRunAgain when it is not there, kExitUsage when others can read it.
 int RunFileCommand(const std::string& path, const std::string& server_ca_file);
 
 // The same as one rank of several: rank 0 reads the assignment of all from `fd`, and reports. The
-// process has been set up (SetUpProcess) before the communicator was made. Unless the code is
+// process has been set up (SetUpProcess, HoldSignals) before the communicator was made. Unless the code is
 // kExitDone, other ranks may wait for this one in vain: the process must exit without waiting for
 // them.
 int RunRankCommand(int fd, Communicator& communicator);

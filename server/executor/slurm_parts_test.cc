@@ -11,6 +11,7 @@
 #include "gtest/gtest.h"
 
 #include "common/atomic_file.h"
+#include "common/worker_exit.h"
 #include "server/executor/command.h"
 #include "server/executor/slurm_client.h"
 #include "server/executor/slurm_records.h"
@@ -237,6 +238,10 @@ TEST(SlurmStatesTest, FailedHasACodeASignalOrNeverStarted) {
   record.exit_signal = SIGSEGV;
   EXPECT_EQ(ExitOf(record, false)->cause, ExitCause::kSignalled);
   EXPECT_EQ(ExitOf(record, false)->code, SIGSEGV);
+  record.exit_signal = 0;
+  record.exit_code = common::kExitRunAgain;
+  EXPECT_EQ(ExitOf(record, false)->cause, ExitCause::kNodeFailed);
+  EXPECT_THAT(ExitOf(record, false)->description, HasSubstr("a second time"));
   record = InState("FAILED", "BadConstraints");
   record.nodes.clear();
   EXPECT_EQ(ExitOf(record, false)->cause, ExitCause::kRefused);

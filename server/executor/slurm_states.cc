@@ -10,6 +10,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 
+#include "common/worker_exit.h"
+
 namespace normlab::server {
 namespace {
 
@@ -60,6 +62,11 @@ std::optional<ProcessExit> ExitOf(const SlurmRecord& record, bool killed) {
     exit.code = record.exit_signal;
     exit.description = absl::StrCat("signal ", record.exit_signal, " (",
                                     name != nullptr ? name : "unknown", "; ", Where(record), ")");
+  } else if (state == "FAILED" && record.exit_code == common::kExitRunAgain) {
+    // Its controller died before it had noted that the job runs, and started it anew. Who ran first is
+    // gone, or will be refused.
+    exit.cause = ExitCause::kNodeFailed;
+    exit.description = absl::StrCat("Slurm ran it a second time; ", Words(record));
   } else if (state == "FAILED") {
     exit.cause = ExitCause::kExited;
     exit.code = record.exit_code;

@@ -160,6 +160,13 @@ class TwoNodes:
         self._spawn('slurmctld', [PROGRAMS['slurmctld'], '-D', '-f', self.conf])
         self._wait(lambda: self.run('scontrol', 'ping', check=False).stdout.find(' is UP') > 0, 'slurmctld', 30)
 
+    def save(self, job_id):
+        """Has the controller write down what it knows, which it does some seconds after a change."""
+        path = os.path.join(self.folder, 'state', 'job_state')
+        before = time.time()
+        self.run('scontrol', 'update', f'JobId={job_id}', 'Comment=saved')
+        self._wait(lambda: os.path.exists(path) and os.path.getmtime(path) > before, 'slurmctld to save its state')
+
     def start_node(self, node):
         self._spawn(node, [PROGRAMS['slurmd'], '-D', '-N', node, '-f', self.conf])
 

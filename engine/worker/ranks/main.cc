@@ -19,6 +19,7 @@
 #include "engine/parallel/mpi/mpi_ranks.h"
 #include "engine/worker/process_setup.h"
 #include "engine/worker/run_command.h"
+#include "engine/worker/signals.h"
 
 namespace {
 
@@ -70,6 +71,8 @@ void EndWithParent() {
 
 int Run() {
   normlab::engine::SetUpProcess("normlab-rank");
+  // MPI starts threads.
+  normlab::engine::HoldSignals();
   EndWithParent();
   absl::StatusOr<std::unique_ptr<MpiRanks>> ranks = MpiRanks::Start();
   if (!ranks.ok()) {
