@@ -1,16 +1,6 @@
 #include "common/sha256.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
-#include <cerrno>
-#include <vector>
-
-#include "absl/status/status.h"
 #include "absl/strings/escaping.h"
-#include "absl/strings/str_cat.h"
-
-#include "common/unique_fd.h"
 
 #include <openssl/evp.h>
 
@@ -50,28 +40,6 @@ std::string Sha256Bytes(absl::string_view text) {
 
 std::string Sha256Hex(absl::string_view text) {
   return absl::BytesToHexString(Sha256Bytes(text));
-}
-
-absl::StatusOr<std::string> Sha256HexOfFile(const std::string& path) {
-  const UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!fd.valid()) {
-    return absl::ErrnoToStatus(errno, absl::StrCat("cannot open ", path));
-  }
-  Sha256 hash;
-  std::vector<char> buffer(1 << 20);
-  while (true) {
-    const ssize_t got = read(fd.get(), buffer.data(), buffer.size());
-    if (got < 0 && errno == EINTR) {
-      continue;
-    }
-    if (got < 0) {
-      return absl::ErrnoToStatus(errno, absl::StrCat("cannot read ", path));
-    }
-    if (got == 0) {
-      return hash.FinishHex();
-    }
-    hash.Update(buffer.data(), static_cast<size_t>(got));
-  }
 }
 
 }  // namespace normlab::common

@@ -4,7 +4,6 @@
 #include <memory>
 #include <string>
 
-#include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 
 namespace normlab::common {
@@ -32,7 +31,5 @@ class Sha256 {
 std::string Sha256Hex(absl::string_view text);
 // 32 bytes.
 std::string Sha256Bytes(absl::string_view text);
-// Of a file's contents, in hexadecimal. NOT_FOUND or INTERNAL with the path.
-absl::StatusOr<std::string> Sha256HexOfFile(const std::string& path);
 
 }  // namespace normlab::common

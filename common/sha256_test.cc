@@ -18,9 +18,5 @@ TEST(Sha256Test, PiecesEqualTheWhole) {
   EXPECT_EQ(hash.FinishHex(), Sha256Hex("abc"));
 }
 
-TEST(Sha256Test, AMissingFileIsNotFound) {
-  EXPECT_EQ(Sha256HexOfFile("/nonexistent/file").status().code(), absl::StatusCode::kNotFound);
-}
-
 }  // namespace
 }  // namespace normlab::common

@@ -134,31 +134,6 @@ TTest PairedTTest(absl::Span<const double> a,
   return OneSampleTTest(Differences(a, b), expected, confidence);
 }
 
-TTest WelchTTest(absl::Span<const double> a,
-                 absl::Span<const double> b,
-                 double confidence,
-                 double expected) {
-  const SampleStatistics first = DescribeSample(a);
-  const SampleStatistics second = DescribeSample(b);
-  // Squared standard errors of the means.
-  const double v1 = first.standard_deviation * first.standard_deviation /
-                    static_cast<double>(std::max<int64_t>(first.n, 1));
-  const double v2 = second.standard_deviation * second.standard_deviation /
-                    static_cast<double>(std::max<int64_t>(second.n, 1));
-  TTest test;
-  test.n = first.n + second.n;
-  test.mean = first.mean - second.mean;
-  test.standard_error = std::sqrt(v1 + v2);
-  if (first.n >= 2 && second.n >= 2) {
-    const double denominator =
-        v1 * v1 / static_cast<double>(first.n - 1) + v2 * v2 / static_cast<double>(second.n - 1);
-    test.degrees_of_freedom =
-        denominator > 0 ? (v1 + v2) * (v1 + v2) / denominator : static_cast<double>(test.n - 2);
-  }
-  Conclude(expected, confidence, test);
-  return test;
-}
-
 EquivalenceTest TestEquivalence(absl::Span<const double> differences, double margin, double alpha) {
   const double confidence = 1 - 2 * alpha;
   const TTest lower = OneSampleTTest(differences, -margin, confidence);
@@ -172,13 +147,6 @@ EquivalenceTest TestEquivalence(absl::Span<const double> differences, double mar
   test.interval = lower.interval;
   test.equivalent = test.p_value < alpha;
   return test;
-}
-
-EquivalenceTest PairedEquivalence(absl::Span<const double> a,
-                                  absl::Span<const double> b,
-                                  double margin,
-                                  double alpha) {
-  return TestEquivalence(Differences(a, b), margin, alpha);
 }
 
 std::vector<double> HolmAdjust(absl::Span<const double> p_values) {

@@ -36,7 +36,7 @@ struct TTest {
   double mean = 0;                // the estimate: the mean, or the difference
   double standard_error = 0;      // of the estimate
   double statistic = 0;           // (mean - expected) / standard_error
-  double degrees_of_freedom = 0;  // n - 1, or Welch's
+  double degrees_of_freedom = 0;  // n - 1
   double p_two_sided = 1;         // of no difference from `expected`
   double p_greater = 1;           // small: the mean lies above `expected`
   double p_less = 1;              // small: the mean lies below it
@@ -58,13 +58,6 @@ TTest PairedTTest(absl::Span<const double> a,
                   double confidence,
                   double expected = 0);
 
-// mean(a) - mean(b) of independent samples with unequal variances (Welch 1947, Satterthwaite's
-// degrees of freedom).
-TTest WelchTTest(absl::Span<const double> a,
-                 absl::Span<const double> b,
-                 double confidence,
-                 double expected = 0);
-
 // Two one-sided tests (Schuirmann 1987) that a mean lies within -+ margin: equivalent at level alpha
 // when both reject, which is when the interval of confidence 1 - 2 alpha lies inside.
 struct EquivalenceTest {
@@ -76,13 +69,8 @@ struct EquivalenceTest {
   Interval interval;         // of confidence 1 - 2 alpha
   bool equivalent = false;   // p_value < alpha
 };
-// Of values that are differences already. `margin` is positive.
+// `margin` is positive.
 EquivalenceTest TestEquivalence(absl::Span<const double> differences, double margin, double alpha);
-// Of a[i] - b[i] over the pairs that have both.
-EquivalenceTest PairedEquivalence(absl::Span<const double> a,
-                                  absl::Span<const double> b,
-                                  double margin,
-                                  double alpha);
 
 // Holm's step-down adjustment (1979) of the p values of one family, in their order: reject where the
 // adjusted value is below the level, and the chance of any false rejection stays below it. NaN counts

@@ -27,7 +27,7 @@ using normlab::v1::Job;
 using testing::AllOf;
 using testing::HasSubstr;
 
-constexpr int kPatienceMs = 20'000;
+constexpr int kPatienceMs = 60'000;
 
 // The program under test; its standard output and error are the descriptors given.
 class Program {

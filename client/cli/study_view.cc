@@ -28,18 +28,6 @@ using studies::Plan;
 constexpr int kAssumedCores = 2;
 constexpr int kBarWidth = 24;
 
-const char* VerdictName(Verdict verdict) {
-  switch (verdict) {
-    case Verdict::kSupported:
-      return "supported";
-    case Verdict::kNotSupported:
-      return "not supported";
-    case Verdict::kInconclusive:
-      return "inconclusive";
-  }
-  return "";
-}
-
 Color VerdictColor(Verdict verdict) {
   return verdict == Verdict::kSupported      ? Color::kGreen
          : verdict == Verdict::kNotSupported ? Color::kRed
@@ -263,7 +251,7 @@ std::string ClaimsText(const Output& out, const std::vector<Claim>& claims) {
   const int width = std::clamp(out.Width(), 60, 110);
   std::string text;
   for (const Claim& claim : claims) {
-    const std::string verdict = VerdictName(claim.verdict);
+    const std::string verdict = report::VerdictText(claim.verdict);
     std::string body = Wrap(Printable(claim.statement), width, kVerdictWidth + 1);
     body.replace(0, kVerdictWidth + 1,
                  out.Paint(VerdictColor(claim.verdict), PadRight(verdict, kVerdictWidth)) + " ");
@@ -284,7 +272,7 @@ std::string ClaimsJson(const std::vector<Claim>& claims) {
   for (const Claim& claim : claims) {
     json object = {{"id", claim.id},         {"statement", claim.statement},
                    {"source", claim.source}, {"quantity", claim.quantity},
-                   {"rule", claim.rule},     {"verdict", VerdictName(claim.verdict)},
+                   {"rule", claim.rule},     {"verdict", report::VerdictText(claim.verdict)},
                    {"reason", claim.reason}, {"seeds", claim.seeds},
                    {"jobs", claim.jobs},     {"diverged", claim.diverged}};
     if (claim.value.has_value()) {

@@ -12,6 +12,7 @@
 #include "gtest/gtest.h"
 
 #include "client/lib/testing/fake_jobs_service.h"
+#include "client/lib/testing/fast_options.h"
 #include "common/sha256.h"
 
 namespace normlab::client {
@@ -29,7 +30,7 @@ class DownloadTest : public ::testing::Test {
                              getpid(),
                              "-",
                              ::testing::UnitTest::GetInstance()->current_test_info()->name())),
-        client_(Options(server_.address())) {
+        client_(FastOptions(server_.address())) {
     std::filesystem::create_directories(folder_);
     artifact_.set_name("jobs/a/artifacts/3");
     artifact_.set_file_name("final.safetensors");
@@ -37,14 +38,6 @@ class DownloadTest : public ::testing::Test {
     artifact_.set_sha256(common::Sha256Hex(content_));
   }
   ~DownloadTest() override { std::filesystem::remove_all(folder_); }
-
-  static ClientOptions Options(const std::string& server) {
-    ClientOptions options;
-    options.server = server;
-    options.retry.initial_delay = absl::Milliseconds(1);
-    options.retry.max_delay = absl::Milliseconds(20);
-    return options;
-  }
 
   std::string target() const { return folder_ + "/weights"; }
   std::string Target() const {

@@ -221,23 +221,6 @@ void Verdicts::Equivalent(ClaimText text, Sample difference, double margin) {
   Add(std::move(entry));
 }
 
-void Verdicts::NotBelow(ClaimText text, Sample difference, double margin) {
-  const TTest test = common::OneSampleTTest(difference.values, -margin, kConfidence);
-  Entry entry{.claim = MakeClaim(std::move(text))};
-  SetValue(test, Shown::kPlain, entry.claim);
-  entry.found = Found(difference, test, Shown::kPlain);
-  entry.p_support = test.p_greater;
-  entry.p_refute = std::min(1.0, 2 * test.p_less);
-  entry.claim.rule = absl::StrCat("Supported if the mean over seeds lies above ", Number(-margin),
-                                  " (a one-sided paired t test at 5%, Holm's adjustment over the "
-                                  "study's claims), not supported if it lies below; ",
-                                  FewSeedsRule(std::nullopt, ""), ".");
-  entry.supported = absl::StrCat("lies above ", Number(-margin));
-  entry.refuted = absl::StrCat("lies below ", Number(-margin));
-  FindObstacle(entry, {difference});
-  Add(std::move(entry));
-}
-
 void Verdicts::AllAgree(ClaimText text, std::vector<Agreement> agreements) {
   const Shown shown = text.shown;
   Entry entry{.claim = MakeClaim(std::move(text))};

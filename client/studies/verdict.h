@@ -98,8 +98,6 @@ class Verdicts {
                  LargeEffect large = std::nullopt);
   // "Comparable": the mean lies between -margin and margin (two one-sided tests). Not supported: outside.
   void Equivalent(ClaimText text, Sample difference, double margin);
-  // "Does not hurt": the mean lies above -margin. Not supported: below.
-  void NotBelow(ClaimText text, Sample difference, double margin);
   // Measured values meet expected ones: the mean of every sample (a relative deviation) lies within its own tolerance.
   struct Agreement {
     Sample deviation;

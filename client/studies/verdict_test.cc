@@ -260,17 +260,6 @@ TEST(VerdictTest, EquivalenceNeedsTheIntervalWithinTheMargin) {
   EXPECT_EQ(judge({0.05, -0.05, 0.04, -0.04, 0.00}), Verdict::kInconclusive);
 }
 
-TEST(VerdictTest, DoesNotHurtIsOneSided) {
-  const auto judge = [](std::vector<double> values) {
-    return JudgeOne([&](Verdicts& v) { v.NotBelow(Text(), {.values = std::move(values)}, 0.02); })
-        .verdict;
-  };
-  EXPECT_EQ(judge({0.3, 0.31, 0.29, 0.3, 0.3}), Verdict::kSupported);
-  EXPECT_EQ(judge({-0.001, 0.001, 0.002, -0.002, 0.000}), Verdict::kSupported);
-  EXPECT_EQ(judge({-0.3, -0.31, -0.29, -0.3, -0.3}), Verdict::kNotSupported);
-  EXPECT_EQ(judge({-0.03, -0.01, -0.02, -0.025, -0.015}), Verdict::kInconclusive);
-}
-
 TEST(VerdictTest, AllMustLieAbove) {
   const Sample clear = {.name = "clear", .values = {1.0, 1.1, 0.9, 1.0, 1.05}};
   const Sample noise = {.name = "noise", .values = {1.0, -1.1, 0.9, -1.0, 0.05}};

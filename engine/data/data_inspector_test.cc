@@ -328,7 +328,7 @@ TEST_F(DataInspectorTest, DamagedCacheHeadersAreRefused) {
 
 TEST(FashionMnistTest, TheDebianPackageIsRead) {
   if (!fs::exists("/usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz")) {
-    GTEST_SKIP() << "not run: the package dataset-fashion-mnist is not installed";
+    GTEST_SKIP() << "did not run: the package dataset-fashion-mnist is not installed";
   }
   const fs::path cache = fs::path(::testing::TempDir()) / absl::StrCat("fashion_cache.", getpid());
   v1::InspectDataRequest request;

@@ -191,7 +191,7 @@ TEST_F(DataSourcesTest, Cifar100HasFineLabels) {
 TEST_F(DataSourcesTest, RealCifar10) {
   const char* folder = std::getenv("NORMLAB_CIFAR10");
   if (folder == nullptr) {
-    GTEST_SKIP() << "not run: NORMLAB_CIFAR10 names no folder with CIFAR-10's binary version";
+    GTEST_SKIP() << "did not run: NORMLAB_CIFAR10 names no folder with CIFAR-10's binary version";
   }
   const v1::DataReport report = Inspect(absl::StrCat("cifar10 { path: '", folder, "' }"), folder);
   const MappedDataset mapped = Open(report);

@@ -1,11 +1,11 @@
 #include <string>
 
 #include <gmock/gmock.h>
-#include <google/protobuf/text_format.h>
 #include <gtest/gtest.h>
 
 #include "engine/spec/ranks.h"
 #include "engine/spec/resolve.h"
+#include "engine/spec/testing.h"
 #include "engine/spec/validate.h"
 
 namespace normlab::engine {
@@ -17,11 +17,7 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
 v1::JobSpec Spec(const std::string& text) {
-  v1::JobSpec spec;
-  EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(
-      "model { mlp { hidden: 8 } } data { fashion_mnist {} } " + text, &spec))
-      << text;
-  return spec;
+  return testing::ParseSpec("model { mlp { hidden: 8 } } data { fashion_mnist {} } " + text);
 }
 
 TEST(ParallelSpecTest, OneRankIsTheDefaultAndStaysUnsaid) {

@@ -1,10 +1,10 @@
 #include <string>
 
 #include <gmock/gmock.h>
-#include <google/protobuf/text_format.h>
 #include <gtest/gtest.h>
 
 #include "engine/spec/resolve.h"
+#include "engine/spec/testing.h"
 #include "engine/spec/validate.h"
 
 namespace normlab::engine {
@@ -15,11 +15,7 @@ using ::testing::Field;
 using ::testing::IsEmpty;
 
 v1::JobSpec Spec(const std::string& text) {
-  v1::JobSpec spec;
-  EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(
-      "model { mlp { hidden: 8 } } data { fashion_mnist {} } " + text, &spec))
-      << text;
-  return spec;
+  return testing::ParseSpec("model { mlp { hidden: 8 } } data { fashion_mnist {} } " + text);
 }
 
 TEST(ProbesSpecTest, EveryProbeIsValidWithoutSettings) {

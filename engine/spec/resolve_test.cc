@@ -2,24 +2,20 @@
 
 #include <string>
 
-#include <google/protobuf/text_format.h>
 #include <google/protobuf/util/message_differencer.h>
 #include <gtest/gtest.h>
+
+#include "engine/spec/testing.h"
 
 namespace normlab::engine {
 namespace {
 
 using google::protobuf::util::MessageDifferencer;
-
-v1::JobSpec Parse(const std::string& text) {
-  v1::JobSpec spec;
-  EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(text, &spec)) << text;
-  return spec;
-}
+using testing::ParseSpec;
 
 void ExpectResolves(const std::string& text, const std::string& expected) {
-  const v1::JobSpec resolved = Resolve(Parse(text));
-  EXPECT_TRUE(MessageDifferencer::Equals(resolved, Parse(expected))) << resolved.DebugString();
+  const v1::JobSpec resolved = Resolve(ParseSpec(text));
+  EXPECT_TRUE(MessageDifferencer::Equals(resolved, ParseSpec(expected))) << resolved.DebugString();
   EXPECT_TRUE(MessageDifferencer::Equals(Resolve(resolved), resolved)) << "not idempotent";
 }
 
@@ -43,16 +39,16 @@ TEST(ResolveTest, WritesOutEveryDefaultOfAnMlp) {
 TEST(ResolveTest, WritesOutTheDefaultBlocksOfACnn) {
   const std::string block =
       "kernel: 3 stride: 1 padding: 1 pooling { kind: MAX window: 2 stride: 2 }";
-  const v1::JobSpec resolved = Resolve(Parse("model { cnn {} } normalization { batch {} }"));
+  const v1::JobSpec resolved = Resolve(ParseSpec("model { cnn {} } normalization { batch {} }"));
   EXPECT_TRUE(MessageDifferencer::Equals(
-      resolved.model(), Parse("model { cnn { activation: RELU blocks { channels: 16 " + block +
-                              " } blocks { channels: 32 " + block + " } } }")
+      resolved.model(), ParseSpec("model { cnn { activation: RELU blocks { channels: 16 " + block +
+                                  " } blocks { channels: 32 " + block + " } } }")
                             .model()))
       << resolved.DebugString();
   EXPECT_TRUE(MessageDifferencer::Equals(
       resolved.normalization(),
-      Parse("normalization { batch { epsilon: 1e-5 running_update_rate: 0.1 affine: true }"
-            " placement: BEFORE_ACTIVATION }")
+      ParseSpec("normalization { batch { epsilon: 1e-5 running_update_rate: 0.1 affine: true }"
+                " placement: BEFORE_ACTIVATION }")
           .normalization()));
 }
 
@@ -76,33 +72,34 @@ TEST(ResolveTest, KeepsWhatWasSet) {
 }
 
 TEST(ResolveTest, DepthZeroStaysALinearClassifier) {
-  const v1::JobSpec resolved = Resolve(Parse("model { mlp { depth: 0 } }"));
+  const v1::JobSpec resolved = Resolve(ParseSpec("model { mlp { depth: 0 } }"));
   EXPECT_EQ(resolved.model().mlp().hidden_size(), 0);
   EXPECT_EQ(Resolve(resolved).model().mlp().hidden_size(), 0);
 }
 
 TEST(ResolveTest, DepthTimesWidthBecomesHidden) {
-  const v1::JobSpec resolved = Resolve(Parse("model { mlp { depth: 2 width: 7 } }"));
+  const v1::JobSpec resolved = Resolve(ParseSpec("model { mlp { depth: 2 width: 7 } }"));
   ASSERT_EQ(resolved.model().mlp().hidden_size(), 2);
   EXPECT_EQ(resolved.model().mlp().hidden(1), 7);
 }
 
 TEST(ResolveTest, EvaluationByStepsTurnsEpochsOff) {
-  EXPECT_EQ(Resolve(Parse("evaluation { every_steps: 5 }")).evaluation().every_epochs(), 0);
+  EXPECT_EQ(Resolve(ParseSpec("evaluation { every_steps: 5 }")).evaluation().every_epochs(), 0);
 }
 
 TEST(ResolveTest, AnAbsurdDepthIsNotExpanded) {
-  EXPECT_EQ(Resolve(Parse("model { mlp { depth: 2000000000 } }")).model().mlp().hidden_size(), 0);
+  EXPECT_EQ(Resolve(ParseSpec("model { mlp { depth: 2000000000 } }")).model().mlp().hidden_size(),
+            0);
 }
 
 TEST(ResolveTest, WritesOutTheDefaultsOfEveryDataSource) {
   const auto data = [](const std::string& text) {
-    return Resolve(Parse("data { " + text + " }")).data();
+    return Resolve(ParseSpec("data { " + text + " }")).data();
   };
   const auto expect = [&](const std::string& text, const std::string& expected) {
     const v1::Data resolved = data(text);
     EXPECT_TRUE(MessageDifferencer::Equals(
-        resolved, Parse("data { " + expected + " last_batch: DROP shuffle: true }").data()))
+        resolved, ParseSpec("data { " + expected + " last_batch: DROP shuffle: true }").data()))
         << resolved.DebugString();
     EXPECT_TRUE(MessageDifferencer::Equals(data(resolved.ShortDebugString()), resolved));
   };

@@ -1,26 +1,21 @@
 // Defaults of optimizers, schedules and initializers.
 #include <string>
 
-#include <google/protobuf/text_format.h>
 #include <google/protobuf/util/message_differencer.h>
 #include <gtest/gtest.h>
 
 #include "engine/spec/resolve.h"
+#include "engine/spec/testing.h"
 
 namespace normlab::engine {
 namespace {
 
 using google::protobuf::util::MessageDifferencer;
-
-v1::JobSpec Parse(const std::string& text) {
-  v1::JobSpec spec;
-  EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(text, &spec)) << text;
-  return spec;
-}
+using testing::ParseSpec;
 
 void ExpectResolves(const std::string& text, const std::string& expected) {
-  const v1::JobSpec resolved = Resolve(Parse(text));
-  const v1::JobSpec wanted = Parse(expected);
+  const v1::JobSpec resolved = Resolve(ParseSpec(text));
+  const v1::JobSpec wanted = ParseSpec(expected);
   const auto equal = [](const google::protobuf::Message& a, const google::protobuf::Message& b) {
     return MessageDifferencer::Equals(a, b);
   };

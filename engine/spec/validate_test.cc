@@ -6,12 +6,12 @@
 
 #include <gmock/gmock.h>
 #include <google/protobuf/stubs/logging.h>
-#include <google/protobuf/text_format.h>
 #include <gtest/gtest.h>
 
 #include "common/random.h"
 #include "engine/spec/limits.h"
 #include "engine/spec/resolve.h"
+#include "engine/spec/testing.h"
 
 namespace normlab::engine {
 namespace {
@@ -22,13 +22,8 @@ using ::testing::ElementsAre;
 using ::testing::Field;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using testing::ParseSpec;
 using ::testing::SizeIs;
-
-v1::JobSpec Parse(const std::string& text) {
-  v1::JobSpec spec;
-  EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(text, &spec)) << text;
-  return spec;
-}
 
 constexpr char kMinimal[] = "model { mlp {} } data { fashion_mnist {} }";
 
@@ -46,7 +41,7 @@ auto Says(const std::string& field, const std::string& part) {
 
 TEST(ValidateTest, MinimalSpecsAreValidBeforeAndAfterResolve) {
   for (const char* text : {kMinimal, "model { cnn {} } data { mnist {} }"}) {
-    const v1::JobSpec spec = Parse(text);
+    const v1::JobSpec spec = ParseSpec(text);
     EXPECT_THAT(Validate(spec), IsEmpty());
     EXPECT_THAT(Validate(Resolve(spec)), IsEmpty());
   }
@@ -54,11 +49,11 @@ TEST(ValidateTest, MinimalSpecsAreValidBeforeAndAfterResolve) {
 
 TEST(ValidateTest, EmptySpecNeedsModelAndData) {
   EXPECT_THAT(Fields({}), ElementsAre("model", "data"));
-  EXPECT_THAT(Fields(Parse("model {} data { scaling: UNIT }")), ElementsAre("model", "data"));
+  EXPECT_THAT(Fields(ParseSpec("model {} data { scaling: UNIT }")), ElementsAre("model", "data"));
 }
 
 TEST(ValidateTest, ReportsEveryViolationAtOnceWithItsPath) {
-  const v1::JobSpec spec = Parse(R"(
+  const v1::JobSpec spec = ParseSpec(R"(
     model { mlp { hidden: [10, -3, 0, 65537] } }
     normalization { batch { epsilon: -1 running_update_rate: 0 } }
     data { fashion_mnist {} train_limit: -1 test_limit: -2 }
@@ -86,7 +81,7 @@ TEST(ValidateTest, ReportsEveryViolationAtOnceWithItsPath) {
 }
 
 TEST(ValidateTest, DescriptionsNameTheValueTheBoundsAndWhatToDo) {
-  v1::JobSpec spec = Parse(kMinimal);
+  v1::JobSpec spec = ParseSpec(kMinimal);
   spec.mutable_model()->mutable_mlp()->add_hidden(-3);
   spec.mutable_optimizer()->mutable_sgd()->set_learning_rate(std::nan(""));
   EXPECT_THAT(
@@ -96,7 +91,7 @@ TEST(ValidateTest, DescriptionsNameTheValueTheBoundsAndWhatToDo) {
 }
 
 TEST(ValidateTest, WordsForSlurmCannotBeAnythingElse) {
-  v1::JobSpec spec = Parse(kMinimal);
+  v1::JobSpec spec = ParseSpec(kMinimal);
   v1::Slurm& slurm = *spec.mutable_slurm();
   slurm.set_partition("gpu-a,cpu_2");
   slurm.set_account("ml.group/7");
@@ -114,7 +109,7 @@ TEST(ValidateTest, WordsForSlurmCannotBeAnythingElse) {
 }
 
 TEST(ValidateTest, CnnBlocksAreChecked) {
-  const v1::JobSpec spec = Parse(R"(
+  const v1::JobSpec spec = ParseSpec(R"(
     model { cnn {
       blocks { kernel: 33 padding: 1 }
       blocks { channels: 8 kernel: 3 stride: 0 padding: 3 pooling { window: 0 stride: -1 } }
@@ -131,7 +126,8 @@ TEST(ValidateTest, CnnBlocksAreChecked) {
 }
 
 TEST(ValidateTest, UnknownEnumNumbersListTheNames) {
-  v1::JobSpec spec = Parse("model { cnn { blocks { channels: 3 pooling {} } } } data { mnist {} }");
+  v1::JobSpec spec =
+      ParseSpec("model { cnn { blocks { channels: 3 pooling {} } } } data { mnist {} }");
   spec.mutable_model()->mutable_cnn()->set_activation(static_cast<v1::Activation::Kind>(77));
   spec.mutable_model()->mutable_cnn()->mutable_blocks(0)->mutable_pooling()->set_kind(
       static_cast<v1::Pooling::Kind>(-1));
@@ -149,24 +145,24 @@ TEST(ValidateTest, UnknownEnumNumbersListTheNames) {
 
 TEST(ValidateTest, EvaluationBySteps_AndByEpochsContradict) {
   EXPECT_THAT(
-      Validate(Parse(std::string(kMinimal) + "evaluation { every_steps: 10 every_epochs: 2 }")),
+      Validate(ParseSpec(std::string(kMinimal) + "evaluation { every_steps: 10 every_epochs: 2 }")),
       ElementsAre(Says("evaluation.every_epochs", "keep one of the two")));
   EXPECT_THAT(
-      Validate(Parse(std::string(kMinimal) + "evaluation { every_steps: 10 every_epochs: 0 }")),
+      Validate(ParseSpec(std::string(kMinimal) + "evaluation { every_steps: 10 every_epochs: 0 }")),
       IsEmpty());
 }
 
 TEST(ValidateTest, ZeroIsAllowedWhereItMeansSomething) {
-  EXPECT_THAT(Validate(Parse(std::string(kMinimal) +
-                             "optimizer { sgd { learning_rate: 0 } } initializer { scale: 0 }"
-                             "normalization { batch { epsilon: 0 running_update_rate: 1 } }"
-                             "seed: 4294967295 priority: -100")),
+  EXPECT_THAT(Validate(ParseSpec(std::string(kMinimal) +
+                                 "optimizer { sgd { learning_rate: 0 } } initializer { scale: 0 }"
+                                 "normalization { batch { epsilon: 0 running_update_rate: 1 } }"
+                                 "seed: 4294967295 priority: -100")),
               IsEmpty());
-  EXPECT_THAT(Validate(Parse("model { mlp { depth: 0 } } data { mnist {} }")), IsEmpty());
+  EXPECT_THAT(Validate(ParseSpec("model { mlp { depth: 0 } } data { mnist {} }")), IsEmpty());
 }
 
 TEST(ValidateTest, TextsAndLabels) {
-  v1::JobSpec spec = Parse(kMinimal);
+  v1::JobSpec spec = ParseSpec(kMinimal);
   std::string accents;
   for (int i = 0; i < kMaxTextCharacters; ++i) {
     accents += "\xC3\xA9";  // e with acute accent: two bytes, one character
@@ -185,7 +181,7 @@ TEST(ValidateTest, TextsAndLabels) {
       ElementsAre(Says("display_name", "201 characters"), Says("labels[\"Upper\"]", "lower-case"),
                   Says("labels[\"esc\"]", "\\x1b[31m"),
                   Says("labels[\"" + std::string(64, 'k') + "\"]", "lower-case")));
-  spec = Parse(kMinimal);
+  spec = ParseSpec(kMinimal);
   for (int i = 0; i <= kMaxLabels; ++i) {
     (*spec.mutable_labels())["k" + std::to_string(i)] = "v";
   }
@@ -193,7 +189,7 @@ TEST(ValidateTest, TextsAndLabels) {
 }
 
 TEST(ValidateTest, PathsWithZeroBytesOrAbsurdLengthAreRefused) {
-  v1::JobSpec spec = Parse(kMinimal);
+  v1::JobSpec spec = ParseSpec(kMinimal);
   spec.mutable_data()->mutable_fashion_mnist()->set_path(std::string("a\0z", 3));
   EXPECT_THAT(Validate(spec), ElementsAre(Says("data.fashion_mnist.path", "a\\x00z")));
   spec.mutable_data()->mutable_mnist()->set_path(std::string(5000, 'p'));
@@ -201,34 +197,35 @@ TEST(ValidateTest, PathsWithZeroBytesOrAbsurdLengthAreRefused) {
 }
 
 TEST(ValidateTest, TimeLimits) {
-  EXPECT_THAT(Validate(Parse(std::string(kMinimal) + "time_limit { nanos: 1 }")), IsEmpty());
+  EXPECT_THAT(Validate(ParseSpec(std::string(kMinimal) + "time_limit { nanos: 1 }")), IsEmpty());
   for (const char* bad : {"seconds: -1", "nanos: -1", "seconds: 1 nanos: 1000000000",
                           "seconds: 9223372036854775807"}) {
-    EXPECT_THAT(Fields(Parse(std::string(kMinimal) + "time_limit { " + std::string(bad) + " }")),
-                ElementsAre("time_limit"))
+    EXPECT_THAT(
+        Fields(ParseSpec(std::string(kMinimal) + "time_limit { " + std::string(bad) + " }")),
+        ElementsAre("time_limit"))
         << bad;
   }
 }
 
 TEST(ValidateTest, TimesBetweenCheckpoints) {
   for (const char* good : {"", "seconds: 1", "seconds: 1 nanos: 1", "seconds: 604800"}) {
-    EXPECT_THAT(Validate(Parse(std::string(kMinimal) + "checkpoint { every_time { " +
-                               std::string(good) + " } }")),
+    EXPECT_THAT(Validate(ParseSpec(std::string(kMinimal) + "checkpoint { every_time { " +
+                                   std::string(good) + " } }")),
                 IsEmpty())
         << good;
   }
   for (const char* bad :
        {"nanos: 999999999", "seconds: -1", "seconds: 5 nanos: -1", "seconds: 5 nanos: 1000000000",
         "seconds: 604800 nanos: 1", "seconds: 9223372036854775807"}) {
-    EXPECT_THAT(Fields(Parse(std::string(kMinimal) + "checkpoint { every_time { " +
-                             std::string(bad) + " } }")),
+    EXPECT_THAT(Fields(ParseSpec(std::string(kMinimal) + "checkpoint { every_time { " +
+                                 std::string(bad) + " } }")),
                 ElementsAre("checkpoint.every_time"))
         << bad;
   }
 }
 
 TEST(ValidateTest, ManyViolationsAreCutWithTheirNumber) {
-  v1::JobSpec spec = Parse(kMinimal);
+  v1::JobSpec spec = ParseSpec(kMinimal);
   for (int i = 0; i < 2000; ++i) {
     spec.mutable_model()->mutable_mlp()->add_hidden(0);
   }
@@ -239,7 +236,7 @@ TEST(ValidateTest, ManyViolationsAreCutWithTheirNumber) {
 }
 
 TEST(ValidateTest, FieldsOfANewerContractAreNotIgnored) {
-  v1::JobSpec spec = Parse(kMinimal);
+  v1::JobSpec spec = ParseSpec(kMinimal);
   v1::Normalizer& normalization = *spec.mutable_normalization();
   normalization.GetReflection()
       ->MutableUnknownFields(&normalization)
@@ -266,7 +263,7 @@ TEST(ValidateTest, IsTotalOnRandomMessages) {
   int parsed = 0;
   for (int i = 0; i < 20000; ++i) {
     std::string bytes;
-    ASSERT_TRUE(Resolve(Parse(specs[i % 3])).SerializeToString(&bytes));
+    ASSERT_TRUE(Resolve(ParseSpec(specs[i % 3])).SerializeToString(&bytes));
     for (int k = 0; k < 3; ++k) {
       bytes[random.Below(bytes.size(), i, 2 * k)] =
           static_cast<char>(random.Below(256, i, 2 * k + 1));
@@ -293,52 +290,53 @@ TEST(ValidateTest, EveryDataSourceIsValidByDefaultBeforeAndAfterResolve) {
         "arrays { x_train: 'a' y_train: 'b' x_test: 'c' y_test: 'd' }", "gaussian_classes {}",
         "gaussian_classes { dims: 3 dims: 32 dims: 32 seed: 4 }", "linear_regression {}",
         "mnist {} augmentation { pad_and_crop: 4 flip: true cutout: 16 }"}) {
-    const v1::JobSpec spec = Parse(WithData(data));
+    const v1::JobSpec spec = ParseSpec(WithData(data));
     EXPECT_THAT(Validate(spec), IsEmpty()) << data;
     EXPECT_THAT(Validate(Resolve(spec)), IsEmpty()) << data;
   }
 }
 
 TEST(ValidateTest, ArraysAreOneFileOrFour) {
-  EXPECT_THAT(Validate(Parse(WithData("arrays {}"))),
+  EXPECT_THAT(Validate(ParseSpec(WithData("arrays {}"))),
               ElementsAre(Says("data.arrays", "names no file")));
-  EXPECT_THAT(Validate(Parse(WithData("arrays { path: 'a.npz' x_train: 'x.npy' }"))),
+  EXPECT_THAT(Validate(ParseSpec(WithData("arrays { path: 'a.npz' x_train: 'x.npy' }"))),
               ElementsAre(Says("data.arrays.path", "x_train is given as well")));
-  EXPECT_THAT(Validate(Parse(WithData("arrays { x_train: 'x' x_test: 'xt' }"))),
+  EXPECT_THAT(Validate(ParseSpec(WithData("arrays { x_train: 'x' x_test: 'xt' }"))),
               ElementsAre(Says("data.arrays.y_train", "is missing"),
                           Says("data.arrays.y_test", "is missing")));
   v1::JobSpec spec =
-      Parse(WithData("arrays { x_train: 'a' y_train: 'b' x_test: 'c' y_test: 'd' }"));
+      ParseSpec(WithData("arrays { x_train: 'a' y_train: 'b' x_test: 'c' y_test: 'd' }"));
   spec.mutable_data()->mutable_arrays()->set_y_test(std::string("d\0", 2));
   EXPECT_THAT(Validate(spec), ElementsAre(Says("data.arrays.y_test", "control characters")));
-  EXPECT_THAT(Validate(Parse(WithData("cifar10 { path: '" + std::string(4097, 'x') + "' }"))),
+  EXPECT_THAT(Validate(ParseSpec(WithData("cifar10 { path: '" + std::string(4097, 'x') + "' }"))),
               ElementsAre(Says("data.cifar10.path", "4097 bytes")));
 }
 
 TEST(ValidateTest, SyntheticSetsHaveBounds) {
-  EXPECT_THAT(Fields(Parse(WithData("gaussian_classes { classes: 1 dims: 0 train_examples: 0 "
-                                    "test_examples: -1 separation: -1 }"))),
+  EXPECT_THAT(Fields(ParseSpec(WithData("gaussian_classes { classes: 1 dims: 0 train_examples: 0 "
+                                        "test_examples: -1 separation: -1 }"))),
               ElementsAre("data.gaussian_classes.classes", "data.gaussian_classes.separation",
                           "data.gaussian_classes.dims[0]", "data.gaussian_classes.train_examples",
                           "data.gaussian_classes.test_examples"));
-  EXPECT_THAT(Validate(Parse(WithData("gaussian_classes { dims: 3 dims: 4 }"))),
+  EXPECT_THAT(Validate(ParseSpec(WithData("gaussian_classes { dims: 3 dims: 4 }"))),
               ElementsAre(Says("data.gaussian_classes.dims", "has 2 sizes")));
-  EXPECT_THAT(Validate(Parse(WithData("gaussian_classes { dims: 4096 dims: 4097 dims: 1 }"))),
+  EXPECT_THAT(Validate(ParseSpec(WithData("gaussian_classes { dims: 4096 dims: 4097 dims: 1 }"))),
               ElementsAre(Says("data.gaussian_classes.dims[1]", "is 4097")));
-  EXPECT_THAT(Validate(Parse(WithData("gaussian_classes { train_examples: 1000000000 }"))),
+  EXPECT_THAT(Validate(ParseSpec(WithData("gaussian_classes { train_examples: 1000000000 }"))),
               ElementsAre(Says("data.gaussian_classes", "fewer or smaller examples")));
-  EXPECT_THAT(Validate(Parse(
+  EXPECT_THAT(Validate(ParseSpec(
                   WithData("gaussian_classes { classes: 65536 dims: 65536 train_examples: 1 }"))),
               Contains(Says("data.gaussian_classes", "class means")));
-  EXPECT_THAT(Fields(Parse(WithData("linear_regression { inputs: 0 outputs: 65537 noise: nan }"))),
-              ElementsAre("data.linear_regression.inputs", "data.linear_regression.outputs",
-                          "data.linear_regression.noise"));
-  EXPECT_THAT(Validate(Parse(WithData("linear_regression { inputs: 10000 outputs: 10000 }"))),
+  EXPECT_THAT(
+      Fields(ParseSpec(WithData("linear_regression { inputs: 0 outputs: 65537 noise: nan }"))),
+      ElementsAre("data.linear_regression.inputs", "data.linear_regression.outputs",
+                  "data.linear_regression.noise"));
+  EXPECT_THAT(Validate(ParseSpec(WithData("linear_regression { inputs: 10000 outputs: 10000 }"))),
               Contains(Says("data.linear_regression", "multiplications")));
 }
 
 TEST(ValidateTest, AugmentationHasNoNegativeSizes) {
-  EXPECT_THAT(Fields(Parse(WithData("mnist {} augmentation { pad_and_crop: -1 cutout: -16 }"))),
+  EXPECT_THAT(Fields(ParseSpec(WithData("mnist {} augmentation { pad_and_crop: -1 cutout: -16 }"))),
               ElementsAre("data.augmentation.pad_and_crop", "data.augmentation.cutout"));
 }
 

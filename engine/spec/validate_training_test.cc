@@ -4,11 +4,11 @@
 #include <vector>
 
 #include <gmock/gmock.h>
-#include <google/protobuf/text_format.h>
 #include <gtest/gtest.h>
 
 #include "engine/spec/limits.h"
 #include "engine/spec/resolve.h"
+#include "engine/spec/testing.h"
 #include "engine/spec/validate.h"
 
 namespace normlab::engine {
@@ -23,9 +23,7 @@ using ::testing::IsEmpty;
 constexpr char kMinimal[] = "model { mlp {} } data { mnist {} } ";
 
 v1::JobSpec Parse(const std::string& text) {
-  v1::JobSpec spec;
-  EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(kMinimal + text, &spec)) << text;
-  return spec;
+  return testing::ParseSpec(kMinimal + text);
 }
 
 std::vector<Violation> Check(const std::string& text) {

@@ -45,7 +45,7 @@ class FashionMnistTest : public ::testing::Test {
  protected:
   void SetUp() override {
     if (!fs::exists(kFolder)) {
-      GTEST_SKIP() << "not run: install the package dataset-fashion-mnist to run it";
+      GTEST_SKIP() << "did not run: install the package dataset-fashion-mnist to run it";
     }
     folder_ = fs::path(::testing::TempDir()) / absl::StrCat("fashion_mnist_training.", getpid());
     fs::create_directories(folder_);

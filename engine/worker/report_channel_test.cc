@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
+#include "absl/time/clock.h"
 #include "gtest/gtest.h"
 
 #include "common/ids.h"
@@ -18,6 +19,15 @@ namespace {
 
 constexpr absl::Duration kDeadline =
     absl::Seconds(30);  // of conditions that hold within milliseconds
+
+template <typename Condition>
+bool Eventually(Condition condition) {
+  const absl::Time deadline = absl::Now() + kDeadline;
+  while (!condition() && absl::Now() < deadline) {
+    std::this_thread::yield();
+  }
+  return condition();
+}
 
 class ReportChannelTest : public ::testing::Test {
  protected:
@@ -145,8 +155,10 @@ TEST_F(ReportChannelTest, LateAcknowledgementsCoverEarlierReports) {
   SendMany(channel, 32);
   ASSERT_TRUE(
       server_->WaitFor([](const FakeServer::Seen& seen) { return seen.reports.size() == 32; }));
+  // 23 to 32: the acknowledgement of 22 was the last.
+  EXPECT_TRUE(Eventually([&] { return channel.backlog().reports == 10; }));
   EXPECT_FALSE(channel.WaitUntilAcknowledged(absl::Milliseconds(50)));
-  EXPECT_EQ(channel.backlog().reports, 10);  // 23 to 32: the acknowledgement of 22 was the last
+  EXPECT_EQ(channel.backlog().reports, 10);
   SendMany(channel, 1);
   ASSERT_TRUE(channel.WaitUntilAcknowledged(kDeadline));
   ExpectAllArrivedOnce();
@@ -260,6 +272,7 @@ TEST_F(ReportChannelTest, KnowsWhichCheckpointIsStored) {
   }
   ASSERT_TRUE(
       server_->WaitFor([](const FakeServer::Seen& seen) { return seen.reports.size() == 2; }));
+  EXPECT_TRUE(Eventually([&] { return channel.committed_checkpoint_step() == 10; }));
   EXPECT_FALSE(channel.WaitUntilAcknowledged(absl::Milliseconds(20)));
   EXPECT_EQ(channel.committed_checkpoint_step(), 10);
   channel.Send({});

@@ -7,24 +7,13 @@
 #include "absl/strings/str_split.h"
 
 #include "engine/spec/limits.h"
+#include "server/api/cut_text.h"
 
 namespace normlab::server {
 namespace {
 
 constexpr size_t kMaxTold = 100;
 constexpr size_t kMaxRemembered = 1000;
-
-// At most `bytes` of `text`, ending at a character.
-std::string CutText(absl::string_view text, size_t bytes) {
-  if (text.size() <= bytes) {
-    return std::string(text);
-  }
-  size_t end = bytes - 3;
-  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) {
-    --end;
-  }
-  return absl::StrCat(text.substr(0, end), "...");
-}
 
 // A path in the form of a label's key: "probes[0].every" -> "probes-0-every".
 std::string AsLabelKey(absl::string_view text) {

@@ -10,6 +10,7 @@
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 
+#include "server/api/cut_text.h"
 #include "server/domain/errors.h"
 
 namespace normlab::server {
@@ -25,18 +26,6 @@ constexpr size_t kMaxDescriptionBytes = 700;
 
 constexpr absl::string_view kBadRequestType = "type.googleapis.com/google.rpc.BadRequest";
 
-// At most `bytes` of `text`, ending at a character and with "..." when something was cut.
-std::string Cut(absl::string_view text, size_t bytes) {
-  if (text.size() <= bytes) {
-    return std::string(text);
-  }
-  size_t end = bytes - 3;
-  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) {
-    --end;
-  }
-  return absl::StrCat(text.substr(0, end), "...");
-}
-
 // The first violations that fit into `bytes`, and how many did not.
 std::string CutBadRequest(const std::string& serialized, size_t bytes) {
   google::rpc::BadRequest all;
@@ -47,8 +36,8 @@ std::string CutBadRequest(const std::string& serialized, size_t bytes) {
   google::rpc::BadRequest cut;
   for (const auto& violation : all.field_violations()) {
     auto* added = cut.add_field_violations();
-    added->set_field(Cut(violation.field(), kMaxDescriptionBytes));
-    added->set_description(Cut(violation.description(), kMaxDescriptionBytes));
+    added->set_field(CutText(violation.field(), kMaxDescriptionBytes));
+    added->set_description(CutText(violation.description(), kMaxDescriptionBytes));
     if (cut.ByteSizeLong() + kRoomForSummary > bytes) {
       cut.mutable_field_violations()->RemoveLast();
       break;
@@ -69,7 +58,7 @@ grpc::Status ToGrpcStatus(const absl::Status& error) {
     return grpc::Status::OK;
   }
   const absl::Status status = WithReason(error);
-  const std::string message = Cut(status.message(), kMaxMessageBytes);
+  const std::string message = CutText(status.message(), kMaxMessageBytes);
   std::vector<std::pair<std::string, std::string>> details;
   std::string bad_request;
   size_t bytes = 0;

@@ -15,17 +15,23 @@ std::string Jobs(int64_t count) {
   return absl::StrCat(count, count == 1 ? " job" : " jobs");
 }
 
+absl::Status NoRoom(absl::string_view why,
+                    const std::string& text,
+                    const ErrorMetadata& metadata,
+                    absl::Duration retry_after) {
+  absl::Status status = MakeError(absl::StatusCode::kResourceExhausted, why, text, metadata);
+  AddRetryInfo(status, retry_after);
+  return status;
+}
+
 }  // namespace
 
 absl::Status QueueFull(const QueueRoom& room, absl::Duration retry_after) {
-  absl::Status status =
-      MakeError(absl::StatusCode::kResourceExhausted, reason::kQueueFull,
+  return NoRoom(reason::kQueueFull,
                 absl::StrCat("the queue has no room for ", Jobs(room.wanted), ": ", room.taken,
                              " of at most ", room.limit, " wait already; try again in ",
                              absl::FormatDuration(retry_after), ", or have --queue_limit raised"),
-                {{"limit", absl::StrCat(room.limit)}});
-  AddRetryInfo(status, retry_after);
-  return status;
+                {{"limit", absl::StrCat(room.limit)}}, retry_after);
 }
 
 absl::Status OwnerQueueFull(absl::string_view owner,
@@ -39,15 +45,12 @@ absl::Status OwnerQueueFull(absl::string_view owner,
                      " may have ", room.limit,
                      " waiting or paused at a time; use fewer cells or seeds ", kFlag));
   }
-  absl::Status status =
-      MakeError(absl::StatusCode::kResourceExhausted, reason::kOwnerQueueFull,
+  return NoRoom(reason::kOwnerQueueFull,
                 absl::StrCat("owner ", QuotedForMessage(owner), " has ", room.taken, " of at most ",
                              room.limit, " jobs waiting or paused, which leaves no room for ",
                              Jobs(room.wanted), "; try again in ",
                              absl::FormatDuration(retry_after), ", or cancel some ", kFlag),
-                {{"owner", std::string(owner)}, {"limit", absl::StrCat(room.limit)}});
-  AddRetryInfo(status, retry_after);
-  return status;
+                {{"owner", std::string(owner)}, {"limit", absl::StrCat(room.limit)}}, retry_after);
 }
 
 absl::Status OwnerQueueTooLarge(absl::string_view owner,
@@ -61,16 +64,14 @@ absl::Status OwnerQueueTooLarge(absl::string_view owner,
                              QuotedForMessage(owner), " may take ", room.limit,
                              "; use a smaller one, fewer cells or fewer seeds ", kFlag));
   }
-  absl::Status status =
-      MakeError(absl::StatusCode::kResourceExhausted, reason::kOwnerQueueFull,
+  return NoRoom(reason::kOwnerQueueFull,
                 absl::StrCat("the waiting and paused jobs of owner ", QuotedForMessage(owner),
                              " take ", room.taken, " of at most ", room.limit,
                              " bytes as stored, which leaves no room for ", room.wanted,
                              "; try again in ", absl::FormatDuration(retry_after),
                              ", use smaller specs, or cancel some jobs ", kFlag),
-                {{"owner", std::string(owner)}, {"limit_bytes", absl::StrCat(room.limit)}});
-  AddRetryInfo(status, retry_after);
-  return status;
+                {{"owner", std::string(owner)}, {"limit_bytes", absl::StrCat(room.limit)}},
+                retry_after);
 }
 
 }  // namespace normlab::server

@@ -408,18 +408,6 @@ absl::Status TakeBackAttempt(v1::Job& job,
   return absl::OkStatus();
 }
 
-absl::Status FailQueued(v1::Job& job,
-                        const v1::Failure& failure,
-                        absl::Time now,
-                        std::vector<v1::Segment>& records) {
-  if (job.state() != v1::Job::QUEUED) {
-    return IsTerminal(job.state()) ? AlreadyTerminal(job)
-                                   : IllegalTransition(job, "fail without an attempt", "QUEUED");
-  }
-  Fail(job, failure, now, records);
-  return absl::OkStatus();
-}
-
 absl::Status FailDamaged(v1::Job& job,
                          const v1::Failure& failure,
                          absl::Time now,

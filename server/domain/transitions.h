@@ -81,12 +81,6 @@ absl::Status LoseAttempt(v1::Job& job,
                          absl::Time now,
                          std::vector<v1::Segment>& records);
 
-// Ends a QUEUED job that can never start (its data file is gone): FAILED with `failure`.
-absl::Status FailQueued(v1::Job& job,
-                        const v1::Failure& failure,
-                        absl::Time now,
-                        std::vector<v1::Segment>& records);
-
 // Ends a job, and its attempt if it has one, for good because something that is stored of it is
 // damaged: FAILED with `failure`, whatever retries are left. FAILED_PRECONDITION (JOB_TERMINAL).
 absl::Status FailDamaged(v1::Job& job,

@@ -208,11 +208,6 @@ const std::vector<Verb>& Verbs() {
          return LoseAttempt(j, 1, Failure(v1::FailureReason::SERVER_LOST), kNow, r);
        },
        Active("QUEUED", "CANCELLED", "PAUSED")},
-      {"fail queued",
-       [](auto& j, auto& r) {
-         return FailQueued(j, Failure(v1::FailureReason::DATA_ERROR), kNow, r);
-       },
-       {{"QUEUED", "FAILED"}}},
   };
   return verbs;
 }

@@ -30,7 +30,9 @@ using ::testing::Contains;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-constexpr absl::Duration kDeadline = absl::Seconds(20);
+constexpr absl::Duration kDeadline = absl::Seconds(60);
+// What the times that a process used are rounded to. [s]
+constexpr double kClockTick = 0.02;
 
 // What exit callbacks told.
 class Exits {
@@ -239,8 +241,9 @@ TEST_F(LocalProcessTest, CountsWhatProcessesUseAlsoAfterTheirEnd) {
   // What it used before it was taken over is not this executor's.
   auto next = MakeExecutor("exit 1");
   ASSERT_TRUE(Adopt(*next, {"job", 1}, *identity).ok());
-  EXPECT_LT(next->GetUsage().cpu_seconds, 0.2);
-  EXPECT_EQ(next->GetUsage().processes, 1);
+  const WorkerUsage since = next->GetUsage();
+  EXPECT_LE(since.cpu_seconds, executor->GetUsage().cpu_seconds - 0.2 + kClockTick);
+  EXPECT_EQ(since.processes, 1);
   next.reset();
 
   ASSERT_TRUE(executor->Signal({"job", 1}, AttemptSignal::kKill).ok());

@@ -270,7 +270,7 @@ TEST_F(ControllerPauseTest, ADrainEndsEveryAttemptAndStartsNoMore) {
   const std::string too_late = Submit();
   EXPECT_THAT(controller_->QueueReasons({too_late})[too_late], HasSubstr("being stopped"));
   ReportPaused({trains, 1}, 1, 12, v1::FailureReason::SERVER_DRAINED);
-  EXPECT_TRUE(controller_->WaitUntilIdle(absl::Seconds(20)));
+  EXPECT_TRUE(controller_->WaitUntilIdle(absl::Seconds(60)));
   helper_.Release();
   Sync();
   EXPECT_EQ(executor_->launches().size(), 2u);

@@ -239,7 +239,7 @@ TEST_F(ControllerPlacedTest, AStoppedServerLeavesThemAlone) {
   const std::string waits = Submit();
   WaitForLaunch(waits, 1);
   controller_->Drain();
-  EXPECT_TRUE(controller_->WaitUntilIdle(absl::Seconds(20))) << "there is nothing to wait for";
+  EXPECT_TRUE(controller_->WaitUntilIdle(absl::Seconds(60))) << "there is nothing to wait for";
   EXPECT_EQ(session->stops(), 0);
   EXPECT_TRUE(executor_->IsRunning({runs, 1}));
   EXPECT_TRUE(executor_->IsRunning({waits, 1}));

@@ -46,11 +46,7 @@ class AppendOp : public WriteOp {
   }
 
   void Done(absl::Status status) override {
-    if (status.ok()) {
-      std::move(done_)(std::move(result_));
-    } else {
-      std::move(done_)(std::move(status));
-    }
+    AnswerWith(std::move(done_), std::move(status), std::move(result_));
   }
 
   const std::string& job_id() const override { return attempt_.job_id; }

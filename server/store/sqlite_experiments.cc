@@ -9,6 +9,7 @@
 #include "common/status_macros.h"
 #include "server/domain/experiment_errors.h"
 #include "server/domain/names.h"
+#include "server/store/and_wait.h"
 #include "server/store/deletion.h"
 #include "server/store/experiment_rows.h"
 
@@ -124,20 +125,8 @@ absl::StatusOr<std::vector<ExperimentResult>> SqliteExperiments::ReadResults(
 }
 
 absl::Status ExperimentStore::DeleteAndWait(std::string id) {
-  struct Waiting {
-    absl::Mutex mu;
-    bool answered ABSL_GUARDED_BY(mu) = false;
-    absl::Status answer ABSL_GUARDED_BY(mu);
-  };
-  auto waiting = std::make_shared<Waiting>();
-  Delete(std::move(id), [waiting](absl::Status status) {
-    absl::MutexLock lock(&waiting->mu);
-    waiting->answer = std::move(status);
-    waiting->answered = true;
-  });
-  absl::MutexLock lock(&waiting->mu);
-  waiting->mu.Await(absl::Condition(&waiting->answered));
-  return waiting->answer;
+  return AnswerOf<absl::Status>(
+      [&](DeleteCallback done) { Delete(std::move(id), std::move(done)); });
 }
 
 }  // namespace normlab::server

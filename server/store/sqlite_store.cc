@@ -15,6 +15,7 @@
 #include "server/domain/errors.h"
 #include "server/domain/names.h"
 #include "server/domain/states.h"
+#include "server/store/and_wait.h"
 #include "server/store/artifact_rows.h"
 #include "server/store/checkpointer.h"
 #include "server/store/filesystem.h"
@@ -400,40 +401,17 @@ absl::StatusOr<std::unique_ptr<Store>> Store::Open(const StoreOptions& options) 
 }
 
 absl::Status Store::DeleteJobAndWait(std::string job_id) {
-  struct Waiting {
-    absl::Mutex mu;
-    bool answered ABSL_GUARDED_BY(mu) = false;
-    absl::Status answer ABSL_GUARDED_BY(mu);
-  };
-  auto waiting = std::make_shared<Waiting>();
-  DeleteJob(std::move(job_id), [waiting](absl::Status status) {
-    absl::MutexLock lock(&waiting->mu);
-    waiting->answer = std::move(status);
-    waiting->answered = true;
+  return AnswerOf<absl::Status>([&](absl::AnyInvocable<void(absl::Status) &&> done) {
+    DeleteJob(std::move(job_id), std::move(done));
   });
-  absl::MutexLock lock(&waiting->mu);
-  waiting->mu.Await(absl::Condition(&waiting->answered));
-  return waiting->answer;
 }
 
 absl::StatusOr<v1::Job> Store::UpdateJobAndWait(std::string job_id,
                                                 Mutator mutate,
                                                 std::optional<AttemptSecrets> secrets) {
-  struct Waiting {
-    absl::Mutex mu;
-    bool answered ABSL_GUARDED_BY(mu) = false;
-    absl::StatusOr<v1::Job> answer ABSL_GUARDED_BY(mu);
-  };
-  auto waiting = std::make_shared<Waiting>();
-  UpdateJob(std::move(job_id), std::move(mutate), std::move(secrets),
-            [waiting](absl::StatusOr<v1::Job> job) {
-              absl::MutexLock lock(&waiting->mu);
-              waiting->answer = std::move(job);
-              waiting->answered = true;
-            });
-  absl::MutexLock lock(&waiting->mu);
-  waiting->mu.Await(absl::Condition(&waiting->answered));
-  return std::move(waiting->answer);
+  return AnswerOf<absl::StatusOr<v1::Job>>([&](JobCallback done) {
+    UpdateJob(std::move(job_id), std::move(mutate), std::move(secrets), std::move(done));
+  });
 }
 
 }  // namespace normlab::server

@@ -39,7 +39,7 @@ class StoreDiskTest : public ::testing::Test {
     if (unshare(CLONE_NEWNS) != 0 ||
         mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
         mount("tmpfs", folder_.path().c_str(), "tmpfs", 0, "size=12m") != 0) {
-      GTEST_SKIP() << "NOT RUN: a file system cannot be mounted here (" << std::strerror(errno)
+      GTEST_SKIP() << "did not run: a file system cannot be mounted here (" << std::strerror(errno)
                    << "); run it as root with CAP_SYS_ADMIN";
     }
     mounted_ = true;

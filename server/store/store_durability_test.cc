@@ -31,6 +31,9 @@ using testing::TempFolder;
 using testing::TestId;
 using testing::TestJob;
 
+// Only a bug waits so long.
+constexpr absl::Duration kDeadline = absl::Seconds(60);
+
 std::vector<double> Values(int count, double first) {
   std::vector<double> values(count);
   for (int i = 0; i < count; ++i) {
@@ -235,7 +238,7 @@ TEST(StoreDurabilityTest, RecoversByItselfOnceTheDiskDoes) {
               (std::vector<std::pair<v1::Job::State, int64_t>>{{v1::Job::QUEUED, 20}}));
   }
   // The probe notices without any write of ours.
-  const absl::Time deadline = absl::Now() + absl::Seconds(20);
+  const absl::Time deadline = absl::Now() + kDeadline;
   while (!store.Health().ok() && absl::Now() < deadline) {
     std::this_thread::yield();
   }
@@ -374,7 +377,7 @@ TEST(StoreDurabilityTest, AFailedCheckpointIsRepeatedThoughNothingIsWritten) {
   const auto writing = OpenForWriting(path, 0);
   ASSERT_TRUE(writing.ok()) << writing.status();
   Checkpointer checkpointer(OpenForCheckpoints(path));
-  const absl::Time deadline = absl::Now() + absl::Seconds(20);
+  const absl::Time deadline = absl::Now() + kDeadline;
   {
     // The tables of the schema, which are in the log, take more.
     FileSizeLimit limit(8192);

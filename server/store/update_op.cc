@@ -52,11 +52,7 @@ class UpdateOp : public WriteOp {
   }
 
   void Done(absl::Status status) override {
-    if (status.ok()) {
-      std::move(done_)(std::move(result_));
-    } else {
-      std::move(done_)(std::move(status));
-    }
+    AnswerWith(std::move(done_), std::move(status), std::move(result_));
   }
 
   const std::string& job_id() const override { return job_id_; }

@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
@@ -92,6 +93,16 @@ std::unique_ptr<WriteOp> MakeCreateExperimentOp(v1::Experiment experiment,
 // A change that concerns no cached job. `change` is called as Apply is.
 std::unique_ptr<WriteOp> MakeFunctionOp(std::function<absl::Status(WriteContext&, Effects&)> change,
                                         absl::AnyInvocable<void(absl::Status) &&> done);
+
+// Answers with the result if the status is OK, with the status otherwise.
+template <typename Callback, typename Result>
+void AnswerWith(Callback done, absl::Status status, Result result) {
+  if (status.ok()) {
+    std::move(done)(std::move(result));
+  } else {
+    std::move(done)(std::move(status));
+  }
+}
 
 // Stores a changed job with the records that tell of it: rows, labels, chunks, and what follows
 // from a change of state. For the operations. FAILED_PRECONDITION, INTERNAL.

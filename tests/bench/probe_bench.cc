@@ -13,12 +13,10 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include <google/protobuf/text_format.h>
 
 #include "common/status_macros.h"
-#include "engine/data/data_inspector.h"
-#include "engine/spec/resolve.h"
 #include "engine/train/trainer.h"
+#include "tests/bench/training_input.h"
 
 #include "CLI/CLI.hpp"
 
@@ -29,7 +27,6 @@ namespace fs = std::filesystem;
 
 // The promise: a landscape of k step sizes costs at most so many passes a step size.
 constexpr double kLandscapeLimit = 1.15;
-constexpr char kDataRoot[] = "/usr/share/datasets";
 // For ctest: did not run.
 constexpr int kSkipped = 77;
 constexpr int kStepSizes = 4;
@@ -81,25 +78,7 @@ absl::StatusOr<v1::JobSpec> SpecOf(const Net& net, const Settings& settings) {
                     "probes { every: 2 scale_invariance {} } "
                     "probes { every: 2 normalizer_parameters {} } ");
   }
-  v1::JobSpec spec;
-  if (!google::protobuf::TextFormat::ParseFromString(text, &spec)) {
-    return absl::InternalError(absl::StrCat("cannot read the spec ", text));
-  }
-  return Resolve(spec);
-}
-
-absl::StatusOr<MappedDataset> OpenData(const v1::JobSpec& resolved, const fs::path& folder) {
-  v1::InspectDataRequest request;
-  *request.mutable_data() = resolved.data();
-  request.mutable_data()->mutable_fashion_mnist()->set_path("fashion-mnist");
-  request.add_data_roots(kDataRoot);
-  request.set_cache_folder(folder.string());
-  DataInspector inspector;
-  const v1::DataReport report = inspector.Inspect(request);
-  if (report.violations_size() > 0) {
-    return absl::InternalError(report.violations(0).description());
-  }
-  return MappedDataset::Open(report.data_cache());
+  return ResolvedSpec(text);
 }
 
 // Prints a line a probe. False: the landscape is over its limit.

@@ -14,13 +14,11 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
-#include <google/protobuf/text_format.h>
 
 #include "common/status_macros.h"
-#include "engine/data/data_inspector.h"
 #include "engine/parallel/mpi/mpi_ranks.h"
-#include "engine/spec/resolve.h"
 #include "engine/train/trainer.h"
+#include "tests/bench/training_input.h"
 
 #include "CLI/CLI.hpp"
 #include "nlohmann/json.hpp"
@@ -65,23 +63,7 @@ absl::StatusOr<v1::JobSpec> SpecOf(const Settings& settings, int ranks) {
                    "[3, 32, 32] classes: 10 "
                    "train_examples: 1024 test_examples: 16 } } data_parallel { ranks: ",
                    ranks, " statistics_group: ", settings.synchronized ? ranks : 1, " }");
-  v1::JobSpec spec;
-  if (!google::protobuf::TextFormat::ParseFromString(text, &spec)) {
-    return absl::InternalError(absl::StrCat("cannot read the spec ", text));
-  }
-  return Resolve(spec);
-}
-
-absl::StatusOr<MappedDataset> OpenData(const v1::JobSpec& resolved, const fs::path& folder) {
-  v1::InspectDataRequest request;
-  *request.mutable_data() = resolved.data();
-  request.set_cache_folder(folder.string());
-  DataInspector inspector;
-  const v1::DataReport report = inspector.Inspect(request);
-  if (report.violations_size() > 0) {
-    return absl::InternalError(report.violations(0).description());
-  }
-  return MappedDataset::Open(report.data_cache());
+  return ResolvedSpec(text);
 }
 
 absl::Status Measure(const Settings& settings, Communicator* communicator, const fs::path& folder) {

@@ -8,8 +8,8 @@ import browser_test_case
 from browser_test_case import DRAWN
 from normlab_testing import BIN, PATIENCE, ServerTest, main
 
-# Of a smoke preset, on two cores.
-MOST_SECONDS = 20
+# Of a smoke preset. Promised are 20 s on two cores that do nothing else, which study_test.cc holds the plans to.
+MOST_SECONDS = 60
 
 
 class StudyReportTest(ServerTest, browser_test_case.BrowserTest):
@@ -18,7 +18,9 @@ class StudyReportTest(ServerTest, browser_test_case.BrowserTest):
         path = os.path.join(self.folder, name + '.html')
         started = time.monotonic()
         self.server.cli('study', 'run', name, '--preset', 'smoke', '-o', path, check=0, seconds=300)
-        self.assertLess(time.monotonic() - started, MOST_SECONDS * PATIENCE)
+        seconds = time.monotonic() - started
+        print(f'{name}: {seconds:.1f} s')
+        self.assertLess(seconds, MOST_SECONDS * PATIENCE)
         page = self.browser.open(path, wait=DRAWN)
         claims = page.evaluate('document.querySelectorAll(".claims tbody tr").length')
         self.assertGreater(claims, 0)

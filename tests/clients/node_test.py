@@ -13,12 +13,11 @@ import subprocess
 import sys
 import threading
 
-from normlab_testing import PATIENCE, ServerTest, long_spec, main, read_lines, tiny_spec, wait_for
+from normlab_testing import PATIENCE, SKIPPED, ServerTest, long_spec, main, read_lines, tiny_spec, wait_for
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..')
 EXAMPLE = os.path.join(ROOT, 'client', 'node')
 FOLDER = os.environ.get('NORMLAB_NODE_MODULES') or os.path.join(ROOT, 'build', 'node')
-SKIPPED = 77
 # What npm says when it does not get as far as an answer of the registry's.
 UNREACHABLE = ('ENOTFOUND', 'EAI_AGAIN', 'ECONNREFUSED', 'ECONNRESET', 'ETIMEDOUT', 'ENETUNREACH', 'EHOSTUNREACH',
                'ERR_SOCKET_TIMEOUT', 'EIDLETIMEOUT')

@@ -6,6 +6,8 @@ import sys
 import tempfile
 import unittest
 
+from normlab_testing import SKIPPED, main
+
 PACKAGE = os.environ['NORMLAB_PYTHON']
 USE = '''
 import normlab
@@ -46,5 +48,5 @@ class TypingTest(unittest.TestCase):
 if __name__ == '__main__':
     if not os.path.exists('/usr/bin/mypy'):
         print('did not run: mypy is not installed (apt-get install mypy)')
-        sys.exit(77)
-    unittest.main(verbosity=2)
+        sys.exit(SKIPPED)
+    main()

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import threading
 
-from normlab_testing import BIN, ServerTest, long_spec, main, read_lines, wait_for
+from normlab_testing import BIN, ServerTest, check_whole, let_go, long_spec, main, read_lines, wait_for
 
 CUTS = int(os.environ.get('NORMLAB_FAULT_CUTS', '12'))
 KILLS = int(os.environ.get('NORMLAB_FAULT_CUT_KILLS', '3'))
@@ -109,16 +109,11 @@ class DisconnectsTest(ServerTest):
                 self.server.start(f'--listen=127.0.0.1:{port}')
         self.server.wait_state(job, 'SUCCEEDED', 300)
         self.assertEqual(watcher.wait(120), 0, watcher.stderr.read())
-        reader.join()
-        watcher.stdout.close()
-        watcher.stderr.close()
+        let_go(watcher, reader)
 
         records = [json.loads(line) for line in lines]
-        self.assertEqual([int(r['sequence']) for r in records], list(range(1, len(records) + 1)))
+        check_whole(self, records, steps)
         self.assertEqual(records[-1]['state']['state'], 'SUCCEEDED')
-        told = [int(r['metrics']['step']) for r in records
-                if 'metrics' in r and 'train/loss' in r['metrics']['values']]
-        self.assertEqual(told, list(range(steps)))
         final = self.server.get(job)
         self.assertEqual(final['result']['weightsSha256'], undisturbed['result']['weightsSha256'])
         self.assertEqual(self.server.metrics(job), self.server.metrics(undisturbed['name']))

@@ -9,7 +9,8 @@ import random
 import signal
 import time
 
-from normlab_testing import (EXIT_FAILED, EXIT_OK, PATIENCE, ServerTest, is_alive, long_spec, main, read_lines, tiny_spec, wait_for)
+from normlab_testing import (EXIT_FAILED, EXIT_OK, PATIENCE, ServerTest, check_sequences, check_whole, is_alive, let_go,
+                             long_spec, main, read_lines, tiny_spec, wait_for)
 
 ROUNDS = int(os.environ.get('NORMLAB_FAULT_ROUNDS', '3'))
 
@@ -17,11 +18,7 @@ ROUNDS = int(os.environ.get('NORMLAB_FAULT_ROUNDS', '3'))
 class KillsTest(ServerTest):
 
     def check_curve(self, name, steps):
-        records = self.server.records(name)
-        self.assertEqual([int(r['sequence']) for r in records], list(range(1, len(records) + 1)))
-        curve = [int(r['metrics']['step']) for r in records if 'metrics' in r and 'train/loss' in r['metrics']['values']]
-        self.assertEqual(curve, list(range(steps)))
-        return records
+        check_whole(self, self.server.records(name), steps)
 
     def the_worker(self):
         pids = wait_for(self.server.worker_pids, 'a worker process')
@@ -119,11 +116,9 @@ class KillsTest(ServerTest):
         self.server.kill()
         self.server.start(f'--listen=127.0.0.1:{port}')
         self.assertEqual(watcher.wait(120), 0, watcher.stderr.read() if watcher.poll() else '')
-        reader.join()
-        watcher.stdout.close()
-        watcher.stderr.close()
+        let_go(watcher, reader)
         records = [json.loads(line) for line in lines]
-        self.assertEqual([int(r['sequence']) for r in records], list(range(1, len(records) + 1)))
+        check_sequences(self, records)
         self.assertEqual(records[-1]['state']['state'], 'SUCCEEDED')
 
     def test_random_kills_of_the_server(self):
@@ -159,9 +154,7 @@ class KillsTest(ServerTest):
         self.assertLess(time.monotonic() - started, 10 * PATIENCE)
         watcher.kill()
         watcher.wait()
-        reader.join()
-        watcher.stdout.close()
-        watcher.stderr.close()
+        let_go(watcher, reader)
         self.server.start()
         job = self.server.wait_state(job['name'], 'SUCCEEDED', 60)
         self.check_curve(job['name'], steps)

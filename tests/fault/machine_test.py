@@ -42,7 +42,7 @@ class MachineTest(ServerTest):
 
     def mount(self, *arguments):
         if WHY_NO_MOUNTS:
-            self.skipTest(f'NOT RUN: a file system cannot be mounted here ({WHY_NO_MOUNTS}); run it as root with CAP_SYS_ADMIN')
+            self.skipTest(f'did not run: a file system cannot be mounted here ({WHY_NO_MOUNTS}); run it as root with CAP_SYS_ADMIN')
         subprocess.run(['mount', *arguments, self.mount_point], check=True)
         self.addCleanup(subprocess.run, ['umount', '-l', self.mount_point], stderr=subprocess.DEVNULL)
         self.server.flags.append(f'--work_dir={self.mount_point}/work')

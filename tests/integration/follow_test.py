@@ -4,7 +4,8 @@ import json
 import os
 import subprocess
 
-from normlab_testing import BIN, EXIT_OK, EXIT_REFUSED, ServerTest, main, read_lines, tiny_spec, wait_for
+from normlab_testing import (BIN, EXIT_OK, EXIT_REFUSED, ServerTest, check_whole, let_go, main, read_lines, tiny_spec,
+                             wait_for)
 
 
 class FollowTest(ServerTest):
@@ -35,15 +36,10 @@ class FollowTest(ServerTest):
         self.server.wait_state(job, 'SUCCEEDED', 240)
         for what, (process, lines, reader) in followers.items():
             self.assertEqual(process.wait(120), EXIT_OK, f'{what}: {process.stderr.read()}')
-            reader.join()
-            process.stdout.close()
-            process.stderr.close()
+            let_go(process, reader)
         records = [json.loads(line) for line in followers['watch'][1]]
-        self.assertEqual([int(r['sequence']) for r in records], list(range(1, len(records) + 1)))
+        check_whole(self, records, steps)
         self.assertEqual(records[-1]['state']['state'], 'SUCCEEDED')
-        losses = [int(r['metrics']['step']) for r in records
-                  if 'metrics' in r and 'train/loss' in r['metrics']['values']]
-        self.assertEqual(losses, list(range(steps)))
         rows = [line.split(',') for line in followers['metrics'][1]]
         self.assertEqual(rows[0], ['step', 'train/loss\n'])
         self.assertEqual([int(row[0]) for row in rows[1:]], list(range(steps)))

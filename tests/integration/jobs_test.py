@@ -80,8 +80,8 @@ class JobsTest(ServerTest):
         self.server.cli('cancel', queued['name'], check=EXIT_OK)
         self.assertEqual(self.server.get(queued['name'])['state'], 'CANCELLED')
         self.server.cli('cancel', running['name'], check=EXIT_OK)
-        job = self.server.wait_state(running['name'], 'CANCELLED', seconds=10)
-        wait_for(lambda: not self.server.worker_pids(), 'the worker to be gone', 10)
+        job = self.server.wait_state(running['name'], 'CANCELLED')
+        wait_for(lambda: not self.server.worker_pids(), 'the worker to be gone')
         self.assertEqual(self.server.cli('watch', running['name']).code, EXIT_CANCELLED)
         # Its points stay.
         steps = [s for s, _ in self.server.metrics(job['name'], '--series', 'train/loss')['train/loss']]

@@ -1,12 +1,11 @@
 """Jobs of several processes (data_parallel), through a real server and real MPI: to the end, killed, paused, refused."""
-import contextlib
 import json
 import os
 import shutil
 import signal
 import tempfile
 
-from normlab_testing import BIN, EXIT_OK, EXIT_REFUSED, ServerTest, is_alive, main, tiny_spec, wait_for
+from normlab_testing import BIN, ENDLESS, EXIT_OK, EXIT_REFUSED, ServerTest, is_alive, main, tiny_spec, wait_for
 
 
 def ranks_spec(ranks=2, group=None, **changes):
@@ -15,8 +14,8 @@ def ranks_spec(ranks=2, group=None, **changes):
 
 
 def checked_spec(**changes):
-    """Some seconds of training on two ranks, with checkpoints to go on from."""
-    return ranks_spec(**{'model': {'mlp': {'hidden': [120, 120]}}, 'steps': 3000,
+    """Training on two ranks, with checkpoints to go on from."""
+    return ranks_spec(**{'model': {'mlp': {'hidden': [120, 120]}}, 'steps': ENDLESS,
                          'optimizer': {'sgd': {'learning_rate': 0.1, 'momentum': 0.9}},
                          'evaluation': {'every_steps': 1000}, 'checkpoint': {'every_steps': 250}, **changes})
 
@@ -25,22 +24,13 @@ class RanksTest(ServerTest):
     # On any machine, with four ranks too.
     FLAGS = ('--cores=4', '--pin=false')
 
-    def rank_pids(self):
-        """Ranks that work in this server's data folder, so never another test's."""
-        found = []
-        for entry in os.listdir('/proc'):
-            if not entry.isdigit():
-                continue
-            with contextlib.suppress(OSError):
-                with open(f'/proc/{entry}/cmdline', 'rb') as file:
-                    program = file.read().split(b'\0')[0]
-                if program.endswith(b'normlab-worker-mpi') and is_alive(int(entry)) and \
-                        os.readlink(f'/proc/{entry}/cwd').startswith(os.path.realpath(self.server.data_dir)):
-                    found.append(int(entry))
-        return sorted(found)
+    def lasting_spec(self, **changes):
+        """Some seconds of it on any machine, and a dozen checkpoints."""
+        steps = self.server.steps_lasting(3, checked_spec())
+        return checked_spec(steps=steps, checkpoint={'every_steps': steps // 12}, **changes)
 
     def wait_no_ranks(self):
-        wait_for(lambda: not self.rank_pids(), 'all ranks to be gone', 10)
+        wait_for(lambda: not self.server.rank_pids(), 'all ranks to be gone')
 
     def parent(self, pid):
         with open(f'/proc/{pid}/stat', encoding='ascii', errors='replace') as file:
@@ -69,23 +59,24 @@ class RanksTest(ServerTest):
         self.assertEqual(len({job['result']['weightsSha256'] for job in jobs}), 3)
 
     def test_a_killed_rank_ends_the_attempt_and_the_job_goes_on(self):
-        undisturbed = self.server.submit(checked_spec(), '--wait')
+        spec = self.lasting_spec(max_retries=2)
+        undisturbed = self.server.submit(spec, '--wait')
         self.assertEqual(undisturbed['state'], 'SUCCEEDED', self.server.log())
-        job = self.server.submit(checked_spec(max_retries=2))
+        job = self.server.submit(spec)
         name = job['name']
-        self.server.wait_step(name, 300)
-        ranks = self.rank_pids()
+        self.server.wait_step(name, spec['steps'] // 10)
+        ranks = self.server.rank_pids()
         self.assertEqual(len(ranks), 2)
         os.kill(ranks[1], signal.SIGKILL)
         wait_for(lambda: len(self.server.get(name)['attempts']) == 2, 'a second attempt')
         attempt = self.server.get(name)['attempts'][0]
         self.assertIn('signal 9', attempt['failure']['message'])
-        wait_for(lambda: not any(map(is_alive, ranks)), 'the other rank to be gone', 10)
+        wait_for(lambda: not any(map(is_alive, ranks)), 'the other rank to be gone')
         # Who starts the ranks, too.
-        self.server.wait_step(name, int(self.server.get(name)['attempts'][1].get('startStep', 0)) + 100)
-        ranks = wait_for(lambda: len(self.rank_pids()) == 2 and self.rank_pids(), 'new ranks')
+        self.server.wait_step(name, spec['steps'] // 3)
+        ranks = wait_for(lambda: len(self.server.rank_pids()) == 2 and self.server.rank_pids(), 'new ranks')
         os.kill(self.parent(ranks[0]), signal.SIGKILL)
-        wait_for(lambda: not any(map(is_alive, ranks)), 'ranks to end with their launcher', 10)
+        wait_for(lambda: not any(map(is_alive, ranks)), 'ranks to end with their launcher')
         job = self.server.wait_state(name, 'SUCCEEDED', 120)
         self.assertEqual(len(job['attempts']), 3)
         self.assertGreater(int(job['attempts'][2]['startStep']), 0)
@@ -93,16 +84,17 @@ class RanksTest(ServerTest):
         self.assertEqual([a.get('replayMismatches', '0') for a in job['attempts']], ['0'] * 3)
 
     def test_pause_resume_and_cancel(self):
-        undisturbed = self.server.submit(checked_spec(), '--wait')
-        name = self.server.submit(checked_spec())['name']
-        self.server.wait_step(name, 300)
+        spec = self.lasting_spec()
+        undisturbed = self.server.submit(spec, '--wait')
+        name = self.server.submit(spec)['name']
+        self.server.wait_step(name, spec['steps'] // 10)
         self.server.cli('pause', name, check=EXIT_OK)
         self.server.wait_state(name, 'PAUSED')
         self.wait_no_ranks()
         self.server.cli('resume', name, check=EXIT_OK)
         job = self.server.wait_state(name, 'SUCCEEDED', 120)
         self.assertEqual(job['result']['weightsSha256'], undisturbed['result']['weightsSha256'])
-        name = self.server.submit(checked_spec(steps=1_000_000))['name']
+        name = self.server.submit(checked_spec())['name']
         self.server.wait_step(name, 100)
         self.server.cli('cancel', name, check=EXIT_OK)
         self.server.wait_state(name, 'CANCELLED')

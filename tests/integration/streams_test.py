@@ -3,15 +3,8 @@ import json
 import os
 import signal
 
-from normlab_testing import EXIT_OK, EXIT_REFUSED, PATIENCE, ServerTest, long_spec, main, read_lines, tiny_spec, wait_for
-
-
-def check_whole(test, records, steps):
-    """Sequences 1..n without gap, steps 0..steps-1 of the loss once each, the terminal state last."""
-    test.assertEqual([int(r['sequence']) for r in records], list(range(1, len(records) + 1)))
-    trained = [int(r['metrics']['step']) for r in records if 'metrics' in r and 'train/loss' in r['metrics']['values']]
-    test.assertEqual(trained, list(range(steps)))
-    test.assertIn('state', records[-1])
+from normlab_testing import (EXIT_OK, EXIT_REFUSED, PATIENCE, ServerTest, check_whole, let_go, long_spec, main, read_lines,
+                             tiny_spec, wait_for)
 
 
 class StreamsTest(ServerTest):
@@ -29,9 +22,7 @@ class StreamsTest(ServerTest):
                 watcher.send_signal(signal.SIGKILL)
                 kills += 1
             watcher.wait()
-            reader.join()
-            watcher.stdout.close()
-            watcher.stderr.close()
+            let_go(watcher, reader)
             # A line cut short by the kill was not received: it comes again.
             if lines and not lines[-1].endswith('\n'):
                 lines.pop()
@@ -64,9 +55,7 @@ class StreamsTest(ServerTest):
         self.server.wait_state(job['name'], 'SUCCEEDED', 120)
         watcher.send_signal(signal.SIGCONT)
         self.assertEqual(watcher.wait(120), 0)
-        reader.join()
-        watcher.stdout.close()
-        watcher.stderr.close()
+        let_go(watcher, reader)
         check_whole(self, [json.loads(line) for line in lines], steps)
 
     def test_many_watchers_see_the_same(self):
@@ -77,9 +66,7 @@ class StreamsTest(ServerTest):
             watchers.append((watcher, lines, read_lines(watcher.stdout, lines)))
         for watcher, lines, reader in watchers:
             self.assertEqual(watcher.wait(120), 0)
-            reader.join()
-            watcher.stdout.close()
-            watcher.stderr.close()
+            let_go(watcher, reader)
             self.assertEqual(lines, watchers[0][1])
         check_whole(self, [json.loads(line) for line in watchers[0][1]], 5000)
 
@@ -96,10 +83,8 @@ class StreamsTest(ServerTest):
         wait_for(lambda: len(lines) > 10, 'records to arrive')
         watcher.send_signal(signal.SIGINT)
         self.assertEqual(watcher.wait(30 * PATIENCE), 130)
-        reader.join()
         self.assertIn('--after', watcher.stderr.read())
-        watcher.stdout.close()
-        watcher.stderr.close()
+        let_go(watcher, reader)
         self.assertEqual(self.server.get(job['name'])['state'], 'RUNNING')
         self.server.cli('cancel', job['name'], check=EXIT_OK)
         self.assertTrue(os.path.exists(self.server.data_dir))

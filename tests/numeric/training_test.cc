@@ -52,7 +52,7 @@ class FashionMnistTrainingTest : public ::testing::Test {
  protected:
   void SetUp() override {
     if (!std::filesystem::exists(kFashionMnist)) {
-      GTEST_SKIP() << "NOT RUN: install the package dataset-fashion-mnist to run it";
+      GTEST_SKIP() << "did not run: install the package dataset-fashion-mnist to run it";
     }
   }
 };
@@ -70,7 +70,7 @@ TEST_F(FashionMnistTrainingTest, BatchNormMlpReachesEightyEightPercentWithinFive
 
 TEST_F(FashionMnistTrainingTest, SmallBatchNormCnnReachesNinetyOnePercentWithinTenEpochs) {
   if (!LongRuns()) {
-    GTEST_SKIP() << "NOT RUN: takes minutes; set NORMLAB_LONG_RUNS=1 to run it";
+    GTEST_SKIP() << "did not run: takes minutes; set NORMLAB_LONG_RUNS=1 to run it";
   }
   constexpr double kBound = 0.91;
   const TrainingResult result =
@@ -88,11 +88,11 @@ class CifarTrainingTest : public ::testing::Test {
   void SetUp() override {
     const char* folder = std::getenv("NORMLAB_CIFAR10");
     if (folder == nullptr || *folder == '\0') {
-      GTEST_SKIP() << "NOT RUN: set NORMLAB_CIFAR10 to a folder with CIFAR-10's binary files "
+      GTEST_SKIP() << "did not run: set NORMLAB_CIFAR10 to a folder with CIFAR-10's binary files "
                       "(data_batch_1.bin, ..., test_batch.bin) to run it";
     }
     if (!LongRuns()) {
-      GTEST_SKIP() << "NOT RUN: takes minutes; set NORMLAB_LONG_RUNS=1 to run it";
+      GTEST_SKIP() << "did not run: takes minutes; set NORMLAB_LONG_RUNS=1 to run it";
     }
     folder_ = folder;
   }
