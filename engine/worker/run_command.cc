@@ -54,11 +54,15 @@ void OnLeave(int /*signal*/) {
   leaving.store(true);
 }
 
-void HandleSignals() {
+void HandleLeave() {
   struct sigaction leave {};
   leave.sa_handler = OnLeave;
   leave.sa_flags = SA_RESTART;
   sigaction(SIGUSR1, &leave, nullptr);
+}
+
+void HandleSignals() {
+  HandleLeave();
   struct sigaction action {};
   action.sa_handler = OnTermination;
   // A second SIGTERM does not wait for the current step.
@@ -158,22 +162,42 @@ void TakeShare(v1::WorkerAssignment& assignment, const Communicator& communicato
   }
 }
 
+// Descriptor of a file that only its owner can read, which is gone from its folder.
+absl::StatusOr<int> TakeAssignmentFile(const std::string& path) {
+  common::UniqueFd file(open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
+  struct stat info {};
+  const bool is_private = file.valid() && fstat(file.get(), &info) == 0 && S_ISREG(info.st_mode) &&
+                          info.st_uid == geteuid() && (info.st_mode & 077) == 0;
+  if (!is_private) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, " is no assignment that only its owner can read: ",
+                     file.valid() ? "wrong owner, kind or mode" : strerror(errno)));
+  }
+  // The secret in it is needed once; whoever runs this script again is another attempt.
+  unlink(path.c_str());
+  return file.Release();
+}
+
+// Empty when there is no such file to read.
+absl::StatusOr<std::string> ReadAuthorities(const std::string& path) {
+  if (path.empty()) {
+    return std::string();
+  }
+  absl::StatusOr<std::string> read = common::ReadFile(path, kMaxAuthorityBytes);
+  if (!read.ok() || read->empty()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "the authorities of the server in ", path,
+        " cannot be read: ", read.ok() ? "the file is empty" : read.status().message()));
+  }
+  return read;
+}
+
 int RunAssignment(absl::StatusOr<v1::WorkerAssignment> assignment,
                   Communicator* communicator,
-                  const std::string& server_ca_file) {
+                  std::string server_ca) {
   if (!assignment.ok()) {
     spdlog::error(std::string(assignment.status().message()));
     return common::kExitUsage;
-  }
-  std::string server_ca;
-  if (!server_ca_file.empty()) {
-    absl::StatusOr<std::string> read = common::ReadFile(server_ca_file, kMaxAuthorityBytes);
-    if (!read.ok() || read->empty()) {
-      spdlog::error("the authorities of the server in {} cannot be read: {}", server_ca_file,
-                    read.ok() ? "the file is empty" : std::string(read.status().message()));
-      return common::kExitUsage;
-    }
-    server_ca = *std::move(read);
   }
   MakePathsAbsolute(*assignment);
   absl::StatusOr<FolderWatch> folder = FolderWatch::Create(assignment->attempt_folder());
@@ -204,23 +228,22 @@ int RunCommand(int fd, const std::string& server_ca_file) {
   SetUpProcess("normlab-worker");
   SetUpLog();
   HandleSignals();
-  return RunAssignment(ReadAssignment(fd), nullptr, server_ca_file);
+  absl::StatusOr<v1::WorkerAssignment> assignment = ReadAssignment(fd);
+  absl::StatusOr<std::string> server_ca = ReadAuthorities(server_ca_file);
+  if (assignment.ok() && !server_ca.ok()) {
+    assignment = server_ca.status();
+  }
+  return RunAssignment(std::move(assignment), nullptr, std::move(server_ca).value_or(""));
 }
 
 int RunFileCommand(const std::string& path, const std::string& server_ca_file) {
-  common::UniqueFd file(open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
-  struct stat info {};
-  const bool is_private = file.valid() && fstat(file.get(), &info) == 0 && S_ISREG(info.st_mode) &&
-                          info.st_uid == geteuid() && (info.st_mode & 077) == 0;
-  if (!is_private) {
+  const absl::StatusOr<int> file = TakeAssignmentFile(path);
+  if (!file.ok()) {
     SetUpLog();
-    spdlog::error("{} is no assignment that only its owner can read: {}", path,
-                  file.valid() ? "wrong owner, kind or mode" : strerror(errno));
+    spdlog::error(std::string(file.status().message()));
     return common::kExitUsage;
   }
-  // The secret in it is needed once; whoever runs this script again is another attempt.
-  unlink(path.c_str());
-  return RunCommand(file.Release(), server_ca_file);
+  return RunCommand(*file, server_ca_file);
 }
 
 int RunRankCommand(int fd, Communicator& communicator) {
@@ -234,6 +257,32 @@ int RunRankCommand(int fd, Communicator& communicator) {
     TakeShare(*assignment, communicator);
   }
   return RunAssignment(std::move(assignment), &communicator, "");
+}
+
+int RunRankFileCommand(const std::string& path,
+                       const std::string& server_ca_file,
+                       Communicator& communicator,
+                       void (*on_termination)(int)) {
+  // What is wrong with the assignment is wrong for all, and all say so.
+  signal(SIGTERM, SIG_IGN);
+  SetUpLog();
+  HandleLeave();
+  absl::StatusOr<v1::WorkerAssignment> read = v1::WorkerAssignment();
+  absl::StatusOr<std::string> server_ca = std::string();
+  if (communicator.rank() == 0) {
+    const absl::StatusOr<int> file = TakeAssignmentFile(path);
+    read = file.ok() ? ReadAssignment(*file) : file.status();
+    server_ca = ReadAuthorities(server_ca_file);
+    if (read.ok() && !server_ca.ok()) {
+      read = server_ca.status();
+    }
+  }
+  absl::StatusOr<v1::WorkerAssignment> assignment = ShareAssignment(std::move(read), communicator);
+  if (assignment.ok()) {
+    signal(SIGTERM, on_termination);
+    TakeShare(*assignment, communicator);
+  }
+  return RunAssignment(std::move(assignment), &communicator, std::move(server_ca).value_or(""));
 }
 
 }  // namespace normlab::engine

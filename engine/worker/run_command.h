@@ -28,4 +28,14 @@ int RunFileCommand(const std::string& path, const std::string& server_ca_file);
 // them.
 int RunRankCommand(int fd, Communicator& communicator);
 
+// The same for ranks that Slurm's srun has started, on several machines perhaps: rank 0 reads and removes
+// the file of RunFileCommand, and the authorities of the server; every rank sees the attempt's folder.
+// `on_termination` handles SIGTERM from the time on at which all have the assignment (before, it is
+// ignored): it must exit at once, with kExitRankTerminated, for a rank cannot end its step without the
+// others.
+int RunRankFileCommand(const std::string& path,
+                       const std::string& server_ca_file,
+                       Communicator& communicator,
+                       void (*on_termination)(int));
+
 }  // namespace normlab::engine

@@ -10,6 +10,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 
+#include "common/worker_exit.h"
+
 namespace normlab::server {
 namespace {
 
@@ -24,6 +26,10 @@ std::string Words(const SlurmRecord& record) {
   return absl::StrCat(Where(record), ": ", record.state,
                       has_reason ? absl::StrCat(" (", record.reason, ")") : "");
 }
+
+// What srun and shells add to the number of the signal that ended a process. No worker ends itself with
+// such a code but kExitTerminated.
+constexpr int kShellSignal = 128;
 
 // Slurm's reasons for ending a job that it never started.
 bool NeverStarted(const SlurmRecord& record) {
@@ -59,6 +65,14 @@ std::optional<ProcessExit> ExitOf(const SlurmRecord& record, bool killed) {
     exit.cause = ExitCause::kSignalled;
     exit.code = record.exit_signal;
     exit.description = absl::StrCat("signal ", record.exit_signal, " (",
+                                    name != nullptr ? name : "unknown", "; ", Where(record), ")");
+  } else if (const int signal = record.exit_code - kShellSignal;
+             state == "FAILED" && signal > 0 && signal < NSIG &&
+             record.exit_code != common::kExitTerminated) {
+    const char* name = sigdescr_np(signal);
+    exit.cause = ExitCause::kSignalled;
+    exit.code = signal;
+    exit.description = absl::StrCat("signal ", signal, " of a process (",
                                     name != nullptr ? name : "unknown", "; ", Where(record), ")");
   } else if (state == "FAILED") {
     exit.cause = ExitCause::kExited;

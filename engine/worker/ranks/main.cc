@@ -5,9 +5,13 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <array>
+#include <atomic>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <iostream>
 #include <memory>
 #include <string>
@@ -29,13 +33,53 @@ constexpr std::string_view kUsage =
 mpirun, or Slurm with srun --mpi=pmix; there is nothing to start by hand. See docs/parallel.md.
 
   normlab-worker-mpi --run       one rank of an attempt; the assignment comes on rank 0's standard input
+  normlab-worker-mpi [--server-ca FILE] --run-file FILE
+                                 the same under srun, with the assignment in a file, which rank 0 removes; the
+                                 authorities of the server's certificate in another
   normlab-worker-mpi --version
 )";
+
+// Files of this run's shared memory on this machine, once they are known. Of fixed size: they are removed
+// by a signal handler too.
+constexpr int kMostSegments = 64;
+std::array<std::array<char, 256>, kMostSegments> segments;
+std::atomic<int> segment_count{0};
+
+// Open MPI removes them when all ranks come to their end. Under srun nobody else does, and a rank cannot
+// ask which they are: it has mapped its own.
+void FindSegments() {
+  std::ifstream maps("/proc/self/maps");
+  for (std::string line; std::getline(maps, line);) {
+    const size_t path = line.find("/dev/shm/vader_segment.");
+    const size_t rank = line.rfind('.');
+    if (path == std::string::npos || rank == std::string::npos || rank < path) {
+      continue;
+    }
+    for (int i = 0; i < kMostSegments; ++i) {
+      std::snprintf(segments[static_cast<size_t>(i)].data(), segments[0].size(), "%s.%d",
+                    line.substr(path, rank - path).c_str(), i);
+    }
+    segment_count.store(kMostSegments);
+    return;
+  }
+}
+
+void RemoveSegments() {
+  for (int i = 0; i < segment_count.load(); ++i) {
+    unlink(segments[static_cast<size_t>(i)].data());
+  }
+}
+
+void OnTermination(int /*signal*/) {
+  RemoveSegments();
+  _exit(normlab::common::kExitRankTerminated);
+}
 
 // What Open MPI's launcher removes when it ends by itself: the folder of its session, and the ranks'
 // shared memory.
 void RemoveLeftovers() {
   std::error_code ignored;
+  RemoveSegments();
   if (const char* session = getenv("OMPI_MCA_orte_jobfam_session_dir"); session != nullptr) {
     std::filesystem::remove_all(session, ignored);
   }
@@ -68,18 +112,30 @@ void EndWithParent() {
   }).detach();
 }
 
-int Run() {
+// `assignment`: empty: it comes on standard input.
+int Run(const std::string& assignment, const std::string& server_ca) {
   normlab::engine::SetUpProcess("normlab-rank");
   EndWithParent();
+  if (!assignment.empty()) {
+    std::signal(SIGTERM, OnTermination);
+  }
   absl::StatusOr<std::unique_ptr<MpiRanks>> ranks = MpiRanks::Start();
   if (!ranks.ok()) {
     std::cerr << ranks.status().message() << "\n";
     return normlab::common::kExitUsage;
   }
   const auto world = (*ranks)->World();
-  const int code = normlab::engine::RunRankCommand(STDIN_FILENO, *world);
+  int code = 0;
+  if (assignment.empty()) {
+    code = normlab::engine::RunRankCommand(STDIN_FILENO, *world);
+  } else {
+    FindSegments();
+    std::at_quick_exit(RemoveSegments);
+    code = normlab::engine::RunRankFileCommand(assignment, server_ca, *world, OnTermination);
+  }
   if (code != normlab::common::kExitDone) {
-    // Without MPI_Finalize, which would wait for the others: MPI ends them instead.
+    // Without MPI_Finalize, which would wait for the others: whoever started them ends them instead.
+    RemoveSegments();
     std::fflush(nullptr);
     _exit(code);
   }
@@ -91,7 +147,14 @@ int Run() {
 int main(int argc, char** argv) {
   const std::string_view command = argc == 2 ? argv[1] : "";
   if (command == "--run") {
-    return Run();
+    return Run("", "");
+  }
+  if (argc == 3 && std::string_view(argv[1]) == "--run-file") {
+    return Run(argv[2], "");
+  }
+  if (argc == 5 && std::string_view(argv[1]) == "--server-ca" &&
+      std::string_view(argv[3]) == "--run-file") {
+    return Run(argv[4], argv[2]);
   }
   if (command == "--version") {
     std::cout << "normlab-worker-mpi " << NORMLAB_VERSION << "\n";
