@@ -1,12 +1,10 @@
 #include "engine/worker/run_command.h"
 
 #include <fcntl.h>
-#include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <array>
-#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -29,6 +27,7 @@
 #include "engine/worker/attempt.h"
 #include "engine/worker/folder_watch.h"
 #include "engine/worker/process_setup.h"
+#include "engine/worker/signals.h"
 
 #include "normlab/v1/worker.pb.h"
 #include "spdlog/sinks/stdout_sinks.h"
@@ -41,34 +40,6 @@ constexpr size_t kMaxAssignmentBytes = size_t{64} << 20;
 constexpr size_t kMaxAuthorityBytes = size_t{1} << 20;
 // Enough to build the last report and write it when everything else was used up.
 constexpr int64_t kMemoryReserveBytes = int64_t{4} << 20;
-
-std::atomic<bool> terminating{false};
-std::atomic<bool> leaving{false};
-static_assert(std::atomic<bool>::is_always_lock_free, "set by a signal handler");
-
-void OnTermination(int /*signal*/) {
-  terminating.store(true);
-}
-
-void OnLeave(int /*signal*/) {
-  leaving.store(true);
-}
-
-void HandleLeave() {
-  struct sigaction leave {};
-  leave.sa_handler = OnLeave;
-  leave.sa_flags = SA_RESTART;
-  sigaction(SIGUSR1, &leave, nullptr);
-}
-
-void HandleSignals() {
-  HandleLeave();
-  struct sigaction action {};
-  action.sa_handler = OnTermination;
-  // A second SIGTERM does not wait for the current step.
-  action.sa_flags = static_cast<int>(SA_RESETHAND | SA_RESTART);
-  sigaction(SIGTERM, &action, nullptr);
-}
 
 absl::StatusOr<v1::WorkerAssignment> ReadAssignment(int fd) {
   const common::UniqueFd pipe(fd);
@@ -162,12 +133,17 @@ void TakeShare(v1::WorkerAssignment& assignment, const Communicator& communicato
   }
 }
 
-// Descriptor of a file that only its owner can read, which is gone from its folder.
+// Descriptor of a file that only its owner can read, which is gone from its folder then. NOT_FOUND: it was
+// before.
 absl::StatusOr<int> TakeAssignmentFile(const std::string& path) {
   common::UniqueFd file(open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
   struct stat info {};
   const bool is_private = file.valid() && fstat(file.get(), &info) == 0 && S_ISREG(info.st_mode) &&
                           info.st_uid == geteuid() && (info.st_mode & 077) == 0;
+  if (!file.valid() && errno == ENOENT) {
+    return absl::NotFoundError(
+        absl::StrCat(path, " is not there: this attempt has been run before"));
+  }
   if (!is_private) {
     return absl::InvalidArgumentError(
         absl::StrCat(path, " is no assignment that only its owner can read: ",
@@ -192,13 +168,28 @@ absl::StatusOr<std::string> ReadAuthorities(const std::string& path) {
   return read;
 }
 
+// Its thread goes wherever there is room: this one may already be bound to a single core.
+const SignalWishes& TakeSignalsOn(const v1::WorkerAssignment& assignment) {
+  const AffinityScope all_cores(
+      CoreSet(std::vector<int>(assignment.cores().begin(), assignment.cores().end())));
+  return TakeSignals();
+}
+
+// Says why there is no assignment.
+int Refuse(const absl::Status& status, int code) {
+  spdlog::error(std::string(status.message()));
+  return absl::IsNotFound(status) ? common::kExitRunAgain : code;
+}
+
+// `signals`: what takes them already; null: nothing does.
 int RunAssignment(absl::StatusOr<v1::WorkerAssignment> assignment,
                   Communicator* communicator,
-                  std::string server_ca) {
+                  std::string server_ca,
+                  const SignalWishes* signals = nullptr) {
   if (!assignment.ok()) {
-    spdlog::error(std::string(assignment.status().message()));
-    return common::kExitUsage;
+    return Refuse(assignment.status(), common::kExitUsage);
   }
+  const SignalWishes& wishes = signals != nullptr ? *signals : TakeSignalsOn(*assignment);
   MakePathsAbsolute(*assignment);
   absl::StatusOr<FolderWatch> folder = FolderWatch::Create(assignment->attempt_folder());
   if (!folder.ok() || chdir(assignment->attempt_folder().c_str()) != 0) {
@@ -215,10 +206,10 @@ int RunAssignment(absl::StatusOr<v1::WorkerAssignment> assignment,
     }
   }
   InstallOutOfMemoryHandler(kMemoryReserveBytes);
-  AttemptRunner runner(
-      *std::move(assignment), *std::move(folder),
-      {.terminating = [] { return terminating.load(); }, .leaving = [] { return leaving.load(); }},
-      std::move(server_ca), communicator);
+  AttemptRunner runner(*std::move(assignment), *std::move(folder),
+                       {.terminating = [&wishes] { return wishes.terminating.load(); },
+                        .leaving = [&wishes] { return wishes.leaving.load(); }},
+                       std::move(server_ca), communicator);
   return runner.Run();
 }
 
@@ -226,8 +217,8 @@ int RunAssignment(absl::StatusOr<v1::WorkerAssignment> assignment,
 
 int RunCommand(int fd, const std::string& server_ca_file) {
   SetUpProcess("normlab-worker");
+  HoldSignals();
   SetUpLog();
-  HandleSignals();
   absl::StatusOr<v1::WorkerAssignment> assignment = ReadAssignment(fd);
   absl::StatusOr<std::string> server_ca = ReadAuthorities(server_ca_file);
   if (assignment.ok() && !server_ca.ok()) {
@@ -240,15 +231,13 @@ int RunFileCommand(const std::string& path, const std::string& server_ca_file) {
   const absl::StatusOr<int> file = TakeAssignmentFile(path);
   if (!file.ok()) {
     SetUpLog();
-    spdlog::error(std::string(file.status().message()));
-    return common::kExitUsage;
+    return Refuse(file.status(), common::kExitUsage);
   }
   return RunCommand(*file, server_ca_file);
 }
 
 int RunRankCommand(int fd, Communicator& communicator) {
   SetUpLog();
-  HandleSignals();
   absl::StatusOr<v1::WorkerAssignment> assignment = ShareAssignment(
       communicator.rank() == 0 ? ReadAssignment(fd)
                                : absl::StatusOr<v1::WorkerAssignment>(v1::WorkerAssignment()),
@@ -262,11 +251,8 @@ int RunRankCommand(int fd, Communicator& communicator) {
 int RunRankFileCommand(const std::string& path,
                        const std::string& server_ca_file,
                        Communicator& communicator,
-                       void (*on_termination)(int)) {
-  // What is wrong with the assignment is wrong for all, and all say so.
-  signal(SIGTERM, SIG_IGN);
+                       const SignalWishes& signals) {
   SetUpLog();
-  HandleLeave();
   absl::StatusOr<v1::WorkerAssignment> read = v1::WorkerAssignment();
   absl::StatusOr<std::string> server_ca = std::string();
   if (communicator.rank() == 0) {
@@ -278,11 +264,12 @@ int RunRankFileCommand(const std::string& path,
     }
   }
   absl::StatusOr<v1::WorkerAssignment> assignment = ShareAssignment(std::move(read), communicator);
-  if (assignment.ok()) {
-    signal(SIGTERM, on_termination);
-    TakeShare(*assignment, communicator);
+  if (!assignment.ok()) {
+    return Refuse(assignment.status(), common::kExitRankUsage);
   }
-  return RunAssignment(std::move(assignment), &communicator, std::move(server_ca).value_or(""));
+  TakeShare(*assignment, communicator);
+  return RunAssignment(std::move(assignment), &communicator, std::move(server_ca).value_or(""),
+                       &signals);
 }
 
 }  // namespace normlab::engine

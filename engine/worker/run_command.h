@@ -3,6 +3,7 @@
 #include <string>
 
 #include "engine/parallel/communicator.h"
+#include "engine/worker/signals.h"
 
 namespace normlab::engine {
 
@@ -19,23 +20,22 @@ namespace normlab::engine {
 int RunCommand(int fd, const std::string& server_ca_file = "");
 
 // The same with the assignment in a file, which only its owner can have read, and which is removed before
-// anything else is done. kExitUsage when it is not such a file.
+// anything else is done. kExitRunAgain when it is not there, kExitUsage when others can read it.
 int RunFileCommand(const std::string& path, const std::string& server_ca_file);
 
 // The same as one rank of several: rank 0 reads the assignment of all from `fd`, and reports. The
-// process has been set up (SetUpProcess) before the communicator was made. Unless the code is
+// process has been set up (SetUpProcess, HoldSignals) before the communicator was made. Unless the code is
 // kExitDone, other ranks may wait for this one in vain: the process must exit without waiting for
 // them.
 int RunRankCommand(int fd, Communicator& communicator);
 
 // The same for ranks that Slurm's srun has started, on several machines perhaps: rank 0 reads and removes
 // the file of RunFileCommand, and the authorities of the server; every rank sees the attempt's folder.
-// `on_termination` handles SIGTERM from the time on at which all have the assignment (before, it is
-// ignored): it must exit at once, with kExitRankTerminated, for a rank cannot end its step without the
-// others.
+// Signals have been taken (TakeSignals), and SIGTERM ends a rank at once with kExitRankTerminated: it cannot
+// end its step without the others. kExitRankUsage instead of kExitUsage.
 int RunRankFileCommand(const std::string& path,
                        const std::string& server_ca_file,
                        Communicator& communicator,
-                       void (*on_termination)(int));
+                       const SignalWishes& signals);
 
 }  // namespace normlab::engine

@@ -6,7 +6,9 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
+#include <cstdint>
 #include <filesystem>
+#include <fstream>
 #include <string>
 #include <vector>
 
@@ -19,7 +21,21 @@
 namespace normlab::engine {
 namespace {
 
-using WorkerEndingTest = WorkerProcessTest;
+class WorkerEndingTest : public WorkerProcessTest {
+ protected:
+  static uint64_t MaskOf(int signal) { return uint64_t{1} << (signal - 1); }
+  // Those for which the worker has a handler.
+  uint64_t HandledSignals() const {
+    std::ifstream status(absl::StrCat("/proc/", worker_->pid(), "/status"));
+    for (std::string line; std::getline(status, line);) {
+      if (absl::StartsWith(line, "SigCgt:")) {
+        return std::stoull(line.substr(line.find('\t')), nullptr, 16);
+      }
+    }
+    ADD_FAILURE() << "no SigCgt of " << worker_->pid();
+    return 0;
+  }
+};
 
 TEST_F(WorkerEndingTest, TellsWhyItCannotTrain) {
   server_->Start();
@@ -78,6 +94,7 @@ TEST_F(WorkerEndingTest, TakesItsAssignmentFromAFileOnceAndOnlyAPrivateOne) {
   server_->Start();
   const std::string path = folder_ + "/assignment";
   const auto write = [&](int mode) {
+    std::filesystem::remove(path);
     ASSERT_TRUE(common::WriteFileSynced(path, Assignment(Spec(5)).SerializeAsString(), mode).ok());
     ASSERT_EQ(chmod(path.c_str(), static_cast<mode_t>(mode)), 0);
   };
@@ -92,7 +109,7 @@ TEST_F(WorkerEndingTest, TakesItsAssignmentFromAFileOnceAndOnlyAPrivateOne) {
   EXPECT_EQ(Collect().outcome.state(), v1::Job::SUCCEEDED);
   // Whoever runs the same script again has nothing to start from.
   Start({"--run-file", path}, -1);
-  EXPECT_EQ(Wait(), common::kExitUsage);
+  EXPECT_EQ(Wait(), common::kExitRunAgain);
   // Of authorities that cannot be read.
   write(0600);
   Start({"--server-ca", folder_ + "/none.pem", "--run-file", path}, -1);
@@ -106,6 +123,8 @@ TEST_F(WorkerEndingTest, ASignalToLeaveMakesACheckpointToGoOnFrom) {
   ASSERT_TRUE(server_->WaitFor([](const FakeServer::Seen& seen) {
     return seen.reports.size() > 2;
   })) << Log();
+  // No handler may interrupt oneDNN's code: see engine/worker/signals.h.
+  EXPECT_EQ(HandledSignals() & (MaskOf(SIGUSR1) | MaskOf(SIGTERM)), 0u);
   ASSERT_TRUE(worker_->Signal(SIGUSR1).ok());
   EXPECT_EQ(Wait(), common::kExitDone) << Log();
   const Finished run = Collect();

@@ -91,13 +91,16 @@ std::string PoliteScript(const std::string& starts, int code_of_term, int code_o
 }
 
 // What ranks but the first do.
-std::string RankScriptOf(Behaviour behaviour, const std::string& starts) {
+std::string RankScriptOf(Behaviour behaviour,
+                         const std::string& first_starts,
+                         const std::string& starts) {
   const std::string began = absl::StrCat("echo began >>", starts, "\n");
   switch (behaviour) {
     case Behaviour::kExit0:
       return began + "exit 0\n";
     case Behaviour::kCrash:
-      return began + "kill -SEGV $$\n";
+      return absl::StrCat(began, "until [ -s ", first_starts,
+                          " ]; do sleep 0.05; done\nkill -SEGV $$\n");
     default:
       // As the worker does.
       return PoliteScript(starts, common::kExitRankTerminated, 0);
@@ -164,16 +167,19 @@ SubmitRequest ScriptedAttempts::Request(const std::string& job,
   const std::string rank_starts = ShellQuoted(folder + "/starts.rank");
   std::string text;
   if (ranks > 1) {
-    std::ofstream(script + ".rank") << RankScriptOf(behaviour, rank_starts);
+    std::ofstream(script + ".rank") << RankScriptOf(behaviour, starts, rank_starts);
+  }
+  if (ranks > 1 && behaviour == Behaviour::kCrash) {
+    // The others do. dash handles a signal when the command in progress ends.
+    text = absl::StrCat("trap 'exit 3' TERM\necho began >>", starts,
+                        "\nwhile :; do sleep 0.1; done\n");
+  } else if (ranks > 1) {
     // The first is ready when all are.
-    text = absl::StrCat("trap 'exit 3' TERM\nuntil [ \"$(cat ", rank_starts,
-                        " 2>/dev/null | wc -l)\" -eq ", ranks - 1,
-                        " ]; do sleep 0.05; done\ntrap - TERM\n");
+    text = absl::StrCat("until [ \"$(cat ", rank_starts, " 2>/dev/null | wc -l)\" -eq ", ranks - 1,
+                        " ]; do sleep 0.05; done\n");
   }
   if (behaviour == Behaviour::kRunPolite) {
     absl::StrAppend(&text, PoliteScript(starts, 5, 6));
-  } else if (ranks > 1 && behaviour == Behaviour::kCrash) {
-    absl::StrAppend(&text, PoliteScript(starts, common::kExitRankTerminated, 0));
   } else {
     absl::StrAppend(&text, behaviour == Behaviour::kRunStubborn ? "trap '' TERM USR1\n" : "",
                     "echo began >>", starts, "\necho the output of ", number, "\n",

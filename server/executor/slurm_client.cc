@@ -110,8 +110,9 @@ absl::StatusOr<int64_t> SlurmClient::Submit(const SbatchJob& job,
   return ParseSbatch(output);
 }
 
+// --me is heeded by versions after 22.05, which print everybody's jobs.
 absl::StatusOr<std::vector<SlurmRecord>> SlurmClient::Jobs(const std::string& prefix) const {
-  const absl::StatusOr<std::string> output = Run("squeue", {"--json"});
+  const absl::StatusOr<std::string> output = Run("squeue", {"--json", "--me"});
   if (!output.ok()) {
     return absl::UnavailableError(output.status().message());
   }

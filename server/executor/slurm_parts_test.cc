@@ -250,6 +250,10 @@ TEST(SlurmStatesTest, FailedHasACodeASignalOrNeverStarted) {
     EXPECT_EQ(ExitOf(record, false)->cause, ExitCause::kExited);
     EXPECT_EQ(ExitOf(record, false)->code, code);
   }
+  record.exit_signal = 0;
+  record.exit_code = common::kExitRunAgain;
+  EXPECT_EQ(ExitOf(record, false)->cause, ExitCause::kNodeFailed);
+  EXPECT_THAT(ExitOf(record, false)->description, HasSubstr("a second time"));
   record = InState("FAILED", "BadConstraints");
   record.nodes.clear();
   EXPECT_EQ(ExitOf(record, false)->cause, ExitCause::kRefused);
@@ -427,7 +431,7 @@ TEST_F(SlurmScriptTest, RanksAreStartedBySrun) {
   const auto missing = RunCommand(
       {.argv = {"/bin/sh", path}, .environment = {"PATH=/usr/bin:/bin", "SLURMD_NODENAME=n7"}});
   ASSERT_TRUE(missing.ok());
-  EXPECT_EQ(missing->code, common::kExitUsage);
+  EXPECT_EQ(missing->code, common::kExitRankUsage);
   EXPECT_THAT(missing->errors, HasSubstr(absl::StrCat("the node n7 has no ", folder_, "/none")));
   EXPECT_THAT(missing->errors, HasSubstr("install normlab-worker-mpi"));
 }

@@ -119,7 +119,12 @@ absl::StatusOr<std::vector<SlurmRecord>> ParseSqueue(absl::string_view json,
   }
   if (const auto errors = answer.find("errors");
       errors != answer.end() && errors->is_array() && !errors->empty()) {
-    return absl::DataLossError(absl::StrCat("squeue --json: ", errors->dump().substr(0, 300)));
+    std::string words;
+    for (const Json& one : *errors) {
+      absl::StrAppend(&words, ": ", Text(one, "description"), " (", Text(one, "source"), ", ",
+                      Text(one, "error"), ")");
+    }
+    return absl::DataLossError(absl::StrCat("squeue --json", words.substr(0, 300)));
   }
   std::vector<SlurmRecord> records;
   for (const Json& job : answer["jobs"]) {

@@ -66,6 +66,11 @@ std::optional<ProcessExit> ExitOf(const SlurmRecord& record, bool killed) {
     exit.code = record.exit_signal;
     exit.description = absl::StrCat("signal ", record.exit_signal, " (",
                                     name != nullptr ? name : "unknown", "; ", Where(record), ")");
+  } else if (state == "FAILED" && record.exit_code == common::kExitRunAgain) {
+    // Its controller died before it had noted that the job runs, and started it anew. Who ran first is
+    // gone, or will be refused.
+    exit.cause = ExitCause::kNodeFailed;
+    exit.description = absl::StrCat("Slurm ran it a second time; ", Words(record));
   } else if (const int signal = record.exit_code - kShellSignal;
              state == "FAILED" && signal > 0 && signal < NSIG &&
              record.exit_code != common::kExitTerminated) {

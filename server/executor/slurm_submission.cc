@@ -33,14 +33,15 @@ std::string OrElse(const std::string& wish, const std::string& otherwise) {
 }
 
 // What each rank is started by, on its node: as the script of one process, and with words that tell whoever
-// reads the job's log what to do. 3 is kExitRankTerminated, 2 kExitUsage.
+// reads the job's log what to do. (64 is kExitRankUsage.) A SIGTERM because another rank did not start must
+// not be taken for one that was sent to all.
 constexpr char kRankScript[] =
-    "trap \"\" USR1; trap \"exit 3\" TERM; [ -x \"$0\" ] || { echo \"the node "
+    "trap \"\" USR1 TERM; [ -x \"$0\" ] || { echo \"the node "
     "${SLURMD_NODENAME:-$(hostname)} has no $0, "
     "the worker "
     "of jobs with several processes; install normlab-worker-mpi and Open MPI there, at the same "
     "path as "
-    "here\" >&2; exit 2; }; exec \"$0\" \"$@\"";
+    "here\" >&2; exit 64; }; exec \"$0\" \"$@\"";
 
 // Up to the path of the assignment.
 std::string Exec(const WorkerCommand& worker, const SlurmShape& shape) {

@@ -19,14 +19,21 @@ namespace {
 
 // After something was cancelled: Slurm takes a moment.
 constexpr absl::Duration kSoon = absl::Milliseconds(300);
+// A look at thousands of jobs keeps this machine and Slurm's controller busy, which have better things to
+// do: looks take at most one part in so many of the time.
+constexpr int kLeastPause = 20;
 
 }  // namespace
 
 void SlurmExecutor::Watch() {
+  absl::Duration last_took;
   while (true) {
     {
       absl::MutexLock lock(&mu_);
-      changed_.WaitFor(mu_, options_.poll_interval, [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+      const absl::Duration pause =
+          std::clamp(kLeastPause * last_took, options_.poll_interval,
+                     options_.poll_interval + options_.command_timeout / 2);
+      changed_.WaitFor(mu_, pause, [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
         return stopping_ || look_now_;
       });
       const bool wanted = std::exchange(look_now_, false);
@@ -41,7 +48,9 @@ void SlurmExecutor::Watch() {
         continue;  // nothing to ask for
       }
     }
-    (void)Look();  // SetHealth has said what is wrong
+    const absl::Duration begin = Monotonic();
+    // What is wrong, if anything, SetHealth has said; then it is not Slurm that is kept busy.
+    last_took = Look().ok() ? Monotonic() - begin : absl::ZeroDuration();
   }
 }
 

@@ -60,7 +60,7 @@ v1::Failure OutsideFailure(const ProcessExit& exit, const std::string& log_path)
       return SubmissionRefusedFailure(exit.description);
     case ExitCause::kNodeFailed:
       return MakeFailure(v1::FailureReason::NODE_FAILED,
-                         absl::StrCat("the machine that ran the attempt is gone (",
+                         absl::StrCat("whatever ran the attempt has lost it (",
                                       exit.description, "); nothing needs to be done"));
     default:
       return MakeFailure(v1::FailureReason::NODE_FAILED,

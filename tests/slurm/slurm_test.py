@@ -1,4 +1,5 @@
 """Normlab's jobs on a real Slurm of two nodes (two_nodes.py): sweeps, nodes that die, restarts, bad input."""
+import json
 import os
 import re
 import signal
@@ -51,6 +52,8 @@ class SlurmTest(unittest.TestCase):
         self.addCleanup(self._clean_up)
         self.port = two_nodes.free_ports(1)
         self.server = nt.Server(self.folder, *self.slurm_flags(), *self.FLAGS)
+        if self.TLS:
+            self.server.client_flags = ['--tls-ca', os.path.join(self.folder, 'tls', 'ca.pem')]
         nt.write_tiny_images(os.path.join(self.server.data_root, 'tiny'), 600, 100)
 
     def slurm_flags(self):
@@ -116,7 +119,7 @@ class SweepTest(SlurmTest):
         specification = nt.tiny_spec()
         made = self.server.cli(
             'sweep', '-', '--axis', 'normalization=none,batch,layer', '--axis', 'optimizer.sgd.learning_rate=0.01,0.1',
-            '--seeds', '2', '--output', 'json', stdin=__import__('json').dumps(specification), check=0).json()
+            '--seeds', '2', '--output', 'json', stdin=json.dumps(specification), check=0).json()
         experiment = made['name']
 
         def ended():
@@ -179,6 +182,7 @@ class RestartTest(SlurmTest):
         running = self.server.submit(nt.long_spec())['name']
         self.server.wait_step(running, 500)
         # Slurm's controller.
+        SLURM.save(self.slurm_job(running)['job_id'])
         SLURM.kill('slurmctld')
         try:
             nt.wait_for(lambda: nt.sample(self.server.scrape(), 'normlab_executor_healthy') == 0, 'the metric to say so')

@@ -112,6 +112,7 @@ class Server:
         os.makedirs(self.data_root, exist_ok=True)
         self.process = None
         self.address = None
+        self.client_flags = []  # of the connection, before the command
         self.http = None
 
     def start(self, *more_flags, wait=True):
@@ -191,7 +192,7 @@ class Server:
     def cli(self, *arguments, stdin=None, seconds=120, check=None):
         """Runs the command line against this server. check: the exit code that it must have."""
         done = subprocess.run(
-            [os.path.join(BIN, 'normlab'), '--server', self.address, *arguments], input=stdin,
+            [os.path.join(BIN, 'normlab'), '--server', self.address, *self.client_flags, *arguments], input=stdin,
             capture_output=True, text=True, timeout=seconds * PATIENCE, check=False)
         result = Result(done.returncode, done.stdout, done.stderr)
         if check is not None and result.code != check:

@@ -5,9 +5,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <array>
 #include <atomic>
-#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -23,6 +21,7 @@
 #include "engine/parallel/mpi/mpi_ranks.h"
 #include "engine/worker/process_setup.h"
 #include "engine/worker/run_command.h"
+#include "engine/worker/signals.h"
 
 namespace {
 
@@ -39,11 +38,11 @@ mpirun, or Slurm with srun --mpi=pmix; there is nothing to start by hand. See do
   normlab-worker-mpi --version
 )";
 
-// Files of this run's shared memory on this machine, once they are known. Of fixed size: they are removed
-// by a signal handler too.
+// Ranks of one machine, at most.
 constexpr int kMostSegments = 64;
-std::array<std::array<char, 256>, kMostSegments> segments;
-std::atomic<int> segment_count{0};
+// Of the files of this run's shared memory on this machine, without the rank; set once, before `has_segments`.
+std::string segments;
+std::atomic<bool> has_segments{false};
 
 // Open MPI removes them when all ranks come to their end. Under srun nobody else does, and a rank cannot
 // ask which they are: it has mapped its own.
@@ -55,22 +54,19 @@ void FindSegments() {
     if (path == std::string::npos || rank == std::string::npos || rank < path) {
       continue;
     }
-    for (int i = 0; i < kMostSegments; ++i) {
-      std::snprintf(segments[static_cast<size_t>(i)].data(), segments[0].size(), "%s.%d",
-                    line.substr(path, rank - path).c_str(), i);
-    }
-    segment_count.store(kMostSegments);
+    segments = line.substr(path, rank - path + 1);
+    has_segments.store(true);
     return;
   }
 }
 
 void RemoveSegments() {
-  for (int i = 0; i < segment_count.load(); ++i) {
-    unlink(segments[static_cast<size_t>(i)].data());
+  for (int i = 0; has_segments.load() && i < kMostSegments; ++i) {
+    unlink((segments + std::to_string(i)).c_str());
   }
 }
 
-void OnTermination(int /*signal*/) {
+void OnTermination() {
   RemoveSegments();
   _exit(normlab::common::kExitRankTerminated);
 }
@@ -115,10 +111,11 @@ void EndWithParent() {
 // `assignment`: empty: it comes on standard input.
 int Run(const std::string& assignment, const std::string& server_ca) {
   normlab::engine::SetUpProcess("normlab-rank");
+  // MPI starts threads.
+  normlab::engine::HoldSignals();
   EndWithParent();
-  if (!assignment.empty()) {
-    std::signal(SIGTERM, OnTermination);
-  }
+  const normlab::engine::SignalWishes* signals =
+      assignment.empty() ? nullptr : &normlab::engine::TakeSignals(OnTermination);
   absl::StatusOr<std::unique_ptr<MpiRanks>> ranks = MpiRanks::Start();
   if (!ranks.ok()) {
     std::cerr << ranks.status().message() << "\n";
@@ -126,12 +123,12 @@ int Run(const std::string& assignment, const std::string& server_ca) {
   }
   const auto world = (*ranks)->World();
   int code = 0;
-  if (assignment.empty()) {
+  if (signals == nullptr) {
     code = normlab::engine::RunRankCommand(STDIN_FILENO, *world);
   } else {
     FindSegments();
     std::at_quick_exit(RemoveSegments);
-    code = normlab::engine::RunRankFileCommand(assignment, server_ca, *world, OnTermination);
+    code = normlab::engine::RunRankFileCommand(assignment, server_ca, *world, *signals);
   }
   if (code != normlab::common::kExitDone) {
     // Without MPI_Finalize, which would wait for the others: whoever started them ends them instead.
