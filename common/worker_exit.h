@@ -6,6 +6,12 @@ namespace normlab::common {
 inline constexpr int kExitDone = 0;
 // Not started the way normlabd starts it.
 inline constexpr int kExitUsage = 2;
+// One of several processes under srun was told to end by SIGTERM, as srun does to all when one has
+// ended badly. Less than all that follow: srun ends with the highest code of its processes, so that
+// another's reason is told.
+inline constexpr int kExitRankTerminated = 3;
+// As kExitUsage, of such a process.
+inline constexpr int kExitRankUsage = 64;
 // The server refused the attempt (superseded, ended, wrong secret), or its folder is gone.
 inline constexpr int kExitFenced = 85;
 // Memory ran out where no outcome could be reported any more.

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <exception>
 #include <map>
 #include <new>
@@ -86,7 +87,7 @@ std::string ShortForm(const std::vector<ImplementationChoice>& choices) {
 [[noreturn]] void ExitAtOnce(int code, absl::string_view why) {
   spdlog::error("{}; exiting with code {}", std::string(why), code);
   spdlog::default_logger()->flush();
-  _exit(code);
+  std::quick_exit(code);
 }
 
 }  // namespace

@@ -133,6 +133,41 @@ void TakeShare(v1::WorkerAssignment& assignment, const Communicator& communicato
   }
 }
 
+// Descriptor of a file that only its owner can read, which is gone from its folder then. NOT_FOUND: it was
+// before.
+absl::StatusOr<int> TakeAssignmentFile(const std::string& path) {
+  common::UniqueFd file(open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
+  struct stat info {};
+  const bool is_private = file.valid() && fstat(file.get(), &info) == 0 && S_ISREG(info.st_mode) &&
+                          info.st_uid == geteuid() && (info.st_mode & 077) == 0;
+  if (!file.valid() && errno == ENOENT) {
+    return absl::NotFoundError(
+        absl::StrCat(path, " is not there: this attempt has been run before"));
+  }
+  if (!is_private) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, " is no assignment that only its owner can read: ",
+                     file.valid() ? "wrong owner, kind or mode" : strerror(errno)));
+  }
+  // The secret in it is needed once; whoever runs this script again is another attempt.
+  unlink(path.c_str());
+  return file.Release();
+}
+
+// Empty when there is no such file to read.
+absl::StatusOr<std::string> ReadAuthorities(const std::string& path) {
+  if (path.empty()) {
+    return std::string();
+  }
+  absl::StatusOr<std::string> read = common::ReadFile(path, kMaxAuthorityBytes);
+  if (!read.ok() || read->empty()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "the authorities of the server in ", path,
+        " cannot be read: ", read.ok() ? "the file is empty" : read.status().message()));
+  }
+  return read;
+}
+
 // Its thread goes wherever there is room: this one may already be bound to a single core.
 const SignalWishes& TakeSignalsOn(const v1::WorkerAssignment& assignment) {
   const AffinityScope all_cores(
@@ -140,24 +175,21 @@ const SignalWishes& TakeSignalsOn(const v1::WorkerAssignment& assignment) {
   return TakeSignals();
 }
 
+// Says why there is no assignment.
+int Refuse(const absl::Status& status, int code) {
+  spdlog::error(std::string(status.message()));
+  return absl::IsNotFound(status) ? common::kExitRunAgain : code;
+}
+
+// `signals`: what takes them already; null: nothing does.
 int RunAssignment(absl::StatusOr<v1::WorkerAssignment> assignment,
                   Communicator* communicator,
-                  const std::string& server_ca_file) {
+                  std::string server_ca,
+                  const SignalWishes* signals = nullptr) {
   if (!assignment.ok()) {
-    spdlog::error(std::string(assignment.status().message()));
-    return common::kExitUsage;
+    return Refuse(assignment.status(), common::kExitUsage);
   }
-  const SignalWishes& wishes = TakeSignalsOn(*assignment);
-  std::string server_ca;
-  if (!server_ca_file.empty()) {
-    absl::StatusOr<std::string> read = common::ReadFile(server_ca_file, kMaxAuthorityBytes);
-    if (!read.ok() || read->empty()) {
-      spdlog::error("the authorities of the server in {} cannot be read: {}", server_ca_file,
-                    read.ok() ? "the file is empty" : std::string(read.status().message()));
-      return common::kExitUsage;
-    }
-    server_ca = *std::move(read);
-  }
+  const SignalWishes& wishes = signals != nullptr ? *signals : TakeSignalsOn(*assignment);
   MakePathsAbsolute(*assignment);
   absl::StatusOr<FolderWatch> folder = FolderWatch::Create(assignment->attempt_folder());
   if (!folder.ok() || chdir(assignment->attempt_folder().c_str()) != 0) {
@@ -187,28 +219,21 @@ int RunCommand(int fd, const std::string& server_ca_file) {
   SetUpProcess("normlab-worker");
   HoldSignals();
   SetUpLog();
-  return RunAssignment(ReadAssignment(fd), nullptr, server_ca_file);
+  absl::StatusOr<v1::WorkerAssignment> assignment = ReadAssignment(fd);
+  absl::StatusOr<std::string> server_ca = ReadAuthorities(server_ca_file);
+  if (assignment.ok() && !server_ca.ok()) {
+    assignment = server_ca.status();
+  }
+  return RunAssignment(std::move(assignment), nullptr, std::move(server_ca).value_or(""));
 }
 
 int RunFileCommand(const std::string& path, const std::string& server_ca_file) {
-  common::UniqueFd file(open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
-  if (!file.valid() && errno == ENOENT) {
+  const absl::StatusOr<int> file = TakeAssignmentFile(path);
+  if (!file.ok()) {
     SetUpLog();
-    spdlog::error("{} is not there: this attempt has been run before", path);
-    return common::kExitRunAgain;
+    return Refuse(file.status(), common::kExitUsage);
   }
-  struct stat info {};
-  const bool is_private = file.valid() && fstat(file.get(), &info) == 0 && S_ISREG(info.st_mode) &&
-                          info.st_uid == geteuid() && (info.st_mode & 077) == 0;
-  if (!is_private) {
-    SetUpLog();
-    spdlog::error("{} is no assignment that only its owner can read: {}", path,
-                  file.valid() ? "wrong owner, kind or mode" : strerror(errno));
-    return common::kExitUsage;
-  }
-  // The secret in it is needed once; whoever runs this script again is another attempt.
-  unlink(path.c_str());
-  return RunCommand(file.Release(), server_ca_file);
+  return RunCommand(*file, server_ca_file);
 }
 
 int RunRankCommand(int fd, Communicator& communicator) {
@@ -221,6 +246,30 @@ int RunRankCommand(int fd, Communicator& communicator) {
     TakeShare(*assignment, communicator);
   }
   return RunAssignment(std::move(assignment), &communicator, "");
+}
+
+int RunRankFileCommand(const std::string& path,
+                       const std::string& server_ca_file,
+                       Communicator& communicator,
+                       const SignalWishes& signals) {
+  SetUpLog();
+  absl::StatusOr<v1::WorkerAssignment> read = v1::WorkerAssignment();
+  absl::StatusOr<std::string> server_ca = std::string();
+  if (communicator.rank() == 0) {
+    const absl::StatusOr<int> file = TakeAssignmentFile(path);
+    read = file.ok() ? ReadAssignment(*file) : file.status();
+    server_ca = ReadAuthorities(server_ca_file);
+    if (read.ok() && !server_ca.ok()) {
+      read = server_ca.status();
+    }
+  }
+  absl::StatusOr<v1::WorkerAssignment> assignment = ShareAssignment(std::move(read), communicator);
+  if (!assignment.ok()) {
+    return Refuse(assignment.status(), common::kExitRankUsage);
+  }
+  TakeShare(*assignment, communicator);
+  return RunAssignment(std::move(assignment), &communicator, std::move(server_ca).value_or(""),
+                       &signals);
 }
 
 }  // namespace normlab::engine

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "engine/parallel/communicator.h"
+#include "engine/worker/signals.h"
 
 namespace normlab::engine {
 
@@ -27,5 +28,14 @@ int RunFileCommand(const std::string& path, const std::string& server_ca_file);
 // kExitDone, other ranks may wait for this one in vain: the process must exit without waiting for
 // them.
 int RunRankCommand(int fd, Communicator& communicator);
+
+// The same for ranks that Slurm's srun has started, on several machines perhaps: rank 0 reads and removes
+// the file of RunFileCommand, and the authorities of the server; every rank sees the attempt's folder.
+// Signals have been taken (TakeSignals), and SIGTERM ends a rank at once with kExitRankTerminated: it cannot
+// end its step without the others. kExitRankUsage instead of kExitUsage.
+int RunRankFileCommand(const std::string& path,
+                       const std::string& server_ca_file,
+                       Communicator& communicator,
+                       const SignalWishes& signals);
 
 }  // namespace normlab::engine

@@ -18,7 +18,7 @@ sigset_t TakenSignals() {
   return set;
 }
 
-void Wait(SignalWishes& wishes) {
+void Wait(SignalWishes& wishes, void (*on_termination)()) {
   const sigset_t set = TakenSignals();
   while (true) {
     int number = 0;
@@ -27,7 +27,11 @@ void Wait(SignalWishes& wishes) {
     }
     if (number == SIGUSR1) {
       wishes.leaving.store(true);
-    } else if (wishes.terminating.exchange(true)) {
+    } else if (!wishes.terminating.exchange(true)) {
+      if (on_termination != nullptr) {
+        on_termination();
+      }
+    } else {
       // The second one does not wait for the current step.
       pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
       kill(getpid(), SIGTERM);
@@ -45,9 +49,9 @@ void HoldSignals() {
   signal(SIGUSR1, SIG_DFL);
 }
 
-const SignalWishes& TakeSignals() {
+const SignalWishes& TakeSignals(void (*on_termination)()) {
   static SignalWishes wishes;
-  std::thread(Wait, std::ref(wishes)).detach();
+  std::thread(Wait, std::ref(wishes), on_termination).detach();
   return wishes;
 }
 

@@ -20,7 +20,7 @@ struct SignalWishes {
 void HoldSignals();
 
 // Starts the thread that waits for the signals held back, and answers what they ask. Once, after
-// HoldSignals.
-const SignalWishes& TakeSignals();
+// HoldSignals. `on_termination`, if any, is called on that thread at the first SIGTERM.
+const SignalWishes& TakeSignals(void (*on_termination)() = nullptr);
 
 }  // namespace normlab::engine

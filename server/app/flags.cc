@@ -203,7 +203,12 @@ ABSL_FLAG(int32_t,
 ABSL_FLAG(std::string,
           slurm_bin,
           "",
-          "Folder of sbatch, squeue, scancel and scontrol. Empty: PATH.");
+          "Folder of sbatch, squeue, scancel and scontrol, and on the nodes of srun. Empty: PATH.");
+ABSL_FLAG(std::string,
+          slurm_mpi,
+          "pmix",
+          "How srun starts the processes of jobs with data_parallel.ranks: one of the kinds that "
+          "`srun --mpi=list` shows and the nodes' Open MPI understands.");
 ABSL_FLAG(absl::Duration,
           slurm_poll,
           absl::Seconds(2),
@@ -250,7 +255,8 @@ const std::vector<Group>& Groups() {
         "owner_max_queued_bytes", "queue_limit"}},
       {"Running jobs on other machines",
        {"executor", "worker_listen", "worker_address", "worker_ca", "slurm_partition",
-        "slurm_account", "slurm_constraint", "slurm_max_attempts", "slurm_bin", "slurm_poll"}},
+        "slurm_account", "slurm_constraint", "slurm_max_attempts", "slurm_bin", "slurm_mpi",
+        "slurm_poll"}},
       {"Behaviour", {"stream_write_timeout", "drain_timeout", "log_level"}},
       {"Instead of running", {"healthcheck", "backup"}}};
   return groups;
@@ -383,6 +389,7 @@ absl::StatusOr<CommandLine> ParseFlags(int argc, char** argv) {
   options.slurm.constraint = absl::GetFlag(FLAGS_slurm_constraint);
   options.slurm_max_attempts = absl::GetFlag(FLAGS_slurm_max_attempts);
   options.slurm_bin = absl::GetFlag(FLAGS_slurm_bin);
+  options.slurm_mpi = absl::GetFlag(FLAGS_slurm_mpi);
   options.slurm_poll = absl::GetFlag(FLAGS_slurm_poll);
   line.log_level = absl::GetFlag(FLAGS_log_level);
   line.backup = absl::GetFlag(FLAGS_backup);

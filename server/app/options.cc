@@ -178,11 +178,16 @@ absl::Status CheckNotNegative(absl::string_view flag, int64_t value) {
 }
 
 // Slurm's words go to programs as parts of their arguments.
-absl::Status CheckSlurmWords(const SlurmWishes& wishes) {
+absl::Status CheckSlurmWords(const SlurmWishes& wishes, const std::string& mpi) {
+  if (mpi.empty()) {
+    return absl::InvalidArgumentError(
+        "--slurm_mpi is empty; give one of the kinds that `srun --mpi=list` shows");
+  }
   for (const auto& [flag, value] :
        {std::pair<const char*, const std::string&>{"slurm_partition", wishes.partition},
         {"slurm_account", wishes.account},
-        {"slurm_constraint", wishes.constraint}}) {
+        {"slurm_constraint", wishes.constraint},
+        {"slurm_mpi", mpi}}) {
     if (std::any_of(value.begin(), value.end(),
                     [](char c) { return !absl::ascii_isgraph(static_cast<unsigned char>(c)); })) {
       return absl::InvalidArgumentError(absl::StrCat(
@@ -250,7 +255,8 @@ absl::Status ResolveExecutor(const RawOptions& raw, ServerOptions& options) {
   NORMLAB_RETURN_IF_ERROR(CheckPositive("hello_timeout", raw.hello_timeout));
   options.hello_timeout = raw.hello_timeout;
   if (raw.executor == "local") {
-    const bool says_slurm = raw.slurm != SlurmWishes() || !raw.slurm_bin.empty();
+    const bool says_slurm = raw.slurm != SlurmWishes() || !raw.slurm_bin.empty() ||
+                            raw.slurm_mpi != RawOptions().slurm_mpi;
     if (says_slurm || !raw.worker_listen.empty() || !raw.worker_address.empty() ||
         !raw.worker_ca.empty()) {
       return absl::InvalidArgumentError(
@@ -265,7 +271,7 @@ absl::Status ResolveExecutor(const RawOptions& raw, ServerOptions& options) {
   }
   RemoteOptions& remote = options.remote.emplace();
   NORMLAB_RETURN_IF_ERROR(ResolveWorkerListener(raw, options.tls, remote));
-  NORMLAB_RETURN_IF_ERROR(CheckSlurmWords(raw.slurm));
+  NORMLAB_RETURN_IF_ERROR(CheckSlurmWords(raw.slurm, raw.slurm_mpi));
   NORMLAB_RETURN_IF_ERROR(CheckPositive("slurm_poll", raw.slurm_poll));
   if (raw.slurm_max_attempts < 1) {
     return absl::InvalidArgumentError(absl::StrCat("--slurm_max_attempts=", raw.slurm_max_attempts,
@@ -274,6 +280,7 @@ absl::Status ResolveExecutor(const RawOptions& raw, ServerOptions& options) {
   remote.slurm.wishes = raw.slurm;
   remote.slurm.max_attempts = raw.slurm_max_attempts;
   remote.slurm.poll_interval = raw.slurm_poll;
+  remote.slurm.mpi = raw.slurm_mpi;
   if (!raw.slurm_bin.empty()) {
     NORMLAB_ASSIGN_OR_RETURN(remote.slurm.bin, Absolute("slurm_bin", raw.slurm_bin));
   }

@@ -56,6 +56,7 @@ struct RawOptions {
   SlurmWishes slurm;
   int slurm_max_attempts = 1000;
   std::string slurm_bin;
+  std::string slurm_mpi = "pmix";
   absl::Duration slurm_poll = absl::Seconds(2);
 };
 

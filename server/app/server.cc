@@ -178,8 +178,7 @@ absl::Status Server::StartParts(ServerParts parts) {
                                       }},
                                  *store_, *executor_, *starter_, *metrics_);
   const std::string no_ranks_because(
-      elsewhere ? "Slurm runs jobs of one process only; leave it out, or submit to a server that "
-                  "runs jobs itself"
+      elsewhere ? CheckRankWorker(options_.worker_binary).message()
                 : FindRankPrograms(options_.worker_binary).status().message());
   backend_.reset(new Backend{.options = {.version = Version(),
                                          .cores = most_cores,

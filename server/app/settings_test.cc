@@ -241,12 +241,14 @@ TEST_F(OptionsTest, SlurmNeedsAWayForWorkersToComeHere) {
   const auto options = resolve([](RawOptions& raw) {
     raw.slurm.partition = "cpu";
     raw.slurm_max_attempts = 7;
+    raw.slurm_mpi = "pmix_v4";
   });
   ASSERT_TRUE(options.ok()) << options.status();
   ASSERT_TRUE(options->remote.has_value());
   EXPECT_EQ(options->remote->worker_address, "127.0.0.1:7602");
   EXPECT_EQ(options->remote->slurm.wishes.partition, "cpu");
   EXPECT_EQ(options->remote->slurm.max_attempts, 7);
+  EXPECT_EQ(options->remote->slurm.mpi, "pmix_v4");
   EXPECT_EQ(options->remote->worker_ca, "");
 
   EXPECT_THAT(why([](RawOptions& raw) { raw.worker_listen.clear(); }),
@@ -262,6 +264,8 @@ TEST_F(OptionsTest, SlurmNeedsAWayForWorkersToComeHere) {
   EXPECT_THAT(why([](RawOptions& raw) { raw.worker_ca = "/ca.pem"; }), HasSubstr("--tls_cert"));
   EXPECT_THAT(why([](RawOptions& raw) { raw.slurm.constraint = "a b"; }),
               HasSubstr("--slurm_constraint"));
+  EXPECT_THAT(why([](RawOptions& raw) { raw.slurm_mpi = "pmix --x"; }), HasSubstr("--slurm_mpi"));
+  EXPECT_THAT(why([](RawOptions& raw) { raw.slurm_mpi.clear(); }), HasSubstr("srun --mpi=list"));
   EXPECT_THAT(why([](RawOptions& raw) { raw.slurm_max_attempts = 0; }),
               HasSubstr("--slurm_max_attempts"));
   EXPECT_THAT(why([](RawOptions& raw) { raw.slurm_poll = absl::ZeroDuration(); }),

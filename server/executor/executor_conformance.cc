@@ -4,18 +4,21 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <atomic>
 #include <filesystem>
 #include <fstream>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_replace.h"
 #include "absl/time/clock.h"
 
 #include "common/atomic_file.h"
 #include "common/clock.h"
 #include "common/ids.h"
+#include "common/worker_exit.h"
+#include "server/executor/rank_launch.h"
+#include "server/executor/slurm_submission.h"
 
 namespace normlab::server {
 namespace {
@@ -49,6 +52,61 @@ script=${text#BEHAVE:}
 exec /bin/sh "${script%:}"
 )";
 
+// One of several: only the first has the assignment, and tells the others. Who started them may be killed
+// without ending them.
+constexpr char kRankWorker[] = R"(#!/bin/sh
+trap 'exit 3' TERM
+found="${0%/*}/ranks-$PMIX_NAMESPACE"
+if [ "$PMIX_RANK" = 0 ]; then
+  if [ "$1" = --run ]; then
+    text=$(grep -a -o 'BEHAVE:[^:]*:')
+  else
+    while [ "$1" != --run-file ]; do shift; done
+    text=$(grep -a -o 'BEHAVE:[^:]*:' "$2")
+    rm -f "$2"
+  fi
+  script=${text#BEHAVE:}
+  script=${script%:}
+  echo "$script" >"$found.new"
+  mv "$found.new" "$found"
+else
+  until [ -s "$found" ]; do sleep 0.05; done
+  script="$(cat "$found").rank"
+fi
+exec setpriv --pdeathsig KILL /bin/sh "$script"
+)";
+
+// Notes that it is ready in the file `starts`, then ends with these codes upon SIGTERM and SIGUSR1; 0: does
+// not. A handler is there before the sign of it. (dash would run one when the command in progress ends.)
+std::string PoliteScript(const std::string& starts, int code_of_term, int code_of_usr1) {
+  const auto handler = [](const char* name, int code) {
+    return absl::StrCat(
+        "signal.signal(signal.", name, ", ",
+        code == 0 ? "signal.SIG_IGN" : absl::StrCat("lambda *a: os._exit(", code, ")"), ")\n");
+  };
+  return absl::StrCat("exec /usr/bin/python3 -c 'import os, signal, sys\n",
+                      handler("SIGTERM", code_of_term), handler("SIGUSR1", code_of_usr1),
+                      "open(sys.argv[1], \"a\").write(\"began\\n\")\n",
+                      "while True: signal.pause()\n' ", starts, "\n");
+}
+
+// What ranks but the first do.
+std::string RankScriptOf(Behaviour behaviour,
+                         const std::string& first_starts,
+                         const std::string& starts) {
+  const std::string began = absl::StrCat("echo began >>", starts, "\n");
+  switch (behaviour) {
+    case Behaviour::kExit0:
+      return began + "exit 0\n";
+    case Behaviour::kCrash:
+      return absl::StrCat(began, "until [ -s ", first_starts,
+                          " ]; do sleep 0.05; done\nkill -SEGV $$\n");
+    default:
+      // As the worker does.
+      return PoliteScript(starts, common::kExitRankTerminated, 0);
+  }
+}
+
 std::string ScriptOf(Behaviour behaviour) {
   switch (behaviour) {
     case Behaviour::kExit0:
@@ -67,6 +125,11 @@ std::string ScriptOf(Behaviour behaviour) {
   return "";
 }
 
+int CountLines(const std::string& path) {
+  const std::string text = common::ReadFile(path).value_or(std::string());
+  return static_cast<int>(std::count(text.begin(), text.end(), '\n'));
+}
+
 }  // namespace
 
 ScriptedAttempts::ScriptedAttempts() {
@@ -74,8 +137,12 @@ ScriptedAttempts::ScriptedAttempts() {
   folder_ = absl::StrCat(base != nullptr ? std::string(base) : ::testing::TempDir(),
                          "/conformance-", common::NewId(absl::Now()));
   std::filesystem::create_directories(folder_);
-  std::ofstream(worker_binary()) << kWorker;
-  chmod(worker_binary().c_str(), 0755);
+  for (const auto& [path, text] :
+       {std::pair<std::string, const char*>{worker_binary(), kWorker},
+        std::pair<std::string, const char*>{RankWorker(worker_binary()), kRankWorker}}) {
+    std::ofstream(path) << text;
+    chmod(path.c_str(), 0755);
+  }
 }
 
 ScriptedAttempts::~ScriptedAttempts() {
@@ -89,27 +156,35 @@ std::string ScriptedAttempts::AttemptFolder(const AttemptKey& attempt) const {
 
 SubmitRequest ScriptedAttempts::Request(const std::string& job,
                                         int32_t number,
-                                        Behaviour behaviour) {
+                                        Behaviour behaviour,
+                                        int ranks) {
   SubmitRequest request;
   request.attempt = {job, number};
   const std::string folder = AttemptFolder(request.attempt);
   std::filesystem::create_directories(folder);
   const std::string script = folder + "/behaviour.sh";
-  const std::string started =
-      absl::StrCat("echo began >>'", absl::StrReplaceAll(folder, {{"'", "'\\''"}}),
-                   "/starts'\necho the output of ", number, "\n");
-  // A handler before the sign that there is one. dash runs it when the command in progress ends, so the
-  // command is one that the signal ends.
-  const std::string text =
-      behaviour == Behaviour::kRunPolite
-          ? absl::StrCat("exec /usr/bin/python3 -c 'import os, signal, sys\n",
-                         "signal.signal(signal.SIGTERM, lambda *a: os._exit(5))\n",
-                         "signal.signal(signal.SIGUSR1, lambda *a: os._exit(6))\n",
-                         "open(sys.argv[1], \"a\").write(\"began\\n\")\n",
-                         "while True: signal.pause()\n' '",
-                         absl::StrReplaceAll(folder, {{"'", "'\\''"}}), "/starts'\n")
-          : absl::StrCat(behaviour == Behaviour::kRunStubborn ? "trap '' TERM USR1\n" : "", started,
-                         ScriptOf(behaviour));
+  const std::string starts = ShellQuoted(folder + "/starts");
+  const std::string rank_starts = ShellQuoted(folder + "/starts.rank");
+  std::string text;
+  if (ranks > 1) {
+    std::ofstream(script + ".rank") << RankScriptOf(behaviour, starts, rank_starts);
+  }
+  if (ranks > 1 && behaviour == Behaviour::kCrash) {
+    // The others do. dash handles a signal when the command in progress ends.
+    text = absl::StrCat("trap 'exit 3' TERM\necho began >>", starts,
+                        "\nwhile :; do sleep 0.1; done\n");
+  } else if (ranks > 1) {
+    // The first is ready when all are.
+    text = absl::StrCat("until [ \"$(cat ", rank_starts, " 2>/dev/null | wc -l)\" -eq ", ranks - 1,
+                        " ]; do sleep 0.05; done\n");
+  }
+  if (behaviour == Behaviour::kRunPolite) {
+    absl::StrAppend(&text, PoliteScript(starts, 5, 6));
+  } else {
+    absl::StrAppend(&text, behaviour == Behaviour::kRunStubborn ? "trap '' TERM USR1\n" : "",
+                    "echo began >>", starts, "\necho the output of ", number, "\n",
+                    ScriptOf(behaviour));
+  }
   std::ofstream(script) << text;
   request.log_path = folder + "/worker.log";
   request.assignment.set_job("jobs/" + job);
@@ -118,14 +193,19 @@ SubmitRequest ScriptedAttempts::Request(const std::string& job,
   request.assignment.set_server("unix:/nowhere");
   request.assignment.set_attempt_folder(folder);
   request.assignment.set_data_cache(absl::StrCat("BEHAVE:", script, ":"));
-  request.assignment.set_memory_estimate_bytes(int64_t{32} << 20);
+  request.assignment.set_memory_estimate_bytes(ranks * (int64_t{32} << 20));
+  if (ranks > 1) {
+    request.assignment.mutable_resolved_spec()->mutable_data_parallel()->set_ranks(ranks);
+  }
   return request;
 }
 
 int ScriptedAttempts::Starts(const AttemptKey& attempt) const {
-  const std::string text =
-      common::ReadFile(AttemptFolder(attempt) + "/starts").value_or(std::string());
-  return static_cast<int>(std::count(text.begin(), text.end(), '\n'));
+  return CountLines(AttemptFolder(attempt) + "/starts");
+}
+
+int ScriptedAttempts::RankStarts(const AttemptKey& attempt) const {
+  return CountLines(AttemptFolder(attempt) + "/starts.rank");
 }
 
 void ScriptedAttempts::WaitForStart(const AttemptKey& attempt) const {
@@ -170,8 +250,10 @@ void ExecutorConformanceTest::Listen() {
   });
 }
 
-absl::StatusOr<std::string> ExecutorConformanceTest::Submit(int32_t number, Behaviour behaviour) {
-  return SubmitRequestOf(under_test_->Request(job_, number, behaviour), behaviour);
+absl::StatusOr<std::string> ExecutorConformanceTest::Submit(int32_t number,
+                                                            Behaviour behaviour,
+                                                            int ranks) {
+  return SubmitRequestOf(under_test_->Request(job_, number, behaviour, ranks), behaviour);
 }
 
 absl::StatusOr<std::string> ExecutorConformanceTest::SubmitRequestOf(SubmitRequest request,

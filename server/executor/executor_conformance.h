@@ -34,8 +34,12 @@ class ExecutorUnderTest {
   virtual Executor& executor() = 0;
   // Another server takes over what is left of the present one.
   virtual void Restart() = 0;
-  // Of a fresh attempt; `number` is 1 or more.
-  virtual SubmitRequest Request(const std::string& job, int32_t number, Behaviour behaviour) = 0;
+  // Of a fresh attempt; `number` is 1 or more. Of several ranks the first behaves so; the others crash when
+  // it shall (which then runs), end with it, or run until they are ended.
+  virtual SubmitRequest Request(const std::string& job,
+                                int32_t number,
+                                Behaviour behaviour,
+                                int ranks) = 0;
   // For executors without processes: does what the process would do by itself, or upon a signal.
   virtual void Act(const AttemptKey& attempt, Behaviour behaviour) {
     (void)attempt;
@@ -57,6 +61,11 @@ class ExecutorUnderTest {
     (void)identity;
   }
   virtual bool has_processes() const { return true; }
+  // How many processes of an attempt of several ranks have begun, the first aside.
+  virtual int RankStarts(const AttemptKey& attempt) {
+    (void)attempt;
+    return 0;
+  }
 };
 
 using ExecutorFactory = std::unique_ptr<ExecutorUnderTest> (*)();
@@ -76,8 +85,9 @@ class ScriptedAttempts {
 
   const std::string& folder() const { return folder_; }
   std::string worker_binary() const { return folder_ + "/worker.sh"; }
-  SubmitRequest Request(const std::string& job, int32_t number, Behaviour behaviour);
+  SubmitRequest Request(const std::string& job, int32_t number, Behaviour behaviour, int ranks);
   int Starts(const AttemptKey& attempt) const;
+  int RankStarts(const AttemptKey& attempt) const;
   void WaitForStart(const AttemptKey& attempt) const;
   std::string AttemptFolder(const AttemptKey& attempt) const;
 
@@ -92,7 +102,7 @@ class ExecutorConformanceTest : public ::testing::TestWithParam<ExecutorParam> {
 
   Executor& executor() { return under_test_->executor(); }
   // Waits for the answer; then does what the process does.
-  absl::StatusOr<std::string> Submit(int32_t number, Behaviour behaviour);
+  absl::StatusOr<std::string> Submit(int32_t number, Behaviour behaviour, int ranks = 1);
   absl::StatusOr<std::string> SubmitRequestOf(SubmitRequest request, Behaviour behaviour);
   AttemptKey Key(int32_t number) const { return {job_, number}; }
   absl::Status Signal(int32_t number, AttemptSignal signal, Behaviour behaviour);

@@ -52,7 +52,7 @@ TEST_P(ExecutorConformanceTest, SubmitAgainStartsNothing) {
 }
 
 TEST_P(ExecutorConformanceTest, SubmitTwiceAtOnceStartsOne) {
-  SubmitRequest request = under_test_->Request(job_, 1, Behaviour::kRun);
+  SubmitRequest request = under_test_->Request(job_, 1, Behaviour::kRun, 1);
   std::set<std::string> identities;
   absl::Mutex mu;
   const auto note = [&](absl::StatusOr<std::string> said) {
@@ -129,7 +129,7 @@ TEST_P(ExecutorConformanceTest, AttemptsOfAGroupEndEachItsOwnWay) {
     const Behaviour behaviour = number == 3   ? Behaviour::kExit7
                                 : number == 4 ? Behaviour::kCrash
                                               : Behaviour::kExit0;
-    group.emplace_back(under_test_->Request(job_, number, behaviour), behaviour);
+    group.emplace_back(under_test_->Request(job_, number, behaviour, 1), behaviour);
     group.back().first.group = "experiments/one";
   }
   absl::Mutex mu;
@@ -403,7 +403,7 @@ TEST_P(ExecutorConformanceTest, UsageCountsWhatRuns) {
 }
 
 TEST_P(ExecutorConformanceTest, TheWorkersOutputIsInItsLog) {
-  SubmitRequest request = under_test_->Request(job_, 13, Behaviour::kExit0);
+  SubmitRequest request = under_test_->Request(job_, 13, Behaviour::kExit0, 1);
   ASSERT_TRUE(SubmitRequestOf(request, Behaviour::kExit0).ok());
   WaitForExit(13);
   if (under_test_->has_processes()) {
@@ -412,7 +412,7 @@ TEST_P(ExecutorConformanceTest, TheWorkersOutputIsInItsLog) {
 }
 
 TEST_P(ExecutorConformanceTest, TheSecretStaysNowhere) {
-  SubmitRequest request = under_test_->Request(job_, 1, Behaviour::kRun);
+  SubmitRequest request = under_test_->Request(job_, 1, Behaviour::kRun, 1);
   ASSERT_TRUE(SubmitRequestOf(request, Behaviour::kRun).ok());
   under_test_->WaitForStart(Key(1));
   if (!under_test_->has_processes()) {

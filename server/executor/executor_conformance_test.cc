@@ -25,9 +25,13 @@ class FakeUnderTest final : public ExecutorUnderTest {
     }
     executor_ = std::move(next);
   }
-  SubmitRequest Request(const std::string& job, int32_t number, Behaviour /*behaviour*/) override {
+  SubmitRequest Request(const std::string& job,
+                        int32_t number,
+                        Behaviour /*behaviour*/,
+                        int ranks) override {
     SubmitRequest request;
     request.attempt = {job, number};
+    request.assignment.mutable_resolved_spec()->mutable_data_parallel()->set_ranks(ranks);
     return request;
   }
   void Act(const AttemptKey& attempt, Behaviour behaviour) override {
@@ -71,9 +75,13 @@ class LocalUnderTest final : public ExecutorUnderTest {
     ASSERT_TRUE(made.ok()) << made.status();
     executor_ = *std::move(made);
   }
-  SubmitRequest Request(const std::string& job, int32_t number, Behaviour behaviour) override {
-    return attempts_.Request(job, number, behaviour);
+  SubmitRequest Request(const std::string& job,
+                        int32_t number,
+                        Behaviour behaviour,
+                        int ranks) override {
+    return attempts_.Request(job, number, behaviour, ranks);
   }
+  int RankStarts(const AttemptKey& attempt) override { return attempts_.RankStarts(attempt); }
   int Starts(const AttemptKey& attempt) override { return attempts_.Starts(attempt); }
   void WaitForStart(const AttemptKey& attempt) override { attempts_.WaitForStart(attempt); }
 

@@ -7,20 +7,29 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 
+#include "common/status_macros.h"
 #include "server/executor/local_process.h"
 
 namespace normlab::server {
 
+std::string RankWorker(const std::string& worker_binary) {
+  return (std::filesystem::path(worker_binary).parent_path() / "normlab-worker-mpi").string();
+}
+
+absl::Status CheckRankWorker(const std::string& worker_binary) {
+  const std::string worker = RankWorker(worker_binary);
+  return access(worker.c_str(), X_OK) == 0
+             ? absl::OkStatus()
+             : absl::FailedPreconditionError(absl::StrCat(
+                   "this server has no ", worker,
+                   ", the worker of jobs with several processes; install normlab-worker-mpi "
+                   "beside normlab-worker (and the package openmpi-bin)"));
+}
+
 absl::StatusOr<RankPrograms> FindRankPrograms(const std::string& worker_binary) {
+  NORMLAB_RETURN_IF_ERROR(CheckRankWorker(worker_binary));
   RankPrograms programs;
-  programs.worker =
-      (std::filesystem::path(worker_binary).parent_path() / "normlab-worker-mpi").string();
-  if (access(programs.worker.c_str(), X_OK) != 0) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("this server has no ", programs.worker,
-                     ", the worker of jobs with several processes; install normlab-worker-mpi "
-                     "beside normlab-worker (and the package openmpi-bin)"));
-  }
+  programs.worker = RankWorker(worker_binary);
   // Debian's name of Open MPI's launcher first: plain mpirun may be another MPI's.
   for (const char* name : {"mpirun.openmpi", "mpirun"}) {
     for (const char* folder : {"/usr/local/bin/", "/usr/bin/"}) {

@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
 namespace normlab::server {
@@ -13,8 +14,14 @@ struct RankPrograms {
   std::string worker;  // of normlab-worker-mpi
 };
 
-// Looks for both: normlab-worker-mpi beside `worker_binary` (normlab-worker), mpirun on the fixed path
-// that workers get. FAILED_PRECONDITION, with what to install, when one is missing.
+// The path of normlab-worker-mpi: beside `worker_binary` (normlab-worker).
+std::string RankWorker(const std::string& worker_binary);
+
+// Whether it is there. FAILED_PRECONDITION, with what to install.
+absl::Status CheckRankWorker(const std::string& worker_binary);
+
+// Looks for both: RankWorker, and mpirun on the fixed path that workers get. FAILED_PRECONDITION, with
+// what to install, when one is missing.
 absl::StatusOr<RankPrograms> FindRankPrograms(const std::string& worker_binary);
 
 // argv that starts `ranks` processes of `threads` threads each. The assignment goes to its standard

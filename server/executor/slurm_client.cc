@@ -143,6 +143,9 @@ absl::Status SlurmClient::Signal(Cancel how, absl::Span<const std::string> ids) 
     case Cancel::kStop:
       arguments = {"--signal=TERM", "--batch"};
       break;
+    case Cancel::kStopRanks:
+      arguments = {"--signal=TERM"};
+      break;
     case Cancel::kKill:
       arguments = {"--signal=KILL", "--batch"};
       break;

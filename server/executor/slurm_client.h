@@ -44,7 +44,8 @@ class SlurmClient {
     kWaiting,     // those that do not run yet
     kAll,         // SIGTERM, some time later SIGKILL
     kCheckpoint,  // SIGUSR1 to the worker
-    kStop,        // SIGTERM to the worker
+    kStop,        // SIGTERM to the worker, where that is one process
+    kStopRanks,   // SIGTERM to each of its processes; srun would end them with SIGKILL
     kKill,        // SIGKILL to the worker
   };
   // Of jobs that are gone already: OK.

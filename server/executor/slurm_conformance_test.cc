@@ -26,9 +26,13 @@ class SlurmUnderTest final : public ExecutorUnderTest {
     ASSERT_TRUE(made.ok()) << made.status();
     executor_ = *std::move(made);
   }
-  SubmitRequest Request(const std::string& job, int32_t number, Behaviour behaviour) override {
-    return attempts_.Request(job, number, behaviour);
+  SubmitRequest Request(const std::string& job,
+                        int32_t number,
+                        Behaviour behaviour,
+                        int ranks) override {
+    return attempts_.Request(job, number, behaviour, ranks);
   }
+  int RankStarts(const AttemptKey& attempt) override { return attempts_.RankStarts(attempt); }
   int Starts(const AttemptKey& attempt) override { return attempts_.Starts(attempt); }
   void WaitForStart(const AttemptKey& attempt) override { attempts_.WaitForStart(attempt); }
 

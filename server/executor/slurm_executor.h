@@ -21,6 +21,8 @@ struct SlurmOptions {
   std::string server_id;
   // Of the commands; empty: PATH.
   std::string bin;
+  // How srun starts the ranks of jobs that have several (its --mpi).
+  std::string mpi = "pmix";
   SlurmWishes wishes;
   int max_attempts = 1000;
   absl::Duration poll_interval = absl::Seconds(2);
@@ -37,6 +39,9 @@ struct SlurmOptions {
 // that Slurm ends, for whatever reason, is over, and the next one has its own secret.
 //
 // The worker gets its assignment in a file of mode 0600 in the attempt's folder, which it removes at once.
+//
+// An attempt of several processes (data_parallel.ranks) is one job of as many tasks, on one node or several:
+// its script starts normlab-worker-mpi, beside normlab-worker, by srun, from `bin` on the nodes too.
 //
 // When Slurm does not answer, nothing is known and nothing is lost: views are kUnknown, submissions are
 // answered UNAVAILABLE, and Health says why. Records that Slurm has forgotten (MinJobAge) are looked for in

@@ -55,6 +55,7 @@ class SlurmExecutor final : public Executor {
     AttemptView view;
     absl::Duration known_since;  // monotonic: a list of jobs that is older says nothing of it
     bool killed = false;         // by us
+    bool has_ranks = false;      // it is several processes, below srun
   };
   struct Pending {
     SubmitRequest request;

@@ -11,6 +11,7 @@
 #include "common/ids.h"
 #include "common/status_macros.h"
 #include "server/executor/local_process.h"
+#include "server/executor/rank_launch.h"
 #include "server/executor/slurm_executor_impl.h"
 
 #include <spdlog/spdlog.h>
@@ -118,6 +119,7 @@ void SlurmExecutor::SubmitBatch(const std::vector<Pending*>& batch) {
         entry.view.state = AttemptView::State::kWaiting;
         entry.view.reason = "PENDING";
         entry.known_since = now;
+        entry.has_ranks = batch[i]->shape.ranks > 1;
         answer = entry.id.Identity();
         if (batch[i]->signal.has_value()) {
           entry.killed = true;
@@ -130,6 +132,8 @@ void SlurmExecutor::SubmitBatch(const std::vector<Pending*>& batch) {
       }
       pending_.erase(key);
     }
+    // Whether it answers at all is asked at once, also while there is nothing else to ask for.
+    look_now_ = look_now_ || absl::IsUnavailable(job_id.status());
     changed_.NotifyAll();
   }
   for (auto& [done, answer] : answers) {
@@ -144,6 +148,12 @@ absl::StatusOr<int64_t> SlurmExecutor::RunSbatch(const std::vector<Pending*>& ba
   SbatchJob job;
   job.name = name;
   job.shape = batch.front()->shape;
+  const WorkerCommand worker = {
+      .binary = options_.worker_binary,
+      .server_ca_file = options_.server_ca_file,
+      .srun = options_.bin.empty() ? "srun" : absl::StrCat(options_.bin, "/srun"),
+      .rank_binary = RankWorker(options_.worker_binary),
+      .mpi = options_.mpi};
   std::string script;
   std::string list_folder;
   if (is_array) {
@@ -155,13 +165,13 @@ absl::StatusOr<int64_t> SlurmExecutor::RunSbatch(const std::vector<Pending*>& ba
     }
     const std::string list = list_folder + "/attempts";
     NORMLAB_RETURN_IF_ERROR(common::WriteFileAtomically(list, ListOf(listed)));
-    script = ArrayScript({options_.worker_binary, options_.server_ca_file}, list);
+    script = ArrayScript(worker, job.shape, list);
     job.elements = static_cast<int>(batch.size());
     job.script = list_folder + "/run.sh";
     job.log_path = "/dev/null";  // the script says where to
     job.folder = list_folder;
   } else {
-    script = ScriptOf({options_.worker_binary, options_.server_ca_file}, first);
+    script = ScriptOf(worker, job.shape, first);
     job.script = first.attempt_folder() + "/run.sh";
     job.log_path = batch.front()->request.log_path;
     job.folder = first.attempt_folder();
@@ -190,26 +200,29 @@ absl::StatusOr<int64_t> SlurmExecutor::RunSbatch(const std::vector<Pending*>& ba
 
 absl::StatusOr<int64_t> SlurmExecutor::FindByName(const std::string& name) {
   NORMLAB_ASSIGN_OR_RETURN(const std::vector<SlurmRecord> records, client_.Jobs(name));
+  int64_t last = 0;
   for (const SlurmRecord& record : records) {
-    if (record.name == name) {
-      return record.job_id;
-    }
+    last = record.name == name ? std::max(last, record.job_id) : last;
+  }
+  if (last > 0) {
+    return last;
   }
   return absl::UnavailableError("sbatch did not answer in time, and Slurm has no such job");
 }
 
 void SlurmExecutor::SendSignals(const std::map<Key, AttemptSignal>& signals) {
-  std::map<AttemptSignal, std::vector<std::string>> ids;
+  std::map<std::pair<AttemptSignal, bool>, std::vector<std::string>> ids;
   {
     absl::MutexLock lock(&mu_);
     for (const auto& [key, signal] : signals) {
       if (const auto entry = entries_.find(key);
           entry != entries_.end() && entry->second.id.job_id > 0) {
-        ids[signal].push_back(entry->second.id.Text());
+        ids[{signal, entry->second.has_ranks}].push_back(entry->second.id.Text());
       }
     }
   }
-  for (const auto& [signal, all] : ids) {
+  for (const auto& [how, all] : ids) {
+    const auto [signal, has_ranks] = how;
     for (size_t from = 0; from < all.size(); from += kMostIds) {
       const absl::Span<const std::string> some = absl::MakeConstSpan(all).subspan(from, kMostIds);
       // What does not run yet never will; only then the others, so that none slips in between.
@@ -219,7 +232,8 @@ void SlurmExecutor::SendSignals(const std::map<Key, AttemptSignal>& signals) {
           sent.Update(client_.Signal(SlurmClient::Cancel::kCheckpoint, some));
           break;
         case AttemptSignal::kStop:
-          sent.Update(client_.Signal(SlurmClient::Cancel::kStop, some));
+          sent.Update(client_.Signal(
+              has_ranks ? SlurmClient::Cancel::kStopRanks : SlurmClient::Cancel::kStop, some));
           break;
         case AttemptSignal::kKill:
           // At once; and for what the worker may have left, as Slurm does it.

@@ -238,6 +238,18 @@ TEST(SlurmStatesTest, FailedHasACodeASignalOrNeverStarted) {
   record.exit_signal = SIGSEGV;
   EXPECT_EQ(ExitOf(record, false)->cause, ExitCause::kSignalled);
   EXPECT_EQ(ExitOf(record, false)->code, SIGSEGV);
+  // As srun tells that a rank was killed; what a worker says of itself stays what it is.
+  record.exit_signal = 0;
+  record.exit_code = 128 + SIGKILL;
+  EXPECT_EQ(ExitOf(record, false)->cause, ExitCause::kSignalled);
+  EXPECT_EQ(ExitOf(record, false)->code, SIGKILL);
+  EXPECT_THAT(ExitOf(record, false)->description,
+              HasSubstr("signal 9 of a process (Killed; Slurm"));
+  for (const int code : {common::kExitTerminated, common::kExitDataUnusable, 255}) {
+    record.exit_code = code;
+    EXPECT_EQ(ExitOf(record, false)->cause, ExitCause::kExited);
+    EXPECT_EQ(ExitOf(record, false)->code, code);
+  }
   record.exit_signal = 0;
   record.exit_code = common::kExitRunAgain;
   EXPECT_EQ(ExitOf(record, false)->cause, ExitCause::kNodeFailed);
@@ -315,6 +327,26 @@ TEST(SlurmSubmissionTest, ArgumentsSayWhatIsWished) {
   EXPECT_THAT(full, Contains("--array=0-11"));
 }
 
+TEST(SlurmSubmissionTest, RanksAreTasksWithTheirShareOfTheMemory) {
+  v1::WorkerAssignment assignment;
+  assignment.set_memory_estimate_bytes((int64_t{1000} << 20) + 1);
+  assignment.mutable_resolved_spec()->set_threads(3);
+  assignment.mutable_resolved_spec()->mutable_data_parallel()->set_ranks(5);
+  SbatchJob job;
+  job.shape = ShapeOf(assignment, {});
+  EXPECT_EQ(job.shape.ranks, 5);
+  EXPECT_EQ(job.shape.cores, 3);
+  const std::vector<std::string> arguments = SbatchArguments(job);
+  EXPECT_THAT(arguments, Contains("--ntasks=5"));
+  EXPECT_THAT(arguments, Contains("--cpus-per-task=3"));
+  EXPECT_THAT(arguments, Contains("--mem-per-cpu=89M")) << "(1000 + 5 * 64) / 15, rounded up";
+  EXPECT_THAT(arguments, Not(Contains(HasSubstr("--mem="))));
+  EXPECT_THAT(arguments, Not(Contains(HasSubstr("--nodes")))) << "as many as Slurm likes";
+  assignment.mutable_resolved_spec()->mutable_data_parallel()->set_ranks(1);
+  job.shape = ShapeOf(assignment, {});
+  EXPECT_THAT(SbatchArguments(job), Contains("--nodes=1"));
+}
+
 TEST(SlurmSubmissionTest, TheJobsWishesComeBeforeTheServers) {
   v1::WorkerAssignment assignment;
   assignment.set_memory_estimate_bytes(1234);
@@ -370,10 +402,38 @@ class SlurmScriptTest : public ::testing::Test {
 TEST_F(SlurmScriptTest, OneAttemptStartsItsWorker) {
   v1::WorkerAssignment assignment;
   assignment.set_attempt_folder(folder_);
-  EXPECT_EQ(Run(ScriptOf({folder_ + "/worker", ""}, assignment)),
+  EXPECT_EQ(Run(ScriptOf({folder_ + "/worker", ""}, SlurmShape(), assignment)),
             absl::StrCat("[--run-file]\n[", folder_, "/assignment]\n"));
-  EXPECT_EQ(Run(ScriptOf({folder_ + "/worker", "/ca's.pem"}, assignment)),
+  EXPECT_EQ(Run(ScriptOf({folder_ + "/worker", "/ca's.pem"}, SlurmShape(), assignment)),
             absl::StrCat("[--server-ca]\n[/ca's.pem]\n[--run-file]\n[", folder_, "/assignment]\n"));
+}
+
+TEST_F(SlurmScriptTest, RanksAreStartedBySrun) {
+  // As srun does it, with one task; the words before the command are the first lines of its output.
+  std::ofstream(folder_ + "/srun")
+      << "#!/bin/sh\nwhile [ \"$1\" != /bin/sh ]; do echo \"$1\"; shift; done\nexec \"$@\"\n";
+  chmod((folder_ + "/srun").c_str(), 0755);
+  v1::WorkerAssignment assignment;
+  assignment.set_attempt_folder(folder_);
+  const SlurmShape shape = {.ranks = 4, .cores = 2};
+  WorkerCommand worker = {.binary = "/not/this/one",
+                          .server_ca_file = "/ca's.pem",
+                          .srun = folder_ + "/srun",
+                          .rank_binary = folder_ + "/worker",
+                          .mpi = "pmix_v4"};
+  EXPECT_EQ(Run(ScriptOf(worker, shape, assignment)),
+            absl::StrCat("--mpi=pmix_v4\n--ntasks=4\n--cpus-per-task=2\n--kill-on-bad-exit=1\n"
+                         "--input=none\n[--server-ca]\n[/ca's.pem]\n[--run-file]\n[",
+                         folder_, "/assignment]\n"));
+  worker.rank_binary = folder_ + "/none";
+  const std::string path = folder_ + "/run.sh";
+  std::ofstream(path) << ScriptOf(worker, shape, assignment);
+  const auto missing = RunCommand(
+      {.argv = {"/bin/sh", path}, .environment = {"PATH=/usr/bin:/bin", "SLURMD_NODENAME=n7"}});
+  ASSERT_TRUE(missing.ok());
+  EXPECT_EQ(missing->code, common::kExitRankUsage);
+  EXPECT_THAT(missing->errors, HasSubstr(absl::StrCat("the node n7 has no ", folder_, "/none")));
+  EXPECT_THAT(missing->errors, HasSubstr("install normlab-worker-mpi"));
 }
 
 TEST_F(SlurmScriptTest, AnElementOfAnArrayFindsItsAttempt) {
@@ -384,7 +444,7 @@ TEST_F(SlurmScriptTest, AnElementOfAnArrayFindsItsAttempt) {
   }
   const std::string list = folder_ + "/attempts";
   std::ofstream(list) << ListOf(attempts);
-  const std::string script = ArrayScript({folder_ + "/worker", ""}, list);
+  const std::string script = ArrayScript({folder_ + "/worker", ""}, SlurmShape(), list);
   EXPECT_EQ(Run(script, "SLURM_ARRAY_TASK_ID=1"), "");
   EXPECT_EQ(common::ReadFile(attempts[1].folder + "/worker.log").value_or(""),
             absl::StrCat("[--run-file]\n[", attempts[1].folder, "/assignment]\n"));

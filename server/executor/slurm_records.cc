@@ -82,6 +82,7 @@ void ReadJob(const Json& job, std::vector<SlurmRecord>& records) {
   record.state = Text(job, "job_state");
   record.reason = Text(job, "state_reason");
   record.nodes = Text(job, "nodes");
+  record.processes = static_cast<int>(Number(job, "tasks").value_or(1));
   ReadExitCode(job, record);
   if (const auto start = Number(job, "start_time"); start.value_or(0) > 0) {
     record.start = absl::FromUnixSeconds(*start);

@@ -24,6 +24,7 @@ struct SlurmRecord {
   int exit_signal = 0;
   absl::Time start = absl::InfiniteFuture();  // of what has begun
   std::string nodes;
+  int processes = 1;  // as many as srun starts; only squeue says it
 
   // "4711", "4711_3".
   std::string Id() const;

@@ -27,6 +27,10 @@ std::string Words(const SlurmRecord& record) {
                       has_reason ? absl::StrCat(" (", record.reason, ")") : "");
 }
 
+// What srun and shells add to the number of the signal that ended a process. No worker ends itself with
+// such a code but kExitTerminated.
+constexpr int kShellSignal = 128;
+
 // Slurm's reasons for ending a job that it never started.
 bool NeverStarted(const SlurmRecord& record) {
   return record.nodes.empty() && record.state == "FAILED";
@@ -67,6 +71,14 @@ std::optional<ProcessExit> ExitOf(const SlurmRecord& record, bool killed) {
     // gone, or will be refused.
     exit.cause = ExitCause::kNodeFailed;
     exit.description = absl::StrCat("Slurm ran it a second time; ", Words(record));
+  } else if (const int signal = record.exit_code - kShellSignal;
+             state == "FAILED" && signal > 0 && signal < NSIG &&
+             record.exit_code != common::kExitTerminated) {
+    const char* name = sigdescr_np(signal);
+    exit.cause = ExitCause::kSignalled;
+    exit.code = signal;
+    exit.description = absl::StrCat("signal ", signal, " of a process (",
+                                    name != nullptr ? name : "unknown", "; ", Where(record), ")");
   } else if (state == "FAILED") {
     exit.cause = ExitCause::kExited;
     exit.code = record.exit_code;

@@ -14,6 +14,7 @@
 #include "absl/strings/strip.h"
 
 #include "common/unique_fd.h"
+#include "engine/spec/ranks.h"
 
 namespace normlab::server {
 namespace {
@@ -31,9 +32,31 @@ std::string OrElse(const std::string& wish, const std::string& otherwise) {
   return wish.empty() ? otherwise : wish;
 }
 
+// What each rank is started by, on its node: as the script of one process, and with words that tell whoever
+// reads the job's log what to do. (64 is kExitRankUsage.) A SIGTERM because another rank did not start must
+// not be taken for one that was sent to all.
+constexpr char kRankScript[] =
+    "trap \"\" USR1 TERM; [ -x \"$0\" ] || { echo \"the node "
+    "${SLURMD_NODENAME:-$(hostname)} has no $0, "
+    "the worker "
+    "of jobs with several processes; install normlab-worker-mpi and Open MPI there, at the same "
+    "path as "
+    "here\" >&2; exit 64; }; exec \"$0\" \"$@\"";
+
 // Up to the path of the assignment.
-std::string Exec(const WorkerCommand& worker) {
-  return absl::StrCat("exec ", ShellQuoted(worker.binary),
+std::string Exec(const WorkerCommand& worker, const SlurmShape& shape) {
+  std::string command = "exec ";
+  if (shape.ranks > 1) {
+    // srun does not take over what sbatch was told. It hands SIGUSR1 on to all ranks, and ends them all
+    // when one has ended badly.
+    absl::StrAppend(&command, ShellQuoted(worker.srun), " --mpi=", ShellQuoted(worker.mpi),
+                    " --ntasks=", shape.ranks, " --cpus-per-task=", shape.cores,
+                    " --kill-on-bad-exit=1 --input=none /bin/sh -c ", ShellQuoted(kRankScript), " ",
+                    ShellQuoted(worker.rank_binary));
+  } else {
+    absl::StrAppend(&command, ShellQuoted(worker.binary));
+  }
+  return absl::StrCat(command,
                       worker.server_ca_file.empty()
                           ? ""
                           : absl::StrCat(" --server-ca ", ShellQuoted(worker.server_ca_file)),
@@ -52,6 +75,7 @@ SlurmShape ShapeOf(const v1::WorkerAssignment& assignment, const SlurmWishes& se
   shape.wishes.time_limit = job.has_time_limit() ? absl::Seconds(job.time_limit().seconds()) +
                                                        absl::Nanoseconds(job.time_limit().nanos())
                                                  : server.time_limit;
+  shape.ranks = engine::RanksOf(assignment.resolved_spec());
   shape.cores = std::max(assignment.resolved_spec().threads(), 1);
   shape.memory_bytes = assignment.memory_estimate_bytes();
   return shape;
@@ -90,15 +114,19 @@ std::string ShellQuoted(absl::string_view text) {
   return absl::StrCat("'", absl::StrReplaceAll(text, {{"'", "'\\''"}}), "'");
 }
 
-std::string ScriptOf(const WorkerCommand& worker, const v1::WorkerAssignment& assignment) {
-  return absl::StrCat(kScriptHead, Exec(worker),
+std::string ScriptOf(const WorkerCommand& worker,
+                     const SlurmShape& shape,
+                     const v1::WorkerAssignment& assignment) {
+  return absl::StrCat(kScriptHead, Exec(worker, shape),
                       ShellQuoted(AssignmentPath(assignment.attempt_folder())), "\n");
 }
 
-std::string ArrayScript(const WorkerCommand& worker, const std::string& list_path) {
+std::string ArrayScript(const WorkerCommand& worker,
+                        const SlurmShape& shape,
+                        const std::string& list_path) {
   return absl::StrCat(kScriptHead, "read -r job number folder <<END\n$(sed -n ",
                       "\"$((SLURM_ARRAY_TASK_ID + 1))p\" ", ShellQuoted(list_path), ")\nEND\n",
-                      "cd \"$folder\" || exit 126\n", Exec(worker),
+                      "cd \"$folder\" || exit 126\n", Exec(worker, shape),
                       "\"$folder/assignment\" >>worker.log 2>&1\n");
 }
 
@@ -132,13 +160,20 @@ absl::Duration EarlySignal(absl::Duration time_limit) {
 
 std::vector<std::string> SbatchArguments(const SbatchJob& job) {
   const SlurmWishes& wishes = job.shape.wishes;
-  const int64_t mebibytes = (job.shape.memory_bytes + kMemoryMargin + kMiB - 1) / kMiB;
+  const int64_t ranks = job.shape.ranks;
+  const int64_t bytes = job.shape.memory_bytes + ranks * kMemoryMargin;
+  const auto mebibytes_of = [bytes](int64_t parts) {
+    return (bytes + parts * kMiB - 1) / (parts * kMiB);
+  };
   std::vector<std::string> arguments = {
       "--parsable", absl::StrCat("--job-name=", job.name),
       // Slurm would run the same script again, beside the old one where only the node's daemon died. A
       // new attempt has a number and a secret of its own.
-      "--no-requeue", "--nodes=1", "--ntasks=1", absl::StrCat("--cpus-per-task=", job.shape.cores),
-      absl::StrCat("--mem=", mebibytes, "M"),
+      "--no-requeue", absl::StrCat("--ntasks=", ranks),
+      absl::StrCat("--cpus-per-task=", job.shape.cores),
+      // How many ranks a node gets is Slurm's to decide, and so is how much memory there.
+      ranks > 1 ? absl::StrCat("--mem-per-cpu=", mebibytes_of(ranks * job.shape.cores), "M")
+                : absl::StrCat("--mem=", mebibytes_of(1), "M"),
       absl::StrCat("--signal=B:USR1@",
                    absl::ToInt64Seconds(EarlySignal(job.shape.wishes.time_limit))),
       absl::StrCat("--chdir=", job.folder),
@@ -156,6 +191,9 @@ std::vector<std::string> SbatchArguments(const SbatchJob& job) {
   if (wishes.time_limit > absl::ZeroDuration()) {
     const int64_t minutes = absl::ToInt64Minutes(absl::Ceil(wishes.time_limit, absl::Minutes(1)));
     add("--time", absl::StrCat(minutes));
+  }
+  if (ranks == 1) {
+    arguments.emplace_back("--nodes=1");
   }
   if (job.elements > 0) {
     add("--array", absl::StrCat("0-", job.elements - 1));

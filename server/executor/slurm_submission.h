@@ -27,8 +27,9 @@ struct SlurmWishes {
 // What Slurm reserves for an attempt. Those with equal shapes may be elements of one array.
 struct SlurmShape {
   SlurmWishes wishes;
-  int cores = 1;
-  int64_t memory_bytes = 0;
+  int ranks = 1;             // processes
+  int cores = 1;             // of each
+  int64_t memory_bytes = 0;  // of all
 
   friend bool operator==(const SlurmShape&, const SlurmShape&) = default;
 };
@@ -44,16 +45,26 @@ absl::Status WriteAssignment(const v1::WorkerAssignment& assignment);
 // In single quotes for sh: what's -> 'what'\''s'.
 std::string ShellQuoted(absl::string_view text);
 
-// How a script starts the worker.
+// How a script starts the worker, or its ranks.
 struct WorkerCommand {
   std::string binary;
   std::string server_ca_file;  // empty: none
+  // What starts the ranks of a job that has several: srun, the worker that each of them is, and the kind of
+  // MPI in srun's words.
+  std::string srun = "srun";
+  std::string rank_binary{};
+  std::string mpi = "pmix";
 };
 
-// The script of one attempt.
-std::string ScriptOf(const WorkerCommand& worker, const v1::WorkerAssignment& assignment);
+// The script of one attempt. Its exit code is the worker's; of several ranks the highest, or 128 and the
+// number of the signal that ended one.
+std::string ScriptOf(const WorkerCommand& worker,
+                     const SlurmShape& shape,
+                     const v1::WorkerAssignment& assignment);
 // The script of an array; element i finds its attempt in line i + 1 of the list that ListOf made.
-std::string ArrayScript(const WorkerCommand& worker, const std::string& list_path);
+std::string ArrayScript(const WorkerCommand& worker,
+                        const SlurmShape& shape,
+                        const std::string& list_path);
 
 // Lines "<job> <number> <attempt folder>".
 struct ListedAttempt {

@@ -36,14 +36,15 @@ void SlurmExecutor::Watch() {
       changed_.WaitFor(mu_, pause, [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
         return stopping_ || look_now_;
       });
-      if (std::exchange(look_now_, false)) {
+      const bool wanted = std::exchange(look_now_, false);
+      if (wanted) {
         changed_.WaitFor(mu_, std::min(kSoon, options_.poll_interval),
                          [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return stopping_; });
       }
       if (stopping_) {
         return;
       }
-      if (entries_.empty() && health_.ok()) {
+      if (entries_.empty() && health_.ok() && !wanted) {
         continue;  // nothing to ask for
       }
     }
@@ -64,7 +65,9 @@ absl::Status SlurmExecutor::Look() {
   std::map<std::string, int64_t> by_name;
   for (const SlurmRecord& record : *records) {
     by_id[record.Id()] = &record;
-    by_name[record.name] = record.job_id;
+    // An attempt that was taken back may have been handed over before, by the same name.
+    int64_t& last = by_name[record.name];
+    last = std::max(last, record.job_id);
   }
   std::vector<ProcessExit> exits;
   std::vector<SlurmId> missing;
@@ -85,6 +88,7 @@ absl::Status SlurmExecutor::Look() {
         ++it;
         continue;
       }
+      entry.has_ranks = found->second->processes > 1;
       std::optional<ProcessExit> exit = ExitOf(*found->second, entry.killed);
       if (!exit.has_value()) {
         entry.view = ViewOf(*found->second, absl::Now());

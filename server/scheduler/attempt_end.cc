@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "common/worker_exit.h"
+#include "engine/spec/ranks.h"
 #include "server/domain/errors.h"
 #include "server/domain/names.h"
 #include "server/domain/states.h"
@@ -84,10 +85,11 @@ void ControllerImpl::FinishExit(LiveAttempt& attempt) {
     Lose(attempt, *attempt.failure);
     return;
   }
-  if (const ProcessExit& exit = *attempt.exit; !attempt.said_hello &&
-                                               exit.cause == ExitCause::kExited &&
-                                               (exit.code == 126 || exit.code == 127)) {
-    // What the shell and the loader of programs say: it cannot be executed, or a library is missing.
+  if (const ProcessExit& exit = *attempt.exit;
+      !attempt.said_hello && exit.cause == ExitCause::kExited &&
+      (exit.code == 126 || exit.code == 127) && engine::RanksOf(attempt.job.resolved_spec()) == 1) {
+    // What the shell and the loader of programs say: it cannot be executed, or a library is missing. (What
+    // only jobs of several processes need does not concern all others.)
     const absl::Status why = absl::UnavailableError(
         absl::StrCat("the worker program does not start (", exit.description, "); look at ",
                      LogPath(attempt.key), " and install what is missing"));

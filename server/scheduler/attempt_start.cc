@@ -396,6 +396,7 @@ void ControllerImpl::Launch(LiveAttempt& attempt, const std::string& data_cache)
   request.group = attempt.job.experiment();
   attempt.has_process = true;
   attempt.submitting = true;
+  attempt.data_cache = data_cache;
   attempt.waits_outside = capabilities_.may_wait;
   attempt.place_known = !capabilities_.may_wait;
   attempt.phase = Phase::kStarting;

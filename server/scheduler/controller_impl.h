@@ -152,6 +152,7 @@ class ControllerImpl final : public Controller {
   void OnSubmitted(const AttemptKey& key, absl::StatusOr<std::string> identity);
   // Looks after attempts that wait where the executor has them run.
   void ObserveWaiting();
+  void KeepDataOfWaiting();
   // It runs, since so long.
   void RunsOutside(LiveAttempt& attempt, absl::Duration running_for);
   void StartTimeLimit(LiveAttempt& attempt, absl::Duration running_for);
@@ -251,8 +252,9 @@ class ControllerImpl final : public Controller {
   Trouble trouble_;
   ShareLedger ledger_;
   absl::Duration observe_due_ = absl::InfiniteDuration();  // waiting attempts; monotonic
-  absl::Duration usage_due_ = absl::InfiniteDuration();    // when it is saved next; monotonic
-  std::map<std::string, absl::Duration> usage_loaded_;     // owners, and up to when; monotonic
+  absl::Duration data_due_ = -absl::InfiniteDuration();  // when their data is marked as used again
+  absl::Duration usage_due_ = absl::InfiniteDuration();  // when it is saved next; monotonic
+  std::map<std::string, absl::Duration> usage_loaded_;   // owners, and up to when; monotonic
   std::map<std::string, absl::Duration> rechecks_;  // jobs to be read again, and when; monotonic
   // The earliest end of a back-off; monotonic.
   absl::Duration next_delay_ = absl::InfiniteDuration();

@@ -1,4 +1,9 @@
 // Where the executor finds cores and memory, and attempts wait there before they run.
+#include <unistd.h>
+
+#include <chrono>
+#include <filesystem>
+#include <fstream>
 #include <functional>
 #include <memory>
 #include <string>
@@ -8,6 +13,8 @@
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 
+#include "common/cache_folder.h"
+#include "common/worker_exit.h"
 #include "server/scheduler/controller_test_harness.h"
 
 namespace normlab::server {
@@ -90,6 +97,67 @@ TEST_F(ControllerPlacedTest, WaitsForAsLongAsItTakesAndSaysForWhat) {
   Advance(absl::Seconds(3));
   const v1::Job job = WaitForState(id, v1::Job::FAILED);
   EXPECT_EQ(job.failure().reason(), v1::FailureReason::WORKER_START_FAILED);
+}
+
+// Whether the cache of decoded data sets keeps the file when it has no room.
+bool OutlivesAFullDisk(const std::filesystem::path& file) {
+  common::PruneCacheFolder(file.parent_path().string(), common::kLeastCache);
+  return std::filesystem::exists(file);
+}
+
+TEST_F(ControllerPlacedTest, TheDataOfWhatWaitsStays) {
+  const std::filesystem::path folder =
+      std::filesystem::path(::testing::TempDir()) / absl::StrCat("placed-", getpid());
+  std::filesystem::create_directories(folder);
+  const std::filesystem::path data = folder / "set.nldata";
+  std::ofstream(data) << "x";
+  helper_.SetHandler([&](const v1::HelperRequest& request) {
+    v1::HelperResponse response;
+    response.set_id(request.id());
+    response.mutable_data()->set_data_cache(data.string());
+    return response;
+  });
+  const auto grow_old = [&] {
+    std::filesystem::last_write_time(
+        data, std::filesystem::file_time_type::clock::now() - std::chrono::hours(2));
+  };
+  executor_->SetWaiting("Resources");
+  const std::string id = Submit();
+  const SubmitRequest launch = WaitForLaunch(id, 1);
+  ASSERT_EQ(launch.assignment.data_cache(), data.string());
+  for (int hour = 0; hour < 2; ++hour) {
+    grow_old();
+    Advance(absl::Hours(1));
+    Sync();
+    WaitUntil("it is marked as used", [&] {
+      return std::filesystem::last_write_time(data) >
+             std::filesystem::file_time_type::clock::now() - std::chrono::minutes(5);
+    });
+    EXPECT_TRUE(OutlivesAFullDisk(data));
+  }
+  // Once its worker is there nobody keeps it: a file that is mapped can be removed.
+  executor_->Run({id, 1});
+  ASSERT_TRUE(Connect(HelloOf(launch), std::make_shared<FakeSession>()).ok());
+  Sync();
+  grow_old();
+  Advance(absl::Hours(1));
+  Sync();
+  EXPECT_FALSE(OutlivesAFullDisk(data));
+  std::filesystem::remove_all(folder);
+}
+
+TEST_F(ControllerPlacedTest, ARunWhoseDataIsGoneIsHandedOverAgain) {
+  executor_->SetWaiting("Resources");
+  const std::string id = Submit();
+  WaitForLaunch(id, 1);
+  EXPECT_EQ(helper_.requests().size(), 1u);
+  executor_->Run({id, 1});
+  ASSERT_TRUE(executor_->ExitWithCode({id, 1}, common::kExitDataUnusable));
+  WaitForState(id, v1::Job::QUEUED);
+  EXPECT_EQ(Get(id).attempts_size(), 0) << "as if it had not begun";
+  Advance(absl::Minutes(10));
+  WaitUntil("it is handed over again", [&] { return executor_->launches().size() == 2; });
+  EXPECT_EQ(helper_.requests().size(), 2u) << "the data is made ready anew";
 }
 
 TEST_F(ControllerPlacedTest, TheTimeLimitCountsFromTheStart) {

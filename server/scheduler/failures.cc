@@ -104,7 +104,9 @@ v1::Failure ExitFailure(const ProcessExit& exit,
   // Of an adopted process only its parent, the earlier server, could have learned more.
   const std::string ended =
       exit.code < 0 ? "the worker ended" : absl::StrCat("the worker ended with ", exit.description);
-  const bool told_to_end = by_signal ? exit.code == SIGTERM : exit.code == common::kExitTerminated;
+  const bool told_to_end =
+      by_signal ? exit.code == SIGTERM
+                : exit.code == common::kExitTerminated || exit.code == common::kExitRankTerminated;
   if (told_to_end) {
     return ServerLostFailure(absl::StrCat("the worker was told to end (", exit.description, ")"));
   }

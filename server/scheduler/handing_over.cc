@@ -1,11 +1,14 @@
 // Between the executor and the worker's hello: an attempt that was submitted, and may have to wait where
 // it shall run.
 #include <algorithm>
+#include <set>
+#include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 
+#include "common/cache_folder.h"
 #include "server/domain/transitions.h"
 #include "server/scheduler/controller_impl.h"
 #include "server/scheduler/failures.h"
@@ -18,6 +21,9 @@ namespace {
 // Of looks at attempts that wait: what they cost does not depend on how often whoever runs them is
 // asked.
 constexpr absl::Duration kObserveInterval = absl::Milliseconds(500);
+// Several times within the grace that decoded data sets have.
+constexpr absl::Duration kKeepDataInterval = absl::Minutes(1);
+static_assert(kKeepDataInterval < common::kCacheLimits.least_grace);
 
 }  // namespace
 
@@ -115,6 +121,10 @@ void ControllerImpl::ObserveWaiting() {
     return;
   }
   observe_due_ = Monotonic() + kObserveInterval;
+  if (Monotonic() >= data_due_) {
+    data_due_ = Monotonic() + kKeepDataInterval;
+    KeepDataOfWaiting();
+  }
   for (const AttemptView& view : executor_.Observe(keys)) {
     LiveAttempt* attempt = Find(view.attempt);
     if (attempt == nullptr) {
@@ -135,6 +145,20 @@ void ControllerImpl::ObserveWaiting() {
       case AttemptView::State::kGone:
         break;  // its exit is on its way
     }
+  }
+}
+
+void ControllerImpl::KeepDataOfWaiting() {
+  // It may be hours until they open it. One that finds nothing says so (kExitDataUnusable), and is taken
+  // back.
+  std::set<std::string> paths;
+  for (const auto& [id, attempt] : live_) {
+    if (attempt->waits_outside && !attempt->data_cache.empty()) {
+      paths.insert(attempt->data_cache);
+    }
+  }
+  for (const std::string& path : paths) {
+    common::MarkCacheFileUsed(path);
   }
 }
 

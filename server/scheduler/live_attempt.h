@@ -56,6 +56,7 @@ struct LiveAttempt {
   bool waits_outside = false;
   bool place_known = false;      // where it runs has been noted
   std::string outside_reason{};  // for what, in the words of whom it waits for
+  std::string data_cache{};  // that it is going to open; empty: not known (of an earlier server)
   bool said_hello = false;
   std::shared_ptr<WorkerSession> session;  // null while not connected
   absl::Duration heard_at;  // while not connected: when it was heard of last; monotonic

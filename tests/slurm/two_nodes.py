@@ -34,6 +34,8 @@ SlurmUser=root
 SlurmdUser=root
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool.%n
+# Where PMIx has its sockets: two nodes of one host must not share it.
+TmpFS={folder}/tmp.%n
 SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/slurmd.%n.pid
 SlurmctldLogFile={folder}/slurmctld.log
@@ -64,6 +66,7 @@ MaxJobCount=20000
 NodeName=n[1-2] NodeHostname={host} NodeAddr=127.0.0.1 Port=[{node_port}-{last_node_port}] CPUs={cpus} RealMemory={memory}
 PartitionName=work Nodes=n[1-2] Default=YES MaxTime=INFINITE State=UP OverSubscribe=NO PriorityTier=1
 PartitionName=urgent Nodes=n[1-2] MaxTime=INFINITE State=UP OverSubscribe=NO PriorityTier=10
+PartitionName=spread Nodes=n[1-2] MaxTime=INFINITE State=UP MaxCPUsPerNode=1 PriorityTier=1
 PartitionName=short Nodes=n[1-2] MaxTime=00:01:00 DefaultTime=00:01:00 State=UP PriorityTier=1
 """
 
@@ -122,7 +125,7 @@ class TwoNodes:
         self.stop()
 
     def start(self):
-        for name in ('munge', 'state', 'bin', *(f'spool.{node}' for node in NODES)):
+        for name in ('munge', 'state', 'bin', *(f'{kind}.{node}' for kind in ('spool', 'tmp') for node in NODES)):
             os.makedirs(os.path.join(self.folder, name), exist_ok=True)
         os.chmod(self.folder, 0o755)
         with open(self.conf, 'w', encoding='ascii') as file:
@@ -182,6 +185,22 @@ class TwoNodes:
         process = self.processes.pop(name)
         process.send_signal(number)
         process.wait()
+
+    def reconfigure(self, **settings):
+        """Other values of settings, at once; returns those that were before."""
+        before = {name: self.settings[name] for name in settings}
+        self.settings.update(settings)
+        with open(self.conf, 'w', encoding='ascii') as file:
+            file.write(CONFIGURATION.format(**self.settings))
+        self.run('scontrol', 'reconfigure')
+        return before
+
+    def save(self, job_id):
+        """Waits until the controller has saved that this job runs: it does so some seconds later, and one that is killed before
+        knows nothing of it."""
+        since = time.time()
+        self.run('scontrol', 'update', f'JobId={job_id}', 'Comment=save')
+        self._wait(lambda: os.stat(os.path.join(self.folder, 'state', 'job_state')).st_mtime >= since, 'the state to be saved', 60)
 
     def run(self, command, *arguments, check=True, **options):
         return subprocess.run([os.path.join(self.bin, command), *arguments], capture_output=True, text=True, timeout=60,

@@ -5,9 +5,11 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <iostream>
 #include <memory>
 #include <string>
@@ -30,13 +32,50 @@ constexpr std::string_view kUsage =
 mpirun, or Slurm with srun --mpi=pmix; there is nothing to start by hand. See docs/parallel.md.
 
   normlab-worker-mpi --run       one rank of an attempt; the assignment comes on rank 0's standard input
+  normlab-worker-mpi [--server-ca FILE] --run-file FILE
+                                 the same under srun, with the assignment in a file, which rank 0 removes; the
+                                 authorities of the server's certificate in another
   normlab-worker-mpi --version
 )";
+
+// Ranks of one machine, at most.
+constexpr int kMostSegments = 64;
+// Of the files of this run's shared memory on this machine, without the rank; set once, before `has_segments`.
+std::string segments;
+std::atomic<bool> has_segments{false};
+
+// Open MPI removes them when all ranks come to their end. Under srun nobody else does, and a rank cannot
+// ask which they are: it has mapped its own.
+void FindSegments() {
+  std::ifstream maps("/proc/self/maps");
+  for (std::string line; std::getline(maps, line);) {
+    const size_t path = line.find("/dev/shm/vader_segment.");
+    const size_t rank = line.rfind('.');
+    if (path == std::string::npos || rank == std::string::npos || rank < path) {
+      continue;
+    }
+    segments = line.substr(path, rank - path + 1);
+    has_segments.store(true);
+    return;
+  }
+}
+
+void RemoveSegments() {
+  for (int i = 0; has_segments.load() && i < kMostSegments; ++i) {
+    unlink((segments + std::to_string(i)).c_str());
+  }
+}
+
+void OnTermination() {
+  RemoveSegments();
+  _exit(normlab::common::kExitRankTerminated);
+}
 
 // What Open MPI's launcher removes when it ends by itself: the folder of its session, and the ranks'
 // shared memory.
 void RemoveLeftovers() {
   std::error_code ignored;
+  RemoveSegments();
   if (const char* session = getenv("OMPI_MCA_orte_jobfam_session_dir"); session != nullptr) {
     std::filesystem::remove_all(session, ignored);
   }
@@ -69,20 +108,31 @@ void EndWithParent() {
   }).detach();
 }
 
-int Run() {
+// `assignment`: empty: it comes on standard input.
+int Run(const std::string& assignment, const std::string& server_ca) {
   normlab::engine::SetUpProcess("normlab-rank");
   // MPI starts threads.
   normlab::engine::HoldSignals();
   EndWithParent();
+  const normlab::engine::SignalWishes* signals =
+      assignment.empty() ? nullptr : &normlab::engine::TakeSignals(OnTermination);
   absl::StatusOr<std::unique_ptr<MpiRanks>> ranks = MpiRanks::Start();
   if (!ranks.ok()) {
     std::cerr << ranks.status().message() << "\n";
     return normlab::common::kExitUsage;
   }
   const auto world = (*ranks)->World();
-  const int code = normlab::engine::RunRankCommand(STDIN_FILENO, *world);
+  int code = 0;
+  if (signals == nullptr) {
+    code = normlab::engine::RunRankCommand(STDIN_FILENO, *world);
+  } else {
+    FindSegments();
+    std::at_quick_exit(RemoveSegments);
+    code = normlab::engine::RunRankFileCommand(assignment, server_ca, *world, *signals);
+  }
   if (code != normlab::common::kExitDone) {
-    // Without MPI_Finalize, which would wait for the others: MPI ends them instead.
+    // Without MPI_Finalize, which would wait for the others: whoever started them ends them instead.
+    RemoveSegments();
     std::fflush(nullptr);
     _exit(code);
   }
@@ -94,7 +144,14 @@ int Run() {
 int main(int argc, char** argv) {
   const std::string_view command = argc == 2 ? argv[1] : "";
   if (command == "--run") {
-    return Run();
+    return Run("", "");
+  }
+  if (argc == 3 && std::string_view(argv[1]) == "--run-file") {
+    return Run(argv[2], "");
+  }
+  if (argc == 5 && std::string_view(argv[1]) == "--server-ca" &&
+      std::string_view(argv[3]) == "--run-file") {
+    return Run(argv[4], argv[2]);
   }
   if (command == "--version") {
     std::cout << "normlab-worker-mpi " << NORMLAB_VERSION << "\n";
