@@ -60,8 +60,8 @@ v1::Failure OutsideFailure(const ProcessExit& exit, const std::string& log_path)
       return SubmissionRefusedFailure(exit.description);
     case ExitCause::kNodeFailed:
       return MakeFailure(v1::FailureReason::NODE_FAILED,
-                         absl::StrCat("whatever ran the attempt has lost it (",
-                                      exit.description, "); nothing needs to be done"));
+                         absl::StrCat("whatever ran the attempt has lost it (", exit.description,
+                                      "); nothing needs to be done"));
     default:
       return MakeFailure(v1::FailureReason::NODE_FAILED,
                          WithLog(absl::StrCat("the attempt is gone, and nobody knows why (",
