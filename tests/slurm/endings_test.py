@@ -50,7 +50,7 @@ class EndingsTest(slurm_test.SlurmTest):
         before = slurm.reconfigure(min_job_age=2)
         try:
             crashed = self.server.submit(nt.long_spec())['name']
-            done = self.server.submit(slurm_test.exact_spec(steps=20_000))['name']
+            done = self.server.submit(slurm_test.exact_spec(steps=self.steps_lasting(8)))['name']
             for name in (crashed, done):
                 self.server.wait_step(name, 100)
             records = {name: self.slurm_job(name) for name in (crashed, done)}

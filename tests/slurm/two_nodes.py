@@ -195,13 +195,6 @@ class TwoNodes:
         self.run('scontrol', 'reconfigure')
         return before
 
-    def save(self, job_id):
-        """Waits until the controller has saved that this job runs: it does so some seconds later, and one that is killed before
-        knows nothing of it."""
-        since = time.time()
-        self.run('scontrol', 'update', f'JobId={job_id}', 'Comment=save')
-        self._wait(lambda: os.stat(os.path.join(self.folder, 'state', 'job_state')).st_mtime >= since, 'the state to be saved', 60)
-
     def run(self, command, *arguments, check=True, **options):
         return subprocess.run([os.path.join(self.bin, command), *arguments], capture_output=True, text=True, timeout=60,
                               check=check, **options)
