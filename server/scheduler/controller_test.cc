@@ -158,10 +158,10 @@ TEST_F(ControllerTest, ExitsTellWhatWasWrong) {
 
   const std::string mute = Submit();
   WaitForLaunch(mute, 1);
-  ASSERT_TRUE(executor_->ExitWithCode({mute, 1}, 3));
+  ASSERT_TRUE(executor_->ExitWithCode({mute, 1}, 7));
   failure = WaitForState(mute, v1::Job::FAILED).failure();
   EXPECT_EQ(failure.reason(), v1::FailureReason::WORKER_START_FAILED);
-  EXPECT_THAT(failure.message(), HasSubstr("exit code 3"));
+  EXPECT_THAT(failure.message(), HasSubstr("exit code 7"));
 
   // Whoever ends the machine or its services in an orderly way takes the worker with it; not the
   // job's fault.
