@@ -112,7 +112,7 @@ exec /usr/bin/python3 -c '{greedy}'
 """,
     'normlab-worker-mpi': """\
 #!/bin/sh
-trap 'exit 3' TERM
+trap 'exit 4' TERM
 [ "$SLURM_PROCID" = 1 ] && exec /usr/bin/python3 -c '{greedy}'
 while :; do sleep 0.1; done
 """}
