@@ -9,7 +9,7 @@ inline constexpr int kExitUsage = 2;
 // One of several processes under srun was told to end by SIGTERM, as srun does to all when one has
 // ended badly. Less than all that follow: srun ends with the highest code of its processes, so that
 // another's reason is told.
-inline constexpr int kExitRankTerminated = 3;
+inline constexpr int kExitRankTerminated = 4;
 // As kExitUsage, of such a process.
 inline constexpr int kExitRankUsage = 64;
 // The server refused the attempt (superseded, ended, wrong secret), or its folder is gone.

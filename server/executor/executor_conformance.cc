@@ -55,7 +55,7 @@ exec /bin/sh "${script%:}"
 // One of several: only the first has the assignment, and tells the others. Who started them may be killed
 // without ending them.
 constexpr char kRankWorker[] = R"(#!/bin/sh
-trap 'exit 3' TERM
+trap 'exit 4' TERM
 found="${0%/*}/ranks-$PMIX_NAMESPACE"
 if [ "$PMIX_RANK" = 0 ]; then
   if [ "$1" = --run ]; then
@@ -171,7 +171,7 @@ SubmitRequest ScriptedAttempts::Request(const std::string& job,
   }
   if (ranks > 1 && behaviour == Behaviour::kCrash) {
     // The others do. dash handles a signal when the command in progress ends.
-    text = absl::StrCat("trap 'exit 3' TERM\necho began >>", starts,
+    text = absl::StrCat("trap 'exit 4' TERM\necho began >>", starts,
                         "\nwhile :; do sleep 0.1; done\n");
   } else if (ranks > 1) {
     // The first is ready when all are.

@@ -160,6 +160,20 @@ TEST_F(ControllerPlacedTest, ARunWhoseDataIsGoneIsHandedOverAgain) {
   EXPECT_EQ(helper_.requests().size(), 2u) << "the data is made ready anew";
 }
 
+TEST_F(ControllerPlacedTest, WhatSrunSaysOfMemoryIsBelieved) {
+  for (const bool memory : {true, false}) {
+    const std::string id = Submit();
+    const SubmitRequest launch = WaitForLaunch(id, 1);
+    std::filesystem::create_directories(std::filesystem::path(launch.log_path).parent_path());
+    std::ofstream(launch.log_path)
+        << "a line\nsrun: error: n2: task 1: "
+        << (memory ? "Out Of Memory" : "Exited with exit code 1") << "\n";
+    ASSERT_TRUE(executor_->ExitWithCode({id, 1}, 1));
+    EXPECT_EQ(WaitForState(id, v1::Job::FAILED).failure().reason(),
+              memory ? v1::FailureReason::OUT_OF_MEMORY : v1::FailureReason::WORKER_START_FAILED);
+  }
+}
+
 TEST_F(ControllerPlacedTest, TheTimeLimitCountsFromTheStart) {
   executor_->SetWaiting("Priority");
   const std::string id = Submit({.time_limit = absl::Seconds(100)});

@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
@@ -70,6 +71,17 @@ v1::Failure OutsideFailure(const ProcessExit& exit, const std::string& log_path)
   }
 }
 
+// Of several processes srun ends with code 1 when one of them used too much memory, and says so in the log
+// only: "srun: error: n1: task 1: Out Of Memory".
+bool SrunSaysOutOfMemory(const ProcessExit& exit, const std::string& log_path) {
+  if (exit.cause != ExitCause::kExited || exit.code != 1) {
+    return false;
+  }
+  const std::string tail = LogTail(log_path, kLogTailBytes);
+  const size_t from = tail.find("srun: error: ");
+  return from != std::string::npos && absl::StrContains(tail.substr(from), ": Out Of Memory");
+}
+
 }  // namespace
 
 int64_t MemoryLimit(int64_t estimate_bytes) {
@@ -86,7 +98,7 @@ v1::Failure ExitFailure(const ProcessExit& exit,
   const bool by_signal = exit.cause == ExitCause::kSignalled;
   const bool by_itself = exit.cause == ExitCause::kExited;
   if (exit.cause == ExitCause::kOutOfMemory ||
-      (by_itself && exit.code == common::kExitOutOfMemory)) {
+      (by_itself && exit.code == common::kExitOutOfMemory) || SrunSaysOutOfMemory(exit, log_path)) {
     std::string message = absl::StrCat("the worker ran out of memory (", exit.description,
                                        "): its estimate was ", Mebibytes(estimate_bytes),
                                        ", its limit ", Mebibytes(MemoryLimit(estimate_bytes)));

@@ -1,15 +1,18 @@
-"""Ends of attempts that only a real Slurm brings about: its time limit, records that it forgets, data that is gone when at
-last a worker runs.
+"""Ends of attempts that only a real Slurm brings about: its limits of time and memory, records that it forgets, data that is gone
+when at last a worker runs.
 """
 import glob
 import os
 import re
+import shutil
 import signal
 import sys
+import tempfile
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import slurm_test  # noqa: E402  (after the path)
+import two_nodes  # noqa: E402
 from slurm_test import nt  # noqa: E402
 
 setUpModule, tearDownModule = slurm_test.setUpModule, slurm_test.tearDownModule
@@ -50,7 +53,7 @@ class EndingsTest(slurm_test.SlurmTest):
         before = slurm.reconfigure(min_job_age=2)
         try:
             crashed = self.server.submit(nt.long_spec())['name']
-            done = self.server.submit(slurm_test.exact_spec(steps=20_000))['name']
+            done = self.server.submit(slurm_test.exact_spec(steps=self.steps_lasting(8)))['name']
             for name in (crashed, done):
                 self.server.wait_step(name, 100)
             records = {name: self.slurm_job(name) for name in (crashed, done)}
@@ -97,6 +100,50 @@ class EndingsTest(slurm_test.SlurmTest):
         again = [name for name, text in codes.items() if re.search(r'ExitCode=88:0', text)]
         self.assertTrue(again, codes)
         self.assertIn('could not use the decoded data set', self.server.log())
+
+
+# Workers that take more memory than they said: the only process, and the second of two.
+GREEDY = 'import os; every = []\nwhile True: every.append(os.urandom(1 << 20))'
+GREEDY_WORKERS = {
+    'normlab-worker': """\
+#!/bin/sh
+[ "$1" = --helper ] && exec {worker} "$@"
+exec /usr/bin/python3 -c '{greedy}'
+""",
+    'normlab-worker-mpi': """\
+#!/bin/sh
+trap 'exit 4' TERM
+[ "$SLURM_PROCID" = 1 ] && exec /usr/bin/python3 -c '{greedy}'
+while :; do sleep 0.1; done
+"""}
+
+
+class MemoryTest(slurm_test.SlurmTest):
+    """On a Slurm of its own, which holds jobs to their memory."""
+
+    def setUp(self):
+        reason = two_nodes.why_no_cgroups()
+        if reason is not None:
+            self.skipTest(f'did not run: {reason}')
+        cluster = two_nodes.TwoNodes(tempfile.mkdtemp(prefix='normlab-slurm-'), cgroups=True)
+        self.addCleanup(shutil.rmtree, cluster.folder, ignore_errors=True)
+        self.addCleanup(setattr, slurm_test, 'SLURM', slurm_test.SLURM)
+        slurm_test.SLURM = self.enterContext(cluster)
+        super().setUp()
+
+    def test_too_much_memory_is_told_as_such(self):
+        for name, text in GREEDY_WORKERS.items():
+            path = os.path.join(self.folder, name)
+            with open(path, 'w', encoding='ascii') as file:
+                file.write(text.format(worker=os.path.join(os.path.abspath(nt.BIN), 'normlab-worker'), greedy=GREEDY))
+            os.chmod(path, 0o755)
+        self.server.start(f'--worker_binary={self.folder}/normlab-worker')
+        names = [self.server.submit(spec)['name'] for spec in (
+            nt.tiny_spec(), nt.tiny_spec(threads=1, data_parallel={'ranks': 2}, slurm={'partition': 'spread'}))]
+        for name in names:
+            failure = self.server.wait_state(name, 'FAILED', 120)['failure']
+            self.assertEqual(failure['reason'], 'OUT_OF_MEMORY', failure)
+            self.assertIn('Slurm job', failure['message'])
 
 
 if __name__ == '__main__':

@@ -42,8 +42,8 @@ SlurmctldLogFile={folder}/slurmctld.log
 SlurmdLogFile={folder}/slurmd.%n.log
 SlurmctldParameters=enable_configless
 SlurmdParameters=config_overrides
-ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
+ProctrackType=proctrack/{tracking}
+TaskPlugin=task/{confinement}
 JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
 JobCompType=jobcomp/filetxt
@@ -81,6 +81,15 @@ def why_not():
     return None
 
 
+def why_no_cgroups():
+    """Why jobs cannot be held to their memory here; None when they can."""
+    for controller in ('memory', 'freezer', 'cpuset', 'devices'):
+        path = f'/sys/fs/cgroup/{controller}'
+        if not os.access(f'{path}/cgroup.procs', os.W_OK) or os.statvfs(path).f_flag & os.ST_RDONLY:
+            return f'{path} is not a writable hierarchy of version 1'
+    return None
+
+
 def free_ports(count):
     """`count` free ports in a row."""
     for _ in range(200):
@@ -101,7 +110,8 @@ def free_ports(count):
 class TwoNodes:
     """The cluster. `bin` is for --slurm_bin: the commands, which find this cluster whatever their environment is."""
 
-    def __init__(self, folder, cpus=4, memory=6000, node_timeout=6, min_job_age=300, max_array_size=1001, scheduler=''):
+    def __init__(self, folder, cpus=4, memory=6000, node_timeout=6, min_job_age=300, max_array_size=1001, scheduler='',
+                 cgroups=False):
         self.folder = os.path.abspath(folder)
         self.bin = os.path.join(self.folder, 'bin')
         self.conf = os.path.join(self.folder, 'slurm.conf')
@@ -110,6 +120,7 @@ class TwoNodes:
         self.settings = {
             'cluster': 'normlabtest', 'host': socket.gethostname(), 'folder': self.folder, 'controller_port': port,
             'node_port': port + 1, 'last_node_port': port + 2, 'cpus': cpus, 'memory': memory,
+            'tracking': 'cgroup' if cgroups else 'linuxproc', 'confinement': 'cgroup' if cgroups else 'none',
             'node_timeout': node_timeout, 'min_job_age': min_job_age, 'max_array_size': max_array_size,
             'scheduler': f',{scheduler}' if scheduler else ''}
 
@@ -130,6 +141,8 @@ class TwoNodes:
         os.chmod(self.folder, 0o755)
         with open(self.conf, 'w', encoding='ascii') as file:
             file.write(CONFIGURATION.format(**self.settings))
+        with open(os.path.join(self.folder, 'cgroup.conf'), 'w', encoding='ascii') as file:
+            file.write('CgroupPlugin=cgroup/v1\nCgroupMountpoint=/sys/fs/cgroup\nConstrainRAMSpace=yes\n')
         for command in ('sbatch', 'squeue', 'scancel', 'scontrol', 'sinfo', 'srun'):
             path = os.path.join(self.bin, command)
             with open(path, 'w', encoding='ascii') as file:
@@ -194,13 +207,6 @@ class TwoNodes:
             file.write(CONFIGURATION.format(**self.settings))
         self.run('scontrol', 'reconfigure')
         return before
-
-    def save(self, job_id):
-        """Waits until the controller has saved that this job runs: it does so some seconds later, and one that is killed before
-        knows nothing of it."""
-        since = time.time()
-        self.run('scontrol', 'update', f'JobId={job_id}', 'Comment=save')
-        self._wait(lambda: os.stat(os.path.join(self.folder, 'state', 'job_state')).st_mtime >= since, 'the state to be saved', 60)
 
     def run(self, command, *arguments, check=True, **options):
         return subprocess.run([os.path.join(self.bin, command), *arguments], capture_output=True, text=True, timeout=60,
