@@ -242,8 +242,11 @@ void SlurmExecutor::SendSignals(const std::map<Key, AttemptSignal>& signals) {
           break;
       }
       if (!sent.ok()) {
-        // The controller asks again for what does not go.
-        spdlog::warn("scancel of {}: {}", absl::StrJoin(some, " "), std::string(sent.message()));
+        // The controller asks again for what does not go, for as long as it takes.
+        if (const auto failed = scancel_troubles_.Count(Monotonic()); failed.has_value()) {
+          spdlog::warn("scancel of {}: {} (failed {} time(s) since this was last told)",
+                       absl::StrJoin(some, " "), std::string(sent.message()), *failed);
+        }
       }
     }
   }
