@@ -114,8 +114,11 @@ v1::Failure ExitFailure(const ProcessExit& exit,
     return OutsideFailure(exit, log_path);
   }
   // Of an adopted process only its parent, the earlier server, could have learned more.
-  const std::string ended =
-      exit.code < 0 ? "the worker ended" : absl::StrCat("the worker ended with ", exit.description);
+  // What is told of several processes is a sentence already.
+  const std::string ended = exit.code < 0 ? "the worker ended"
+                            : absl::StartsWith(exit.description, "a rank ended")
+                                ? exit.description
+                                : absl::StrCat("the worker ended with ", exit.description);
   const bool told_to_end =
       by_signal ? exit.code == SIGTERM
                 : exit.code == common::kExitTerminated || exit.code == common::kExitRankTerminated;
@@ -140,7 +143,7 @@ v1::Failure ExitFailure(const ProcessExit& exit,
   return MakeFailure(
       v1::FailureReason::WORKER_CRASHED,
       WithLog(absl::StrCat(ended,
-                           " and without a result (max_retries of the spec says how often "
+                           ", and there is no result (max_retries of the spec says how often "
                            "it is tried again)"),
               log_path));
 }
