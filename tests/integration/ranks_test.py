@@ -7,6 +7,9 @@ import tempfile
 
 from normlab_testing import BIN, ENDLESS, EXIT_OK, EXIT_REFUSED, ServerTest, is_alive, main, tiny_spec, wait_for
 
+# Ranks wait for each other, so they get on slowly where other programs want the processors too.
+MOST_SECONDS = 240
+
 
 def ranks_spec(ranks=2, group=None, **changes):
     parallel = {'ranks': ranks, 'statistics_group': group or ranks}
@@ -64,7 +67,7 @@ class RanksTest(ServerTest):
         self.assertEqual(undisturbed['state'], 'SUCCEEDED', self.server.log())
         job = self.server.submit(spec)
         name = job['name']
-        self.server.wait_step(name, spec['steps'] // 10)
+        self.server.wait_step(name, spec['steps'] // 10, MOST_SECONDS)
         ranks = self.server.rank_pids()
         self.assertEqual(len(ranks), 2)
         os.kill(ranks[1], signal.SIGKILL)
@@ -73,11 +76,11 @@ class RanksTest(ServerTest):
         self.assertIn('signal 9', attempt['failure']['message'])
         wait_for(lambda: not any(map(is_alive, ranks)), 'the other rank to be gone')
         # Who starts the ranks, too.
-        self.server.wait_step(name, spec['steps'] // 3)
+        self.server.wait_step(name, spec['steps'] // 3, MOST_SECONDS)
         ranks = wait_for(lambda: len(self.server.rank_pids()) == 2 and self.server.rank_pids(), 'new ranks')
         os.kill(self.parent(ranks[0]), signal.SIGKILL)
         wait_for(lambda: not any(map(is_alive, ranks)), 'ranks to end with their launcher')
-        job = self.server.wait_state(name, 'SUCCEEDED', 120)
+        job = self.server.wait_state(name, 'SUCCEEDED', MOST_SECONDS)
         self.assertEqual(len(job['attempts']), 3)
         self.assertGreater(int(job['attempts'][2]['startStep']), 0)
         self.assertEqual(job['result']['weightsSha256'], undisturbed['result']['weightsSha256'])
@@ -87,12 +90,12 @@ class RanksTest(ServerTest):
         spec = self.lasting_spec()
         undisturbed = self.server.submit(spec, '--wait')
         name = self.server.submit(spec)['name']
-        self.server.wait_step(name, spec['steps'] // 10)
+        self.server.wait_step(name, spec['steps'] // 10, MOST_SECONDS)
         self.server.cli('pause', name, check=EXIT_OK)
         self.server.wait_state(name, 'PAUSED')
         self.wait_no_ranks()
         self.server.cli('resume', name, check=EXIT_OK)
-        job = self.server.wait_state(name, 'SUCCEEDED', 120)
+        job = self.server.wait_state(name, 'SUCCEEDED', MOST_SECONDS)
         self.assertEqual(job['result']['weightsSha256'], undisturbed['result']['weightsSha256'])
         name = self.server.submit(checked_spec())['name']
         self.server.wait_step(name, 100)

@@ -126,6 +126,7 @@ class SweepTest(SlurmTest):
         self.server.start()
         cells = 12
         specification = nt.tiny_spec()
+        earlier = max(SLURM.jobs(), default=0)
         made = self.server.cli(
             'sweep', '-', '--axis', 'normalization=none,batch,layer', '--axis', 'optimizer.sgd.learning_rate=0.01,0.1',
             '--seeds', '2', '--output', 'json', stdin=json.dumps(specification), check=0).json()
@@ -144,7 +145,7 @@ class SweepTest(SlurmTest):
             self.assertEqual(len(self.server.get(job['name'])['attempts']), 1)
         alone = [name for name in names if name.startswith('normlab-') and name.rsplit('-', 2)[1] in ids]
         self.assertEqual(len(alone), len(set(alone)))
-        nodes = {one['nodes'] for one in SLURM.jobs().values() if one['name'].startswith('normlab-')}
+        nodes = {one['nodes'] for one in SLURM.jobs().values() if one['job_id'] > earlier}
         self.assertEqual(nodes, {'n1', 'n2'})
         # Over TLS; the assignments are gone, and so are the lists of arrays once Slurm has forgotten them.
         self.assertIn('over TLS', self.server.log())

@@ -328,9 +328,10 @@ class ServerTest(unittest.TestCase):
 
     def _clean_up(self):
         self.server.stop_everything()
-        outcome = getattr(self, '_outcome', None)
-        failed = outcome is not None and any(error for _, error in getattr(outcome, 'errors', []) or [])
-        if failed or os.environ.get('NORMLAB_TEST_KEEP'):
+        # unittest has no public word for whether this very test has failed.
+        result = self._outcome.result
+        failed = any(test is self or getattr(test, 'test_case', None) is self for test, _ in result.failures + result.errors)
+        if (failed or os.environ.get('NORMLAB_TEST_KEEP')) and os.path.exists(self.server.log_path):
             print(f'--- end of the log of the server of {self.id()}\n{self.server.log()[-4000:]}', file=sys.stderr)
         if not os.environ.get('NORMLAB_TEST_KEEP'):
             shutil.rmtree(self.folder, ignore_errors=True)
