@@ -124,8 +124,9 @@ class Executor {
   // it will never run; after the answer to its Submit.
   using ExitCallback = std::function<void(const ProcessExit&)>;
   // The attempt's identity, in a form that Reconcile understands after a restart of the server.
-  // INVALID_ARGUMENT: this attempt is refused for good, with the words of who refuses it. Any other
-  // error is not the attempt's fault. No process is left by an error, and no exit is told.
+  // INVALID_ARGUMENT: this attempt is refused for good, with the words of who refuses it.
+  // RESOURCE_EXHAUSTED: a limit is reached, and others may be taken. Any other error is not the attempt's
+  // fault. No process is left by an error, and no exit is told.
   using SubmitCallback = absl::AnyInvocable<void(absl::StatusOr<std::string>) &&>;
 
   virtual ~Executor() = default;
