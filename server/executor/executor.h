@@ -52,7 +52,7 @@ struct ProcessExit {
   int code = -1;  // exit code (see common/worker_exit.h) or signal; -1: unknown (adopted process)
   // In the words of what ran it: "exit code 3", "signal 9 (Killed)", "Slurm job 17 on n1: NODE_FAIL".
   std::string description;
-  int64_t peak_memory_bytes = 0;  // resident at most; 0: unknown
+  int64_t peak_memory_bytes = 0;  // resident at most, of its largest process; 0: unknown
 };
 
 // What an executor can do, fixed for its life.

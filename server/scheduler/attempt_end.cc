@@ -51,7 +51,9 @@ void ControllerImpl::OnExit(const ProcessExit& exit) {
     return;
   }
   if (exit.peak_memory_bytes > 0 && attempt->reservation.memory_bytes > 0) {
-    observer_.OnPeakMemory(exit.peak_memory_bytes, attempt->reservation.memory_bytes);
+    // Of several processes it is the largest one's.
+    observer_.OnPeakMemory(exit.peak_memory_bytes * engine::RanksOf(attempt->job.resolved_spec()),
+                           attempt->reservation.memory_bytes);
   }
   attempt->has_process = false;
   attempt->exit = exit;
