@@ -161,13 +161,18 @@ v1::Failure SubmissionRefusedFailure(absl::string_view why) {
                    "again, or have the server's flags changed"));
 }
 
-v1::Failure HelloTimeoutFailure(absl::Duration timeout, const std::string& log_path) {
+v1::Failure HelloTimeoutFailure(absl::Duration timeout,
+                                bool elsewhere,
+                                const std::string& log_path) {
   return MakeFailure(
       v1::FailureReason::WORKER_START_FAILED,
       WithLog(
           absl::StrCat("the worker did not say hello within ", absl::FormatDuration(timeout),
-                       " of its start and was ended. The machine may be overloaded: submit the job "
-                       "again, or set max_retries"),
+                       " of its start and was ended. ",
+                       elsewhere ? "Can it reach --worker_address from there, and does --worker_ca "
+                                   "vouch for the server's certificate? Then submit"
+                                 : "The machine may be overloaded: submit",
+                       " the job again, or set max_retries"),
           log_path));
 }
 
