@@ -155,7 +155,8 @@ void NetworkBuilder::AddConvolution(const std::string& field,
 }
 
 void NetworkBuilder::RememberWeightNorm(const NormalizerChoice& choice, const std::string& name) {
-  if (choice.normalizer->has_weight()) {
+  // None: a custom model's layer that no normalizer reads.
+  if (choice.normalizer != nullptr && choice.normalizer->has_weight()) {
     normalizers_[name] = choice.origin;
   }
 }
