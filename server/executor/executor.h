@@ -125,8 +125,8 @@ class Executor {
   using ExitCallback = std::function<void(const ProcessExit&)>;
   // The attempt's identity, in a form that Reconcile understands after a restart of the server.
   // INVALID_ARGUMENT: this attempt is refused for good, with the words of who refuses it.
-  // RESOURCE_EXHAUSTED: a limit is reached, and others may be taken. Any other error is not the attempt's
-  // fault. No process is left by an error, and no exit is told.
+  // RESOURCE_EXHAUSTED of one that places: a limit is reached, and others may be taken. Any other error is
+  // not the attempt's fault. No process is left by an error, and no exit is told.
   using SubmitCallback = absl::AnyInvocable<void(absl::StatusOr<std::string>) &&>;
 
   virtual ~Executor() = default;

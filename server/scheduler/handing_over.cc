@@ -53,11 +53,11 @@ void ControllerImpl::OnSubmitted(const AttemptKey& key, absl::StatusOr<std::stri
       Lose(*attempt, SubmissionRefusedFailure(identity.status().message()));
       return;
     }
-    // No job's fault: those of the whole queue would fail one after the other. What was handed over
-    // together fails together. A limit may be one of this owner's account, and others go on.
-    if (!absl::IsResourceExhausted(identity.status()) &&
-        Monotonic() - not_submitted_at_ >=
-            (capabilities_.places ? kOneFailure : absl::ZeroDuration())) {
+    // No job's fault: those of the whole queue would fail one after the other. What is handed over
+    // together fails together; and a limit of this owner's account stops nobody else.
+    const bool is_limit = capabilities_.places && absl::IsResourceExhausted(identity.status());
+    const bool is_news = !capabilities_.places || Monotonic() - not_submitted_at_ >= kOneFailure;
+    if (!is_limit && is_news) {
       not_submitted_at_ = Monotonic();
       OnMachineFailed(identity.status());
     }
