@@ -182,6 +182,7 @@ std::string DescribeJob(const Output& out, const Job& job) {
     AppendField("read as", DescribeData(job.data()), &text);
   }
   AppendField("normalization", FormatNormalizations(job.spec()), &text);
+  AppendField("processes", FormatDataParallel(job.resolved_spec()), &text);
   AppendField("optimizer", FormatOptimizer(job.spec().optimizer()), &text);
   if (job.spec().has_schedule()) {
     AppendField("schedule", FormatSchedule(job.spec().schedule()), &text);

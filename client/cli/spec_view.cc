@@ -13,6 +13,7 @@ namespace {
 using normlab::v1::Augmentation;
 using normlab::v1::Data;
 using normlab::v1::GradientClipping;
+using normlab::v1::JobSpec;
 using normlab::v1::Optimizer;
 using normlab::v1::RmsProp;
 using normlab::v1::Schedule;
@@ -140,6 +141,19 @@ std::string FormatOptimizer(const Optimizer& optimizer) {
       break;
   }
   return text;
+}
+
+std::string FormatDataParallel(const JobSpec& resolved) {
+  const int ranks = resolved.data_parallel().ranks();
+  const int group = resolved.data_parallel().statistics_group();
+  if (ranks <= 1) {
+    return "";
+  }
+  return absl::StrCat(ranks, " ranks of ", resolved.threads(),
+                      resolved.threads() == 1 ? " thread, " : " threads, ",
+                      group <= 1       ? "each with statistics of its own share"
+                      : group == ranks ? "with statistics of the whole batch"
+                                       : absl::StrCat("with statistics of groups of ", group));
 }
 
 std::string FormatSchedule(const Schedule& schedule) {

@@ -19,6 +19,9 @@ std::string FormatData(const normlab::v1::Data& data);
 std::string FormatOptimizer(const normlab::v1::Optimizer& optimizer);
 
 // "constant", "times 0.1 at epochs 30, 60", "cosine down to 0, warm-up of 100 steps", "one cycle".
+// "2 ranks of 1 thread, each with statistics of its own share"; empty: one process.
+std::string FormatDataParallel(const normlab::v1::JobSpec& resolved);
+
 std::string FormatSchedule(const normlab::v1::Schedule& schedule);
 
 }  // namespace normlab::client

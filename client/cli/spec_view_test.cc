@@ -41,6 +41,23 @@ TEST(SpecViewTest, OptimizersWithWhatWasSet) {
             "sgd, learning rate 0.1, gradient components at most 0.5");
 }
 
+TEST(SpecViewTest, ProcessesAndWhatTheyNormalizeTogether) {
+  const auto text = [](int ranks, int group, int threads) {
+    v1::JobSpec spec;
+    spec.set_threads(threads);
+    if (ranks > 0) {
+      spec.mutable_data_parallel()->set_ranks(ranks);
+      spec.mutable_data_parallel()->set_statistics_group(group);
+    }
+    return FormatDataParallel(spec);
+  };
+  EXPECT_EQ(text(0, 0, 1), "");
+  EXPECT_EQ(text(1, 1, 1), "");
+  EXPECT_EQ(text(2, 1, 1), "2 ranks of 1 thread, each with statistics of its own share");
+  EXPECT_EQ(text(4, 2, 3), "4 ranks of 3 threads, with statistics of groups of 2");
+  EXPECT_EQ(text(4, 4, 1), "4 ranks of 1 thread, with statistics of the whole batch");
+}
+
 TEST(SpecViewTest, Schedules) {
   EXPECT_EQ(Schedule(""), "constant");
   EXPECT_EQ(Schedule("warmup_steps: 5"), "constant, warm-up of 5 steps");

@@ -234,19 +234,42 @@ TEST(StudiesTest, NormalizersAreComparedAcrossBatchSizes) {
   }
 }
 
-TEST(StudiesTest, SmallSharesLoseAndSynchronizingGivesBack) {
-  const StudyRun run = MadeUp("sync-batch", [](const std::string& part, const CellRun& cell,
-                                               SeedRun& seed) {
-    const bool ranks = part == "ranks";
-    const bool small = cell.levels[0] == "2" && (!ranks || cell.levels[1] == "local");
-    PutTraining(seed, (small ? 0.6 : 0.8) + Jitter(seed, small ? 0.003 : 0.002));
-    seed.series["test/accuracy_reestimated"] = {{kSteps}, {small ? 0.7 + Jitter(seed, 0.01) : 0.8}};
+// Where statistics are local, accuracy is `at_2` and `at_4` with so many examples, else 0.8.
+StudyRun SmallShares(double at_2, double at_4) {
+  return MadeUp("sync-batch", [=](const std::string& part, const CellRun& cell, SeedRun& seed) {
+    const bool local = part != "ranks" || cell.levels[1] == "local";
+    const bool two = local && cell.levels[0] == "2";
+    const double accuracy = two ? at_2 : local && cell.levels[0] == "4" ? at_4 : 0.8;
+    PutTraining(seed, accuracy + Jitter(seed, accuracy < 0.8 ? 0.003 : 0.002));
+    seed.series["test/accuracy_reestimated"] = {{kSteps}, {two ? 0.7 + Jitter(seed, 0.01) : 0.8}};
   });
-  const Report report = MakeReport(run);
+}
+
+TEST(StudiesTest, SmallSharesLoseAndSynchronizingGivesBack) {
+  const Report report = MakeReport(SmallShares(0.6, 0.75));
   ExpectWellFormed(report);
-  EXPECT_EQ(report.claims.size(), 6U);
+  EXPECT_EQ(report.claims.size(), 8U);
   for (const auto& [id, claim] : Claims(report)) {
     EXPECT_EQ(claim.verdict, Verdict::kSupported) << id << ": " << claim.reason;
+  }
+}
+
+TEST(StudiesTest, WhatSharesLoseIsJudgedAtFourAndNotAtTheDegenerateTwo) {
+  const auto only_two = Claims(MakeReport(SmallShares(0.6, 0.8)));
+  for (const char* id : {"share-of-4", "small-shares"}) {
+    EXPECT_NE(only_two.at(id).verdict, Verdict::kSupported) << id << ": " << only_two.at(id).reason;
+  }
+  for (const char* id : {"degenerate-share-of-2", "degenerate-small-shares"}) {
+    const auto& claim = only_two.at(id);
+    EXPECT_EQ(claim.verdict, Verdict::kSupported) << id << ": " << claim.reason;
+    EXPECT_THAT(claim.statement, HasSubstr("Degenerate case"));
+    EXPECT_EQ(claim.source, "this study");
+  }
+  // Better with small shares: the contrary of the claim.
+  const auto contrary = Claims(MakeReport(SmallShares(0.6, 0.85)));
+  for (const char* id : {"share-of-4", "small-shares"}) {
+    EXPECT_EQ(contrary.at(id).verdict, Verdict::kNotSupported)
+        << id << ": " << contrary.at(id).reason;
   }
 }
 

@@ -30,7 +30,8 @@ struct BuiltGraph {
   std::optional<Graph> graph;
   // Field of the spec that made the network impossible, the layer and the shapes.
   std::vector<Violation> violations;
-  // Whose normalizers the normalizer nodes are, by the nodes' names.
+  // Whose normalizers the normalizer nodes are, by the nodes' names; of weight norm, which has none, by
+  // those of its weight layers.
   std::map<std::string, NormalizerOrigin> normalizers;
 };
 

@@ -138,6 +138,7 @@ void NetworkBuilder::AddLinear(const std::string& field,
   Add(field, name,
       LinearNode{
           .out = outputs, .bias = HasBias(choice, activation), .weights = choice.traits.weights});
+  RememberWeightNorm(choice, name);
 }
 
 void NetworkBuilder::AddConvolution(const std::string& field,
@@ -150,6 +151,14 @@ void NetworkBuilder::AddConvolution(const std::string& field,
   node.weights = choice.traits.weights;
   node.weights.initial_scale = scale;
   Add(field, name, node);
+  RememberWeightNorm(choice, name);
+}
+
+void NetworkBuilder::RememberWeightNorm(const NormalizerChoice& choice, const std::string& name) {
+  // None: a custom model's layer that no normalizer reads.
+  if (choice.normalizer != nullptr && choice.normalizer->has_weight()) {
+    normalizers_[name] = choice.origin;
+  }
 }
 
 void NetworkBuilder::AddNormalizer(const NormalizerChoice& choice,

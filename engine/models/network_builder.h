@@ -92,6 +92,8 @@ class NetworkBuilder {
 
  private:
   const Dims& DimsOf(const std::string& node) const;
+  // Weight norm has no node of its own; it is the weight layer's.
+  void RememberWeightNorm(const NormalizerChoice& choice, const std::string& name);
   void AddLoss();
   void CheckOverrides();
   std::string WhyNoLayerMatches(const std::string& pattern) const;

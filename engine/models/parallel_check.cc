@@ -1,6 +1,7 @@
 #include "engine/models/parallel_check.h"
 
 #include <algorithm>
+#include <numeric>
 #include <string>
 #include <variant>
 
@@ -17,6 +18,11 @@ constexpr char kRanks[] = "data_parallel.ranks";
 // every rank.
 bool LooksAtWeightsAlone(v1::Probe::KindCase kind) {
   return kind == v1::Probe::kScaleInvariance || kind == v1::Probe::kNormalizerParameters;
+}
+
+// "1 rank", "2 ranks"
+std::string Count(int64_t count, absl::string_view what) {
+  return absl::StrCat(count, " ", what, count == 1 ? "" : "s");
 }
 
 struct NeedsFirstBatch {
@@ -47,7 +53,7 @@ class ParallelCheck {
         return;
       }
       if (std::visit(NeedsFirstBatch(), node.kind)) {
-        Refuse("normalization.weight.data_dependent_init",
+        Refuse(FieldOf(node, "weight") + ".data_dependent_init",
                absl::StrCat("initializes layer ", node.name,
                             " from one process's first batch; set it to false, or "
                             "data_parallel.ranks to 1"));
@@ -75,9 +81,9 @@ class ParallelCheck {
     if (last > 0 && last < ranks_) {
       Refuse(kRanks,
              absl::StrCat("is ", ranks_, ", but data.last_batch is KEEP and the last batch ",
-                          "of an epoch has ", last,
-                          " examples, fewer than ranks; use data.last_batch DROP, at most ", last,
-                          " ranks, or another batch_size"));
+                          "of an epoch has ", Count(last, "example"),
+                          ", fewer than ranks; use data.last_batch DROP, at most ",
+                          Count(last, "rank"), ", or another batch_size"));
     }
   }
 
@@ -90,17 +96,37 @@ class ParallelCheck {
              "statistics over several; use batch, or statistics_group 1");
       return false;
     }
-    for (const int64_t batch : {int64_t{resolved_.batch_size()}, check_.length.last_batch_size}) {
+    const int64_t last = check_.length.last_batch_size;
+    for (const int64_t batch : {int64_t{resolved_.batch_size()}, last}) {
       if (batch % (ranks_ * size) != 0) {
         Refuse(absl::StrCat(field, ".ghost_size"),
                absl::StrCat("is ", size, ", but ", ranks_, " ranks cut a batch of ", batch,
-                            " into shares that ghost batches do not divide; use a batch_size that ",
-                            ranks_ * size, " divides",
-                            batch == resolved_.batch_size() ? "" : " and data.last_batch DROP"));
+                            " into shares that ghost batches do not divide; ",
+                            GhostAdvice(size, batch == last)));
         return false;
       }
     }
     return true;
+  }
+
+  // What to do about ghosts of `size` that do not fit. Names the size even where it stays: the one of a
+  // spec that says none follows batch_size.
+  std::string GhostAdvice(int64_t size, bool last_batch_alone) const {
+    const int64_t batch = resolved_.batch_size();
+    const int64_t last = check_.length.last_batch_size;
+    if (batch % ranks_ == 0 && last % ranks_ == 0) {
+      const int64_t shares = std::gcd(batch, last) / ranks_;
+      for (int64_t fits = std::min(size, shares); fits > 1; --fits) {
+        if (shares % fits == 0) {
+          return absl::StrCat("use ghost_size ", fits);
+        }
+      }
+    }
+    if (last_batch_alone && batch % (ranks_ * size) == 0) {
+      return "use data.last_batch DROP";
+    }
+    return absl::StrCat("set ghost_size to ", size, " and use a batch_size that ", ranks_ * size,
+                        " divides", last > 0 ? ", and data.last_batch DROP" : "");
   }
 
   void CheckProbes() {
@@ -137,6 +163,12 @@ struct DependsOnBatch {
 void CheckDataParallel(const v1::JobSpec& resolved, const BuiltGraph& built, JobCheck& check) {
   if (RanksOf(resolved) > 1) {
     ParallelCheck(resolved, built, check).Run();
+    if (StatisticsGroupOf(resolved) > 1 && !HasBatchStatistics(*built.graph)) {
+      check.warnings.push_back(absl::StrCat(
+          "data_parallel.statistics_group is ", StatisticsGroupOf(resolved),
+          ", which has no effect: no layer takes statistics over a batch; leave it out, "
+          "or use a normalization that does, such as batch"));
+    }
   }
 }
 

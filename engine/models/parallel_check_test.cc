@@ -39,6 +39,9 @@ TEST(ParallelCheckTest, WhatRanksCannotShareIsRefused) {
               Refuses("normalization.weight.data_dependent_init", "set it to false"));
   EXPECT_THAT(Check(ranks + "normalization { weight { data_dependent_init: false } }").violations,
               IsEmpty());
+  EXPECT_THAT(
+      Check(ranks + "normalization_overrides { layers: 'fc2' normalization { weight {} } }"),
+      Refuses("normalization_overrides[0].normalization.weight.data_dependent_init", "layer fc2"));
   EXPECT_THAT(Check(ranks + "probes { landscape {} }"), Refuses("probes[0]", "share"));
   EXPECT_THAT(Check(ranks + "probes { scale_invariance {} }").violations, IsEmpty());
 }
@@ -48,10 +51,42 @@ TEST(ParallelCheckTest, GhostBatchesDivideShares) {
       "normalization { ghost_batch { ghost_size: 2 } } data { last_batch: DROP mnist { path: 'm' } "
       "} ";
   EXPECT_THAT(Check(ghosts + "batch_size: 12 data_parallel { ranks: 3 }").violations, IsEmpty());
-  EXPECT_THAT(Check(ghosts + "batch_size: 8 data_parallel { ranks: 3 }"),
-              Refuses("ghost_batch.ghost_size", "a batch_size that 6 divides"));
+  EXPECT_THAT(
+      Check(ghosts + "batch_size: 8 data_parallel { ranks: 3 }"),
+      Refuses("ghost_batch.ghost_size", "set ghost_size to 2 and use a batch_size that 6 divides"));
   EXPECT_THAT(Check(ghosts + "batch_size: 12 data_parallel { ranks: 3 statistics_group: 3 }"),
               Refuses("ghost_batch", "statistics_group 1"));
+}
+
+// What a refusal advises is taken.
+TEST(ParallelCheckTest, AdviceAboutGhostsHolds) {
+  const auto check = [](const std::string& ghost, const std::string& rest) {
+    return Check("normalization { ghost_batch { " + ghost + " } } data_parallel { ranks: 2 } " +
+                 rest);
+  };
+  const std::string drop = " data { last_batch: DROP mnist { path: 'm' } } ";
+  // Ghosts of a spec that says no size are as large as its batch.
+  EXPECT_THAT(check("", "batch_size: 20" + drop), Refuses("ghost_size", "use ghost_size 10"));
+  EXPECT_THAT(check("ghost_size: 10", "batch_size: 20" + drop).violations, IsEmpty());
+  EXPECT_THAT(check("", "batch_size: 7" + drop),
+              Refuses("ghost_size", "set ghost_size to 7 and use a batch_size that 14 divides"));
+  EXPECT_THAT(check("ghost_size: 7", "batch_size: 14" + drop).violations, IsEmpty());
+  // 101 = 16 * 6 + 5: the last batch alone does not fit.
+  const std::string keep = " data { last_batch: KEEP mnist { path: 'm' } } ";
+  EXPECT_THAT(check("ghost_size: 3", "batch_size: 6" + keep),
+              Refuses("ghost_size", "use data.last_batch DROP"));
+  EXPECT_THAT(check("ghost_size: 3", "batch_size: 6" + drop).violations, IsEmpty());
+}
+
+TEST(ParallelCheckTest, AStatisticsGroupWithoutBatchStatisticsIsNoted) {
+  const std::string ranks = "batch_size: 12 data_parallel { ranks: 3 statistics_group: 3 } ";
+  for (const char* kind : {"layer {}", "none {}"}) {
+    const JobCheck check = Check(ranks + "normalization { " + kind + " }");
+    EXPECT_THAT(check.violations, IsEmpty());
+    EXPECT_THAT(check.warnings, Contains(HasSubstr("statistics_group is 3, which has no effect")));
+  }
+  EXPECT_THAT(Check(ranks + "normalization { batch {} }").warnings,
+              Not(Contains(HasSubstr("no effect"))));
 }
 
 TEST(ParallelCheckTest, EveryRankHasAnExampleOfTheLastBatch) {
@@ -60,6 +95,11 @@ TEST(ParallelCheckTest, EveryRankHasAnExampleOfTheLastBatch) {
   EXPECT_THAT(Check(keep + "batch_size: 3 data_parallel { ranks: 3 }"),
               Refuses("data_parallel.ranks", "at most 2 ranks"));
   EXPECT_THAT(Check(keep + "batch_size: 3 data_parallel { ranks: 2 }").violations, IsEmpty());
+  // 101 = 25 * 4 + 1
+  EXPECT_THAT(Check(keep + "batch_size: 4 data_parallel { ranks: 2 }"),
+              Refuses("data_parallel.ranks", "has 1 example, fewer than ranks"));
+  EXPECT_THAT(Check(keep + "batch_size: 4 data_parallel { ranks: 2 }"),
+              Refuses("data_parallel.ranks", "at most 1 rank,"));
 }
 
 TEST(ParallelCheckTest, SetsAreThoseOfTheSmallestGroup) {

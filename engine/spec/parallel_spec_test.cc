@@ -50,6 +50,8 @@ TEST(ParallelSpecTest, MistakesAreNamed) {
       {"data_parallel { ranks: 0 }", "data_parallel.ranks", "processes that share each batch"},
       {"data_parallel { ranks: 65 }", "data_parallel.ranks", "processes that share each batch"},
       {"data_parallel { ranks: -1 statistics_group: -1 }", "data_parallel.ranks", "-1"},
+      {"convolution_algorithm: MEASURE data_parallel { ranks: 2 }", "convolution_algorithm",
+       "use AUTO"},
       {"batch_size: 3 data_parallel { ranks: 4 }", "data_parallel.ranks", "use at most 3"},
       {"data_parallel { ranks: 4 statistics_group: 3 }", "data_parallel.statistics_group",
        "does not divide"},

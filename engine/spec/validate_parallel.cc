@@ -22,6 +22,11 @@ void ValidateDataParallel(const v1::JobSpec& spec, Checker& checker) {
                  absl::StrCat("is ", ranks, ", but a batch has ", batch_size,
                               " examples; use at most ", batch_size, ", or a larger batch_size"));
   }
+  if (ranks > 1 && spec.convolution_algorithm() == v1::ConvolutionAlgorithm::MEASURE) {
+    checker.Fail("convolution_algorithm",
+                 "is MEASURE, but each of the data_parallel.ranks would measure for itself, and a "
+                 "resumed run not compute what the first one did; use AUTO, WINOGRAD or DIRECT");
+  }
   if (group < 1 || group > ranks || ranks % group != 0) {
     checker.Fail(kGroup, absl::StrCat("is ", group, ", which does not divide data_parallel.ranks (",
                                       ranks, "); use 1 for statistics of each rank's share, or ",

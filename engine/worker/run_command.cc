@@ -140,9 +140,10 @@ absl::StatusOr<int> TakeAssignmentFile(const std::string& path) {
   struct stat info {};
   const bool is_private = file.valid() && fstat(file.get(), &info) == 0 && S_ISREG(info.st_mode) &&
                           info.st_uid == geteuid() && (info.st_mode & 077) == 0;
+  const std::string run_before =
+      absl::StrCat(path, " is not there: this attempt has been run before");
   if (!file.valid() && errno == ENOENT) {
-    return absl::NotFoundError(
-        absl::StrCat(path, " is not there: this attempt has been run before"));
+    return absl::NotFoundError(run_before);
   }
   if (!is_private) {
     return absl::InvalidArgumentError(
@@ -150,7 +151,10 @@ absl::StatusOr<int> TakeAssignmentFile(const std::string& path) {
                      file.valid() ? "wrong owner, kind or mode" : strerror(errno)));
   }
   // The secret in it is needed once; whoever runs this script again is another attempt.
-  unlink(path.c_str());
+  // Of two at once, one removes it.
+  if (unlink(path.c_str()) != 0 && errno == ENOENT) {
+    return absl::NotFoundError(run_before);
+  }
   return file.Release();
 }
 

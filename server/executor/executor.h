@@ -52,7 +52,7 @@ struct ProcessExit {
   int code = -1;  // exit code (see common/worker_exit.h) or signal; -1: unknown (adopted process)
   // In the words of what ran it: "exit code 3", "signal 9 (Killed)", "Slurm job 17 on n1: NODE_FAIL".
   std::string description;
-  int64_t peak_memory_bytes = 0;  // resident at most; 0: unknown
+  int64_t peak_memory_bytes = 0;  // resident at most, of its largest process; 0: unknown
 };
 
 // What an executor can do, fixed for its life.
@@ -124,8 +124,9 @@ class Executor {
   // it will never run; after the answer to its Submit.
   using ExitCallback = std::function<void(const ProcessExit&)>;
   // The attempt's identity, in a form that Reconcile understands after a restart of the server.
-  // INVALID_ARGUMENT: this attempt is refused for good, with the words of who refuses it. Any other
-  // error is not the attempt's fault. No process is left by an error, and no exit is told.
+  // INVALID_ARGUMENT: this attempt is refused for good, with the words of who refuses it.
+  // RESOURCE_EXHAUSTED of one that places: a limit is reached, and others may be taken. Any other error is
+  // not the attempt's fault. No process is left by an error, and no exit is told.
   using SubmitCallback = absl::AnyInvocable<void(absl::StatusOr<std::string>) &&>;
 
   virtual ~Executor() = default;

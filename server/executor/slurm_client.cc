@@ -83,6 +83,9 @@ absl::StatusOr<std::string> SlurmClient::Run(const std::string& command,
   const std::string text =
       absl::StrCat(command, words.empty() ? absl::StrCat(" failed with code ", result->code)
                                           : absl::StrCat(": ", words));
+  if (IsLimit(words)) {
+    return absl::ResourceExhaustedError(text);
+  }
   return IsTransientRefusal(words) || result->code > 128 ? absl::UnavailableError(text)
                                                          : absl::InvalidArgumentError(text);
 }
@@ -116,13 +119,15 @@ absl::StatusOr<std::vector<SlurmRecord>> SlurmClient::Jobs(const std::string& pr
   if (!output.ok()) {
     return absl::UnavailableError(output.status().message());
   }
-  return ParseSqueue(*output, prefix);
+  return ParseSqueue(*output, prefix, geteuid());
 }
 
 absl::StatusOr<SlurmRecord> SlurmClient::Job(const std::string& id) const {
   const absl::StatusOr<std::string> output = Run("scontrol", {"--oneliner", "show", "job", id});
   if (!output.ok()) {
-    return absl::StrContains(output.status().message(), "Invalid job id")
+    // The latter of an element of an array that was there.
+    return absl::StrContains(output.status().message(), "Invalid job id") ||
+                   absl::StrContains(output.status().message(), "not found")
                ? absl::NotFoundError(output.status().message())
                : absl::UnavailableError(output.status().message());
   }

@@ -28,6 +28,7 @@ SlurmExecutor::SlurmExecutor(SlurmOptions options, SlurmClient client, SlurmClie
       client_(std::move(client)),
       config_(std::move(config)),
       prefix_(absl::StrCat("normlab-", options_.server_id, "-")),
+      most_together_(MostTogether(config_)),
       hand_over_([this] { HandOver(); }),
       watch_([this] { Watch(); }) {}
 

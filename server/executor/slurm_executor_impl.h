@@ -1,5 +1,7 @@
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <deque>
 #include <map>
@@ -20,6 +22,11 @@
 #include "server/executor/slurm_executor.h"
 
 namespace normlab::server {
+
+// Elements that one array may have.
+inline size_t MostTogether(const SlurmClient::Config& config) {
+  return static_cast<size_t>(std::max(config.max_array_size - 1, 1));
+}
 
 // The executor's state and threads: slurm_executor.cc has what is asked of it, slurm_hand_over.cc the thread
 // that runs sbatch and scancel, slurm_watch.cc the one that polls.
@@ -57,6 +64,8 @@ class SlurmExecutor final : public Executor {
     absl::Duration known_since;  // monotonic: a list of jobs that is older says nothing of it
     bool killed = false;         // by us
     bool has_ranks = false;      // it is several processes, below srun
+    std::string
+        assignment;  // its file, until it has ended; empty: not known (of an earlier server)
   };
   struct Pending {
     SubmitRequest request;
@@ -91,6 +100,9 @@ class SlurmExecutor final : public Executor {
   absl::Duration Monotonic() const { return common::Clock::Real().Monotonic(); }
   std::string ListsFolder() const { return options_.work_dir + "/slurm"; }
 
+  // Removes the file with its secret, which one that never ran has left.
+  static void RemoveAssignment(const Entry& entry);
+
   const SlurmOptions options_;
   const SlurmClient client_;
   const SlurmClient::Config config_;
@@ -108,6 +120,8 @@ class SlurmExecutor final : public Executor {
   std::map<Key, Pending> pending_ ABSL_GUARDED_BY(mu_);
   std::deque<Key> order_ ABSL_GUARDED_BY(mu_);
   std::map<Key, AttemptSignal> signals_ ABSL_GUARDED_BY(mu_);
+  // Of attempts handed over together: as far as Slurm's limits let it go.
+  size_t most_together_ ABSL_GUARDED_BY(mu_) = 1;
 
   // Held while the callback runs, which must not block: so SetExitCallback can promise that the old one
   // is done.

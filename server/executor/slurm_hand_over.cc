@@ -64,8 +64,7 @@ void SlurmExecutor::HandOver() {
 
 std::vector<SlurmExecutor::Pending*> SlurmExecutor::TakeBatch() {
   std::vector<Pending*> batch;
-  const auto most = static_cast<size_t>(std::max(config_.max_array_size - 1, 1));
-  for (auto key = order_.begin(); key != order_.end() && batch.size() < most;) {
+  for (auto key = order_.begin(); key != order_.end() && batch.size() < most_together_;) {
     Pending& pending = pending_.at(*key);
     // Elements of a map stay where they are; this thread alone takes away those out of order_.
     const bool first = batch.empty();
@@ -120,6 +119,7 @@ void SlurmExecutor::SubmitBatch(const std::vector<Pending*>& batch) {
         entry.view.reason = "PENDING";
         entry.known_since = now;
         entry.has_ranks = batch[i]->shape.ranks > 1;
+        entry.assignment = AssignmentPath(batch[i]->request.assignment.attempt_folder());
         answer = entry.id.Identity();
         if (batch[i]->signal.has_value()) {
           entry.killed = true;
@@ -131,6 +131,12 @@ void SlurmExecutor::SubmitBatch(const std::vector<Pending*>& batch) {
         answers.emplace_back(std::move(done), answer);
       }
       pending_.erase(key);
+    }
+    if (absl::IsResourceExhausted(job_id.status())) {
+      // Perhaps there is room for some of them.
+      most_together_ = std::max<size_t>(batch.size() / 2, 1);
+    } else if (job_id.ok()) {
+      most_together_ = std::min(2 * most_together_, MostTogether(config_));
     }
     // Whether it answers at all is asked at once, also while there is nothing else to ask for.
     look_now_ = look_now_ || absl::IsUnavailable(job_id.status());
@@ -185,7 +191,8 @@ absl::StatusOr<int64_t> SlurmExecutor::RunSbatch(const std::vector<Pending*>& ba
   absl::StatusOr<int64_t> job_id =
       ready.ok() ? client_.Submit(job, WorkerEnvironment(job.shape.cores, {}))
                  : absl::StatusOr<int64_t>(absl::UnavailableError(ready.message()));
-  if (absl::IsInvalidArgument(job_id.status()) || absl::IsUnavailable(job_id.status())) {
+  if (absl::IsInvalidArgument(job_id.status()) || absl::IsUnavailable(job_id.status()) ||
+      absl::IsResourceExhausted(job_id.status())) {
     // Nothing was taken, so nobody will read them.
     std::error_code ignored;
     for (const Pending* one : batch) {
@@ -211,37 +218,48 @@ absl::StatusOr<int64_t> SlurmExecutor::FindByName(const std::string& name) {
 }
 
 void SlurmExecutor::SendSignals(const std::map<Key, AttemptSignal>& signals) {
-  std::map<std::pair<AttemptSignal, bool>, std::vector<std::string>> ids;
+  // Commands, in the order in which they are given, and of which jobs.
+  enum Step { kOfWaiting, kTake, kSignalled, kEnd };
+  std::map<std::pair<Step, SlurmClient::Cancel>, std::vector<std::string>> commands;
   {
     absl::MutexLock lock(&mu_);
     for (const auto& [key, signal] : signals) {
-      if (const auto entry = entries_.find(key);
-          entry != entries_.end() && entry->second.id.job_id > 0) {
-        ids[{signal, entry->second.has_ranks}].push_back(entry->second.id.Text());
+      const auto found = entries_.find(key);
+      if (found == entries_.end() || found->second.id.job_id == 0) {
+        continue;
       }
-    }
-  }
-  for (const auto& [how, all] : ids) {
-    const auto [signal, has_ranks] = how;
-    for (size_t from = 0; from < all.size(); from += kMostIds) {
-      const absl::Span<const std::string> some = absl::MakeConstSpan(all).subspan(from, kMostIds);
-      // What does not run yet never will; only then the others, so that none slips in between.
-      absl::Status sent = client_.Signal(SlurmClient::Cancel::kWaiting, some);
+      const Entry& entry = found->second;
+      const std::string id = entry.id.Text();
+      if (entry.id.task.has_value() && entry.view.state == AttemptView::State::kWaiting) {
+        // Never with --state: Slurm 22.05 takes the whole of an array that waits for one element.
+        commands[{kTake, SlurmClient::Cancel::kAll}].push_back(id);
+        continue;
+      }
+      if (!entry.id.task.has_value()) {
+        // What does not run yet never will; only then the others, so that none slips in between.
+        commands[{kOfWaiting, SlurmClient::Cancel::kWaiting}].push_back(id);
+      }
       switch (signal) {
         case AttemptSignal::kCheckpoint:
-          sent.Update(client_.Signal(SlurmClient::Cancel::kCheckpoint, some));
+          commands[{kSignalled, SlurmClient::Cancel::kCheckpoint}].push_back(id);
           break;
         case AttemptSignal::kStop:
-          sent.Update(client_.Signal(
-              has_ranks ? SlurmClient::Cancel::kStopRanks : SlurmClient::Cancel::kStop, some));
+          commands[{kSignalled,
+                    entry.has_ranks ? SlurmClient::Cancel::kStopRanks : SlurmClient::Cancel::kStop}]
+              .push_back(id);
           break;
         case AttemptSignal::kKill:
           // At once; and for what the worker may have left, as Slurm does it.
-          sent.Update(client_.Signal(SlurmClient::Cancel::kKill, some));
-          sent.Update(client_.Signal(SlurmClient::Cancel::kAll, some));
+          commands[{kSignalled, SlurmClient::Cancel::kKill}].push_back(id);
+          commands[{kEnd, SlurmClient::Cancel::kAll}].push_back(id);
           break;
       }
-      if (!sent.ok()) {
+    }
+  }
+  for (const auto& [command, all] : commands) {
+    for (size_t from = 0; from < all.size(); from += kMostIds) {
+      const absl::Span<const std::string> some = absl::MakeConstSpan(all).subspan(from, kMostIds);
+      if (const absl::Status sent = client_.Signal(command.second, some); !sent.ok()) {
         // The controller asks again for what does not go, for as long as it takes.
         if (const auto failed = scancel_troubles_.Count(Monotonic()); failed.has_value()) {
           spdlog::warn("scancel of {}: {} (failed {} time(s) since this was last told)",

@@ -105,7 +105,7 @@ constexpr char kNewQueue[] = R"({"meta": {}, "errors": [], "warnings": [], "jobs
    "start_time": {"set": true, "infinite": false, "number": 1795398645}}]})";
 
 TEST(SlurmRecordsTest, ReadsTheQueueOfSlurm22) {
-  const auto records = ParseSqueue(kOldQueue, "normlab-x-");
+  const auto records = ParseSqueue(kOldQueue, "normlab-x-", 0);
   ASSERT_TRUE(records.ok()) << records.status();
   ASSERT_EQ(records->size(), 6u);
   EXPECT_EQ((*records)[0].Id(), "12");
@@ -124,7 +124,7 @@ TEST(SlurmRecordsTest, ReadsTheQueueOfSlurm22) {
 }
 
 TEST(SlurmRecordsTest, ReadsTheQueueOfSlurm24) {
-  const auto records = ParseSqueue(kNewQueue, "normlab-x-");
+  const auto records = ParseSqueue(kNewQueue, "normlab-x-", 0);
   ASSERT_TRUE(records.ok()) << records.status();
   ASSERT_EQ(records->size(), 2u);
   EXPECT_EQ((*records)[0].Id(), "12");
@@ -138,9 +138,21 @@ TEST(SlurmRecordsTest, ReadsTheQueueOfSlurm24) {
 TEST(SlurmRecordsTest, RefusesWhatIsNoQueue) {
   for (const char* text : {"", "[]", "{}", "{\"jobs\": 3}", "slurm_load_jobs error: x",
                            R"({"errors": [{"error": "no"}], "jobs": []})"}) {
-    EXPECT_EQ(ParseSqueue(text, "").status().code(), absl::StatusCode::kDataLoss) << text;
+    EXPECT_EQ(ParseSqueue(text, "", 0).status().code(), absl::StatusCode::kDataLoss) << text;
   }
-  EXPECT_TRUE(ParseSqueue(R"({"jobs": [3, {"name": 4}, {"job_id": "x"}]})", "a").ok());
+  EXPECT_TRUE(ParseSqueue(R"({"jobs": [3, {"name": 4}, {"job_id": "x"}]})", "a", 0).ok());
+}
+
+TEST(SlurmRecordsTest, WhatOthersWriteIntoTheirJobsIsNoMatterOfOurs) {
+  const auto records = ParseSqueue(
+      "{\"jobs\": [{\"job_id\": 1, \"name\": \"Pr\xfc"
+      "fung\", \"user_id\": 7},"
+      "{\"job_id\": 2, \"name\": \"a-1\", \"user_id\": 7},"
+      "{\"job_id\": 3, \"name\": \"a-1\", \"user_id\": 8, \"job_state\": \"RUNNING\"}]}",
+      "a-", 8);
+  ASSERT_TRUE(records.ok()) << records.status();
+  ASSERT_EQ(records->size(), 1u);
+  EXPECT_EQ(records->front().job_id, 3);
 }
 
 TEST(SlurmRecordsTest, ReadsKeysAndValues) {
@@ -238,6 +250,9 @@ TEST(SlurmStatesTest, FailedHasACodeASignalOrNeverStarted) {
   record.exit_signal = SIGSEGV;
   EXPECT_EQ(ExitOf(record, false)->cause, ExitCause::kSignalled);
   EXPECT_EQ(ExitOf(record, false)->code, SIGSEGV);
+  record.exit_signal = 53;
+  EXPECT_EQ(ExitOf(record, false)->cause, ExitCause::kNodeFailed);
+  EXPECT_THAT(ExitOf(record, false)->description, HasSubstr("is the work folder mounted"));
   // As srun tells that a rank was killed; what a worker says of itself stays what it is.
   record.exit_signal = 0;
   record.exit_code = 128 + SIGKILL;
@@ -296,10 +311,16 @@ TEST(SlurmStatesTest, TellsRefusalsFromTroubles) {
   for (const char* text :
        {"Batch job submission failed: Unable to contact slurm controller (connect failure)",
         "Batch job submission failed: Socket timed out on send/recv operation",
-        "Slurm temporarily unable to accept job, sleeping and retrying",
+        "Batch job submission failed: Zero Bytes were transmitted or received"}) {
+    EXPECT_TRUE(IsTransientRefusal(text)) << text;
+    EXPECT_FALSE(IsLimit(text)) << text;
+  }
+  for (const char* text :
+       {"Slurm temporarily unable to accept job, sleeping and retrying",
         "Batch job submission failed: Job violates accounting/QOS policy (job submit limit, user's "
         "size)"}) {
-    EXPECT_TRUE(IsTransientRefusal(text)) << text;
+    EXPECT_TRUE(IsLimit(text)) << text;
+    EXPECT_FALSE(IsTransientRefusal(text)) << text;
   }
   for (const char* text :
        {"Batch job submission failed: Invalid partition name specified",

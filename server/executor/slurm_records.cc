@@ -1,5 +1,6 @@
 #include "server/executor/slurm_records.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -110,8 +111,13 @@ std::string SlurmRecord::Id() const {
 }
 
 absl::StatusOr<std::vector<SlurmRecord>> ParseSqueue(absl::string_view json,
-                                                     absl::string_view prefix) {
-  const Json answer = Json::parse(json.begin(), json.end(), nullptr, /*allow_exceptions=*/false);
+                                                     absl::string_view prefix,
+                                                     int64_t user) {
+  // A name or comment of anybody's job may be anything; ours are ASCII.
+  std::string ascii(json);
+  std::replace_if(
+      ascii.begin(), ascii.end(), [](char c) { return static_cast<unsigned char>(c) > 0x7f; }, '?');
+  const Json answer = Json::parse(ascii, nullptr, /*allow_exceptions=*/false);
   if (answer.is_discarded() || !answer.is_object() || !answer.contains("jobs") ||
       !answer["jobs"].is_array()) {
     return absl::DataLossError(
@@ -128,7 +134,8 @@ absl::StatusOr<std::vector<SlurmRecord>> ParseSqueue(absl::string_view json,
   }
   std::vector<SlurmRecord> records;
   for (const Json& job : answer["jobs"]) {
-    if (job.is_object() && absl::StartsWith(Text(job, "name"), prefix)) {
+    if (job.is_object() && absl::StartsWith(Text(job, "name"), prefix) &&
+        Number(job, "user_id").value_or(user) == user) {
       ReadJob(job, records);
     }
   }

@@ -30,10 +30,11 @@ struct SlurmRecord {
   std::string Id() const;
 };
 
-// The jobs of `squeue --json` whose names begin with `prefix`. What waits of an array is one entry there,
+// The jobs of `squeue --json` that are `user`'s and whose names begin with `prefix`. What waits of an array is one entry there,
 // and one record an element here. DATA_LOSS: it is not what squeue prints.
 absl::StatusOr<std::vector<SlurmRecord>> ParseSqueue(absl::string_view json,
-                                                     absl::string_view prefix);
+                                                     absl::string_view prefix,
+                                                     int64_t user);
 
 // The job of `scontrol --oneliner show job`, or of a line of jobcomp/filetxt: KEY=VALUE with blanks
 // between. DATA_LOSS.

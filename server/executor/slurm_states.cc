@@ -32,6 +32,9 @@ std::string Words(const SlurmRecord& record) {
 // such a code but kExitTerminated.
 constexpr int kShellSignal = 128;
 
+// Slurm's number for a job whose folder or log cannot be opened on the node; no signal.
+constexpr int kCannotOpenFiles = 53;
+
 // Slurm's reasons for ending a job that it never started.
 bool NeverStarted(const SlurmRecord& record) {
   return record.nodes.empty() && record.state == "FAILED";
@@ -61,6 +64,11 @@ std::optional<ProcessExit> ExitOf(const SlurmRecord& record, bool killed) {
     exit.description = absl::StrCat("exit code 0 (", Where(record), ")");
   } else if (state == "FAILED" && NeverStarted(record)) {
     exit.cause = ExitCause::kRefused;
+  } else if (state == "FAILED" && record.exit_signal == kCannotOpenFiles) {
+    exit.cause = ExitCause::kNodeFailed;
+    exit.description =
+        absl::StrCat("it could not open its files there: is the work folder mounted on ",
+                     record.nodes, "? ", Words(record));
   } else if (state == "FAILED" && record.exit_signal != 0) {
     const char* name = sigdescr_np(record.exit_signal);
     exit.cause = ExitCause::kSignalled;
@@ -119,9 +127,18 @@ AttemptView ViewOf(const SlurmRecord& record, absl::Time now) {
   return view;
 }
 
+bool IsLimit(absl::string_view errors) {
+  constexpr std::array<absl::string_view, 4> kLimits = {
+      "temporarily unable to accept job", "job submit limit", "Job violates accounting/QOS policy",
+      "MaxJobCount"};
+  return std::any_of(kLimits.begin(), kLimits.end(), [errors](absl::string_view words) {
+    return absl::StrContains(errors, words);
+  });
+}
+
 bool IsTransientRefusal(absl::string_view errors) {
   // What Slurm 22.05 to 24.11 print (slurm_errno.c).
-  constexpr std::array<absl::string_view, 19> kTransient = {
+  constexpr std::array<absl::string_view, 15> kTransient = {
       "Unable to contact slurm controller",
       "Socket timed out",
       "Connection refused",
@@ -130,14 +147,10 @@ bool IsTransientRefusal(absl::string_view errors) {
       "Zero Bytes were transmitted",
       "Communication connection failure",
       "Transport endpoint is not connected",
-      "temporarily unable to accept job",
       "Resource temporarily unavailable",
       "standby mode",
       "Slurm controller not responding",
       "rejecting connections",
-      "job submit limit",
-      "Job violates accounting/QOS policy",
-      "MaxJobCount",
       "Protocol authentication error",
       "Munge encode failed",
       "Unable to establish configuration source"};

@@ -17,8 +17,11 @@ std::optional<ProcessExit> ExitOf(const SlurmRecord& record, bool killed);
 // Of one that is not: whether it waits, for what and where it runs.
 AttemptView ViewOf(const SlurmRecord& record, absl::Time now);
 
-// Whether these words of sbatch say that it may work another time: Slurm does not answer, is overloaded or
-// has a limit of jobs. Anything else refuses the job.
+// Whether these words of sbatch say that a limit of jobs is reached: this one has to wait, others may not.
+bool IsLimit(absl::string_view errors);
+
+// Whether they say that it may work another time: Slurm does not answer, or is overloaded. Anything else
+// refuses the job.
 bool IsTransientRefusal(absl::string_view errors);
 
 }  // namespace normlab::server

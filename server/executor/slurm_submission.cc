@@ -126,7 +126,7 @@ std::string ArrayScript(const WorkerCommand& worker,
                         const std::string& list_path) {
   return absl::StrCat(kScriptHead, "read -r job number folder <<END\n$(sed -n ",
                       "\"$((SLURM_ARRAY_TASK_ID + 1))p\" ", ShellQuoted(list_path), ")\nEND\n",
-                      "cd \"$folder\" || exit 126\n", Exec(worker, shape),
+                      "[ -n \"$folder\" ] && cd \"$folder\" || exit 126\n", Exec(worker, shape),
                       "\"$folder/assignment\" >>worker.log 2>&1\n");
 }
 

@@ -1,5 +1,6 @@
 // The thread that asks Slurm, for all attempts at once, what became of them.
 #include <algorithm>
+#include <chrono>
 #include <filesystem>
 #include <set>
 #include <system_error>
@@ -22,6 +23,7 @@ constexpr absl::Duration kSoon = absl::Milliseconds(300);
 // A look at thousands of jobs keeps this machine and Slurm's controller busy, which have better things to
 // do: looks take at most one part in so many of the time.
 constexpr int kLeastPause = 20;
+constexpr std::chrono::minutes kLeastAgeOfList{10};
 
 }  // namespace
 
@@ -92,10 +94,15 @@ absl::Status SlurmExecutor::Look() {
       std::optional<ProcessExit> exit = ExitOf(*found->second, entry.killed);
       if (!exit.has_value()) {
         entry.view = ViewOf(*found->second, absl::Now());
+        // Clocks of machines differ; it has not run for longer than it has been there.
+        entry.view.running_for =
+            std::clamp(entry.view.running_for, absl::ZeroDuration(),
+                       std::max(asked - entry.known_since, absl::ZeroDuration()));
         ++it;
         continue;
       }
       exit->attempt = entry.attempt;
+      RemoveAssignment(entry);
       exits.push_back(*std::move(exit));
       it = entries_.erase(it);
     }
@@ -120,6 +127,7 @@ absl::Status SlurmExecutor::Look() {
         exit->description = std::string(record.status().message());
       }
       exit->attempt = it->second.attempt;
+      RemoveAssignment(it->second);
       exits.push_back(*std::move(exit));
       entries_.erase(it);
       break;
@@ -149,6 +157,13 @@ absl::StatusOr<SlurmRecord> SlurmExecutor::FindForgotten(const SlurmId& id) {
   }
   return absl::NotFoundError(
       absl::StrCat("Slurm has no record of job ", id.Text(), " any more (MinJobAge)"));
+}
+
+void SlurmExecutor::RemoveAssignment(const Entry& entry) {
+  std::error_code ignored;
+  if (!entry.assignment.empty()) {
+    std::filesystem::remove(entry.assignment, ignored);
+  }
 }
 
 void SlurmExecutor::Tell(const std::vector<ProcessExit>& exits) {
@@ -189,14 +204,14 @@ void SlurmExecutor::RemoveOldLists(const std::vector<SlurmRecord>& records) {
     for (const auto& [key, entry] : entries_) {
       needed.insert(entry.id.name);
     }
-    if (!pending_.empty()) {
-      return;  // one may be being written
-    }
   }
   std::error_code error;
   for (const auto& folder : std::filesystem::directory_iterator(ListsFolder(), error)) {
-    if (needed.count(folder.path().filename().string()) == 0) {
-      std::error_code ignored;
+    std::error_code ignored;
+    const auto written = std::filesystem::last_write_time(folder.path(), ignored);
+    // One that is new may have been written since Slurm was asked.
+    if (needed.count(folder.path().filename().string()) == 0 &&
+        std::filesystem::file_time_type::clock::now() - written > kLeastAgeOfList) {
       std::filesystem::remove_all(folder.path(), ignored);
     }
   }

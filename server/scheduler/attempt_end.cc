@@ -29,6 +29,9 @@ const v1::Attempt* FindAttempt(const v1::Job& job, int32_t number) {
   return nullptr;
 }
 
+// Workers in a row, of those that run elsewhere, that may fail their jobs by not saying hello.
+constexpr int kMostMute = 3;
+
 // How a job whose worker was lost with the earlier server came through, by the state it is in now.
 Recovery RecoveryOf(v1::Job::State state) {
   switch (state) {
@@ -49,7 +52,9 @@ void ControllerImpl::OnExit(const ProcessExit& exit) {
     return;
   }
   if (exit.peak_memory_bytes > 0 && attempt->reservation.memory_bytes > 0) {
-    observer_.OnPeakMemory(exit.peak_memory_bytes, attempt->reservation.memory_bytes);
+    // Of several processes it is the largest one's.
+    observer_.OnPeakMemory(exit.peak_memory_bytes * engine::RanksOf(attempt->job.resolved_spec()),
+                           attempt->reservation.memory_bytes);
   }
   attempt->has_process = false;
   attempt->exit = exit;
@@ -82,6 +87,13 @@ void ControllerImpl::OnExit(const ProcessExit& exit) {
 }
 
 void ControllerImpl::FinishExit(LiveAttempt& attempt) {
+  if (attempt.is_mute && capabilities_.places && ++mute_in_a_row_ > kMostMute) {
+    // Nobody gets through to this server: not the matter of those jobs that are still to come.
+    const absl::Status why = absl::UnavailableError(attempt.failure->message());
+    OnMachineFailed(why);
+    TakeBack(attempt, why);
+    return;
+  }
   if (attempt.failure.has_value()) {
     Lose(attempt, *attempt.failure);
     return;
@@ -93,7 +105,8 @@ void ControllerImpl::FinishExit(LiveAttempt& attempt) {
     // only jobs of several processes need does not concern all others.)
     const absl::Status why = absl::UnavailableError(
         absl::StrCat("the worker program does not start (", exit.description, "); look at ",
-                     LogPath(attempt.key), " and install what is missing"));
+                     LogPath(attempt.key), " and install what is missing",
+                     capabilities_.places ? ", or mount the work folder there" : ""));
     OnMachineFailed(why);
     TakeBack(attempt, why);
     return;
@@ -119,7 +132,9 @@ void ControllerImpl::FinishExit(LiveAttempt& attempt) {
 void ControllerImpl::OnPhaseDeadline(LiveAttempt& attempt) {
   switch (attempt.phase) {
     case Phase::kStarting:
-      Kill(attempt, HelloTimeoutFailure(options_.hello_timeout, LogPath(attempt.key)));
+      attempt.is_mute = true;
+      Kill(attempt,
+           HelloTimeoutFailure(options_.hello_timeout, capabilities_.places, LogPath(attempt.key)));
       return;
     case Phase::kAdopting:
       Kill(attempt,

@@ -254,7 +254,9 @@ class ControllerImpl final : public Controller {
   ReasonsOfAll reasons_of_all_;
   Trouble trouble_;
   ShareLedger ledger_;
-  absl::Duration observe_due_ = absl::InfiniteDuration();  // waiting attempts; monotonic
+  int mute_in_a_row_ = 0;  // workers elsewhere that did not say hello in time
+  absl::Duration not_submitted_at_ = -absl::InfiniteDuration();  // the last time; monotonic
+  absl::Duration observe_due_ = absl::InfiniteDuration();        // waiting attempts; monotonic
   absl::Duration data_due_ = -absl::InfiniteDuration();  // when their data is marked as used again
   absl::Duration usage_due_ = absl::InfiniteDuration();  // when it is saved next; monotonic
   std::map<std::string, absl::Duration> usage_loaded_;   // owners, and up to when; monotonic

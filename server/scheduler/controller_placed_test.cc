@@ -65,6 +65,13 @@ class ControllerPlacedTest : public ControllerTest {
     }
     return texts;
   }
+  // It runs, and its worker says nothing for as long as it may.
+  void StayMute(const std::string& id) {
+    WaitForLaunch(id, 1);
+    Look();
+    Sync();
+    Advance(options_.hello_timeout);
+  }
   // Long enough for a look at what waits.
   void Look() { Advance(absl::Seconds(1)); }
 };
@@ -311,6 +318,71 @@ TEST_F(ControllerPlacedTest, WhatCannotBeSubmittedNowWaitsWithTheReason) {
     Advance(absl::Seconds(1));
     return executor_->IsRunning({id, 1});
   });
+}
+
+TEST_F(ControllerPlacedTest, ALimitOfOneHoldsNobodyElseBack) {
+  executor_->SetLaunchStatus(absl::ResourceExhaustedError("Job violates accounting/QOS policy"));
+  std::vector<std::string> limited;
+  for (int i = 0; i < 5; ++i) {
+    limited.push_back(Submit());
+    WaitUntil("it says why it waits",
+              [&] { return absl::StrContains(Reason(limited.back()), "QOS policy"); });
+  }
+  executor_->SetLaunchStatus(absl::OkStatus());
+  EXPECT_TRUE(Starts().ok());
+  const std::string other = Submit();
+  WaitForLaunch(other, 1);
+}
+
+TEST_F(ControllerPlacedTest, WhenNobodyGetsThroughTheQueueIsKept) {
+  // Three may be three jobs' bad luck.
+  for (int i = 0; i < 3; ++i) {
+    const std::string id = Submit();
+    StayMute(id);
+    EXPECT_THAT(WaitForState(id, v1::Job::FAILED).failure().message(),
+                HasSubstr("--worker_address"));
+  }
+  const std::string id = Submit();
+  StayMute(id);
+  WaitUntilQueuedAgain(id);
+  EXPECT_THAT(Reason(id), HasSubstr("--worker_address"));
+  // One that gets through ends the count.
+  WaitUntil("it is tried again", [&] {
+    Advance(absl::Seconds(5));
+    return executor_->IsRunning({id, 1});
+  });
+  ASSERT_TRUE(Connect(HelloOf(executor_->launches().back()), std::make_shared<FakeSession>()).ok());
+  WaitForState(id, v1::Job::RUNNING);
+  const std::string next = Submit();
+  StayMute(next);
+  WaitForState(next, v1::Job::FAILED);
+}
+
+TEST_F(ControllerPlacedTest, ANewServerEndsWhatItsPredecessorShouldHave) {
+  executor_->SetWaiting("Resources");
+  const std::string cancelled = Submit();
+  const std::string paused = Submit();
+  for (const std::string& id : {cancelled, paused}) {
+    WaitForLaunch(id, 1);
+    WaitUntil("its identity is stored", [&] {
+      const auto secrets = store_->GetAttemptSecrets({id, 1});
+      return secrets.ok() && !secrets->process_identity.empty();
+    });
+  }
+  executor_->IgnoreKills(true);
+  RequestCancelOf(cancelled);
+  Pause(paused);
+  WaitUntil("both are told", [&] { return executor_->kills().size() == 2; });
+  RestartPlaced([&](FakeExecutor& next) {
+    for (const std::string& id : {cancelled, paused}) {
+      next.AddSurvivor(absl::StrCat("fake/", id, "/1"));
+    }
+    next.SetWaiting("Resources");
+  });
+  WaitForState(cancelled, v1::Job::CANCELLED);
+  WaitForState(paused, v1::Job::PAUSED);
+  EXPECT_FALSE(executor_->IsRunning({cancelled, 1}));
+  EXPECT_FALSE(executor_->IsRunning({paused, 1}));
 }
 
 TEST_F(ControllerPlacedTest, AnAttemptThatWaitsHoldsNoOtherStartBack) {

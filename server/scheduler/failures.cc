@@ -114,8 +114,11 @@ v1::Failure ExitFailure(const ProcessExit& exit,
     return OutsideFailure(exit, log_path);
   }
   // Of an adopted process only its parent, the earlier server, could have learned more.
-  const std::string ended =
-      exit.code < 0 ? "the worker ended" : absl::StrCat("the worker ended with ", exit.description);
+  // What is told of several processes is a sentence already.
+  const std::string ended = exit.code < 0 ? "the worker ended"
+                            : absl::StartsWith(exit.description, "a rank ended")
+                                ? exit.description
+                                : absl::StrCat("the worker ended with ", exit.description);
   const bool told_to_end =
       by_signal ? exit.code == SIGTERM
                 : exit.code == common::kExitTerminated || exit.code == common::kExitRankTerminated;
@@ -140,7 +143,7 @@ v1::Failure ExitFailure(const ProcessExit& exit,
   return MakeFailure(
       v1::FailureReason::WORKER_CRASHED,
       WithLog(absl::StrCat(ended,
-                           " and without a result (max_retries of the spec says how often "
+                           ", and there is no result (max_retries of the spec says how often "
                            "it is tried again)"),
               log_path));
 }
@@ -158,13 +161,18 @@ v1::Failure SubmissionRefusedFailure(absl::string_view why) {
                    "again, or have the server's flags changed"));
 }
 
-v1::Failure HelloTimeoutFailure(absl::Duration timeout, const std::string& log_path) {
+v1::Failure HelloTimeoutFailure(absl::Duration timeout,
+                                bool elsewhere,
+                                const std::string& log_path) {
   return MakeFailure(
       v1::FailureReason::WORKER_START_FAILED,
       WithLog(
           absl::StrCat("the worker did not say hello within ", absl::FormatDuration(timeout),
-                       " of its start and was ended. The machine may be overloaded: submit the job "
-                       "again, or set max_retries"),
+                       " of its start and was ended. ",
+                       elsewhere ? "Can it reach --worker_address from there, and does --worker_ca "
+                                   "vouch for the server's certificate? Then submit"
+                                 : "The machine may be overloaded: submit",
+                       " the job again, or set max_retries"),
           log_path));
 }
 

@@ -33,7 +33,10 @@ v1::Failure ExitFailure(const ProcessExit& exit,
 v1::Failure NotStartedFailure(const absl::Status& status);
 // SUBMISSION_REFUSED: what runs the attempts does not want it, in its words.
 v1::Failure SubmissionRefusedFailure(absl::string_view why);
-v1::Failure HelloTimeoutFailure(absl::Duration timeout, const std::string& log_path);
+// `elsewhere`: it ran on another machine, and had a network to cross.
+v1::Failure HelloTimeoutFailure(absl::Duration timeout,
+                                bool elsewhere,
+                                const std::string& log_path);
 v1::Failure TimeLimitFailure(absl::Duration limit);
 v1::Failure ServerLostFailure(absl::string_view how);
 v1::Failure CancelledBeforeStartFailure();

@@ -21,6 +21,8 @@ namespace {
 // Of looks at attempts that wait: what they cost does not depend on how often whoever runs them is
 // asked.
 constexpr absl::Duration kObserveInterval = absl::Milliseconds(500);
+// Between answers to submissions that have nothing to do with each other.
+constexpr absl::Duration kOneFailure = absl::Milliseconds(100);
 // Several times within the grace that decoded data sets have.
 constexpr absl::Duration kKeepDataInterval = absl::Minutes(1);
 static_assert(kKeepDataInterval < common::kCacheLimits.least_grace);
@@ -51,8 +53,14 @@ void ControllerImpl::OnSubmitted(const AttemptKey& key, absl::StatusOr<std::stri
       Lose(*attempt, SubmissionRefusedFailure(identity.status().message()));
       return;
     }
-    // No job's fault: those of the whole queue would fail one after the other.
-    OnMachineFailed(identity.status());
+    // No job's fault: those of the whole queue would fail one after the other. What is handed over
+    // together fails together; and a limit of this owner's account stops nobody else.
+    const bool is_limit = capabilities_.places && absl::IsResourceExhausted(identity.status());
+    const bool is_news = !capabilities_.places || Monotonic() - not_submitted_at_ >= kOneFailure;
+    if (!is_limit && is_news) {
+      not_submitted_at_ = Monotonic();
+      OnMachineFailed(identity.status());
+    }
     TakeBack(*attempt, identity.status());
     return;
   }

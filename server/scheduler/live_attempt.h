@@ -58,6 +58,7 @@ struct LiveAttempt {
   std::string outside_reason{};  // for what, in the words of whom it waits for
   std::string data_cache{};  // that it is going to open; empty: not known (of an earlier server)
   bool said_hello = false;
+  bool is_mute = false;                    // it was ended because it did not say hello in time
   std::shared_ptr<WorkerSession> session;  // null while not connected
   absl::Duration heard_at;  // while not connected: when it was heard of last; monotonic
 

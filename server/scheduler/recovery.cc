@@ -166,6 +166,12 @@ void ControllerImpl::RecoverAttempt(const FoundAttempt& found, const AttemptView
         attempt.key.job_id, [](v1::Job&, std::vector<v1::Segment>&) { return absl::OkStatus(); },
         std::move(secrets), [](const JobResult&) {});
   }
+  // What was asked of one that waits is done at once; one that runs is told when it says hello.
+  if (attempt.waits_outside && attempt.cancel_requested) {
+    EndBeforeStart(attempt, CancelledBeforeStartFailure());
+  } else if (attempt.waits_outside && attempt.pause_requested) {
+    EndBeforeStart(attempt, PausedBeforeStartFailure());
+  }
 }
 
 }  // namespace normlab::server

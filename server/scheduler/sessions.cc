@@ -95,6 +95,7 @@ void ControllerImpl::OnConnected(const v1::Hello& hello,
   }
   attempt.session = session;
   attempt.said_hello = true;
+  mute_in_a_row_ = 0;
   attempt.phase_deadline = absl::InfiniteDuration();
   auto callback = std::make_shared<WelcomeCallback>(std::move(done));
   // For one that reconnects this changes nothing, but its answer comes after everything that its

@@ -259,6 +259,29 @@ class ControlTest(SlurmTest):
         self.server.wait_state(name, 'CANCELLED')
         nt.wait_for(lambda: SLURM.jobs()[record['job_id']]['job_state'] == 'CANCELLED', 'Slurm to have it cancelled')
 
+    def test_one_of_a_sweep_that_waits_is_cancelled_and_the_others_run(self):
+        blocker = SLURM.run('sbatch', '--parsable', '--exclusive', '--nodes=2', '--wrap', 'sleep 600',
+                            '--output=/dev/null').stdout.strip()
+        made = self.server.cli('sweep', '-', '--seeds', '4', '--output', 'json', stdin=json.dumps(nt.tiny_spec()), check=0)
+        experiment = made.json()['name']
+
+        def jobs():
+            return self.server.cli('list', '--filter', f'experiment={experiment}', '--output', 'json', check=0).json()['jobs']
+        nt.wait_for(lambda: sum('waits in Slurm' in job.get('queueReason', '') for job in jobs()) == 4, 'all to wait in Slurm')
+        names = [job['name'] for job in jobs()]
+        self.server.cli('cancel', names[1], check=0)
+        self.server.cli('pause', names[2], check=0)
+        self.server.wait_state(names[1], 'CANCELLED')
+        self.server.wait_state(names[2], 'PAUSED')
+        SLURM.run('scancel', blocker)
+        for name in (names[0], names[3]):
+            self.assertEqual(len(self.server.wait_state(name, 'SUCCEEDED', 90)['attempts']), 1)
+        self.server.cli('resume', names[2], check=0)
+        self.server.wait_state(names[2], 'SUCCEEDED', 90)
+        # What never ran has left no secret.
+        left = [path for path, _, files in os.walk(self.server.data_dir) if 'assignment' in files]
+        self.assertEqual(left, [])
+
     def test_running_jobs_pause_go_on_and_are_cancelled(self):
         spec = exact_spec(steps=self.steps_lasting(5))
         name = self.server.submit(spec)['name']

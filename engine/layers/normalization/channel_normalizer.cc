@@ -99,7 +99,8 @@ ChannelNormalizer::SetSums ChannelNormalizer::Combine(const ForwardTables& table
       const double delta = tables.mean[i] - set.mean;
       set.mean += delta / (parts + 1);
       if (statistic == ChannelStatistic::kMaximum) {
-        second = tables.second[i] <= second ? second : tables.second[i];  // so NaN wins
+        // A NaN may be lost here; the mean keeps it, and so does every value that is normalized.
+        second = tables.second[i] <= second ? second : tables.second[i];
       } else if (statistic == ChannelStatistic::kCentredSquares) {
         second += tables.second[i] + delta * delta * area * parts / (parts + 1);
       } else {

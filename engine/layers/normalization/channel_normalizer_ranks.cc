@@ -38,7 +38,7 @@ void ChannelNormalizer::MergeSet(int64_t set) {
       merged.second += second + delta * delta * (values * (count / total));
     } else if (statistic != ChannelStatistic::kMaximum) {
       merged.second += second;
-    } else if (!(second <= merged.second)) {  // so NaN wins
+    } else if (!(second <= merged.second)) {  // a NaN may be lost; the mean keeps it
       merged.second = second;
       largest_of = rank;
     }
