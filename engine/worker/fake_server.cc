@@ -9,6 +9,8 @@
 #include "grpcpp/security/server_credentials.h"
 #include "grpcpp/server_builder.h"
 
+#include "common/worker_hello.h"
+
 namespace normlab::engine {
 
 class FakeServer::Service : public v1::Worker::Service {
@@ -16,8 +18,18 @@ class FakeServer::Service : public v1::Worker::Service {
   explicit Service(FakeServer& fake) : fake_(fake) {}
 
   grpc::Status Report(
-      grpc::ServerContext* /*context*/,
+      grpc::ServerContext* context,
       grpc::ServerReaderWriter<v1::ServerMessage, v1::WorkerMessage>* stream) override {
+    const auto header = context->client_metadata().find(common::kHelloHeader);
+    v1::Hello proof;
+    if (header == context->client_metadata().end() ||
+        !proof.ParseFromArray(header->second.data(), static_cast<int>(header->second.size()))) {
+      return {grpc::StatusCode::UNAUTHENTICATED, "the headers have no hello"};
+    }
+    {
+      absl::MutexLock lock(&fake_.mu_);
+      fake_.seen_.header_hellos.push_back(std::move(proof));
+    }
     // Tells a connected worker to stop as soon as that is wanted, while the other direction waits
     // for reports.
     bool ended = false;

@@ -55,9 +55,10 @@ class FakeServer {
   struct Seen {
     std::vector<v1::WorkerReport> reports;  // stored, in order
     std::vector<v1::Hello> hellos;
-    int repeated = 0;       // reports that were stored already
-    int gaps = 0;           // reports that left a number out
-    bool finished = false;  // a stream ended in an orderly way after an outcome
+    std::vector<v1::Hello> header_hellos;  // as the headers of the calls have them
+    int repeated = 0;                      // reports that were stored already
+    int gaps = 0;                          // reports that left a number out
+    bool finished = false;                 // a stream ended in an orderly way after an outcome
   };
   bool WaitFor(const std::function<bool(const Seen&)>& condition,
                absl::Duration timeout = absl::Seconds(30)) const;

@@ -9,6 +9,7 @@
 #include "grpcpp/support/channel_arguments.h"
 
 #include "common/clock.h"
+#include "common/worker_hello.h"
 
 namespace normlab::engine {
 namespace {
@@ -201,6 +202,9 @@ absl::Status ReportChannel::RunStream() {
     }
     context_ = &context;
   }
+  v1::Hello proof = options_.hello;
+  proof.clear_plan();
+  context.AddMetadata(common::kHelloHeader, proof.SerializeAsString());
   // Not wait_for_ready: a connection that fails ends the call, and the pause before the next one is
   // ours.
   const std::unique_ptr<Stream> stream = stub->Report(&context);

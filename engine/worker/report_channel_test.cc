@@ -108,6 +108,10 @@ TEST_F(ReportChannelTest, DeliversAndForgetsWhatIsAcknowledged) {
   EXPECT_EQ(seen.hellos[0].job(), "jobs/1");
   EXPECT_EQ(seen.hellos[0].attempt(), 2);
   EXPECT_EQ(seen.hellos[0].secret(), "secret");
+  ASSERT_EQ(seen.header_hellos.size(), 1U);
+  EXPECT_EQ(seen.header_hellos[0].job(), "jobs/1");
+  EXPECT_EQ(seen.header_hellos[0].attempt(), 2);
+  EXPECT_EQ(seen.header_hellos[0].secret(), "secret");
   EXPECT_EQ(seen.repeated, 0);
   channel.Close();
   EXPECT_EQ(channel.state(), ChannelState::kClosed);

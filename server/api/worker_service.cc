@@ -195,6 +195,11 @@ class ReportStream final : public grpc::ServerBidiReactor<v1::WorkerMessage, v1:
       }
       ++reports_in_flight_;
     }
+    if (report.has_outcome()) {
+      for (v1::Segment& record : controller_.UntoldOutput(key_)) {
+        *report.add_segments() = std::move(record);
+      }
+    }
     ReportFacts facts;
     facts.number = report.number();
     facts.examples = report.examples();
@@ -379,6 +384,13 @@ class ReportStream final : public grpc::ServerBidiReactor<v1::WorkerMessage, v1:
   std::unique_ptr<Hub::Subscription> audience_ ABSL_GUARDED_BY(mu_);
 };
 
+// The call of a stranger: over before it begins.
+class RefusedStream final : public grpc::ServerBidiReactor<v1::WorkerMessage, v1::ServerMessage> {
+ public:
+  explicit RefusedStream(const absl::Status& why) { Finish(ToGrpcStatus(why)); }
+  void OnDone() override { delete this; }
+};
+
 }  // namespace
 
 std::shared_ptr<ReportClock::Entry> ReportClock::Add() {
@@ -410,7 +422,11 @@ absl::Duration ReportClock::OldestAge() {
 
 grpc::ServerBidiReactor<v1::WorkerMessage, v1::ServerMessage>* WorkerService::Report(
     grpc::CallbackServerContext* context) {
-  (void)context;
+  if (reach_ == Reach::kNetwork) {
+    if (const absl::Status known = gate_.Check(context->client_metadata()); !known.ok()) {
+      return new RefusedStream(known);
+    }
+  }
   return ReportStream::Start(store_, controller_, hub_, observer_, clock_);
 }
 

@@ -9,6 +9,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 
+#include "server/api/hello_gate.h"
 #include "server/monitor/observer.h"
 #include "server/scheduler/controller.h"
 #include "server/store/store.h"
@@ -41,6 +42,9 @@ class ReportClock {
 // fenced (the worker exits), with UNAVAILABLE when the store cannot write (the worker reconnects
 // and sends again what was not acknowledged). The worker is told whether somebody follows its job.
 //
+// Where strangers may connect as well (kNetwork) the headers of a call must have the hello too
+// (common/worker_hello.h): whoever is no worker is refused before a message of its is read.
+//
 // Thread-safe. Store, controller and observer must outlive the grpc::Server it is registered with,
 // and its streams: shut that down first.
 class WorkerService final : public v1::Worker::CallbackService {
@@ -48,11 +52,20 @@ class WorkerService final : public v1::Worker::CallbackService {
   static constexpr int kMaxReportsInFlight = 8;
   static constexpr int kProtocolVersion = 1;
 
+  // Who can connect.
+  enum class Reach { kThisUser, kNetwork };
+
   WorkerService(Store& store,
                 Controller& controller,
                 Hub& hub,
-                Observer& observer = Observer::None())
-      : store_(store), controller_(controller), hub_(hub), observer_(observer) {}
+                Observer& observer = Observer::None(),
+                Reach reach = Reach::kThisUser)
+      : store_(store),
+        controller_(controller),
+        hub_(hub),
+        observer_(observer),
+        reach_(reach),
+        gate_(store) {}
 
   grpc::ServerBidiReactor<v1::WorkerMessage, v1::ServerMessage>* Report(
       grpc::CallbackServerContext* context) override;
@@ -65,6 +78,8 @@ class WorkerService final : public v1::Worker::CallbackService {
   Controller& controller_;
   Hub& hub_;
   Observer& observer_;
+  const Reach reach_;
+  HelloGate gate_;
   const std::shared_ptr<ReportClock> clock_ = std::make_shared<ReportClock>();
 };
 

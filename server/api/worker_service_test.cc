@@ -247,6 +247,86 @@ TEST_F(WorkerServiceTest, StrangersAndZombiesAreToldApart) {
   EXPECT_EQ(second.Ended().error_code(), grpc::StatusCode::FAILED_PRECONDITION);
 }
 
+// The same service where strangers can connect.
+class NetworkWorkerServiceTest : public WorkerServiceTest {
+ protected:
+  void SetUp() override {
+    WorkerServiceTest::SetUp();
+    network_service_ = std::make_unique<WorkerService>(*gated_store_, *controller_, hub_, observer_,
+                                                       WorkerService::Reach::kNetwork);
+    const std::string target = "unix:" + data_dir_ + "/network.sock";
+    grpc::ServerBuilder builder;
+    builder.AddListeningPort(target, grpc::InsecureServerCredentials());
+    builder.RegisterService(network_service_.get());
+    network_server_ = builder.BuildAndStart();
+    ASSERT_NE(network_server_, nullptr);
+    network_ = v1::Worker::NewStub(grpc::CreateChannel(target, grpc::InsecureChannelCredentials()));
+  }
+  void TearDown() override {
+    network_server_->Shutdown(std::chrono::system_clock::now());
+    network_server_->Wait();
+    WorkerServiceTest::TearDown();
+  }
+
+  std::unique_ptr<WorkerService> network_service_;
+  std::unique_ptr<grpc::Server> network_server_;
+  std::unique_ptr<v1::Worker::Stub> network_;
+};
+
+TEST_F(NetworkWorkerServiceTest, AWorkerIsServedAsOnThisMachine) {
+  Connection connection(*network_, hello_);
+  ASSERT_TRUE(connection.Greet(hello_).has_value());
+  connection.Send(TenSteps(1));
+  EXPECT_TRUE(connection.ReadAcksUpTo(1));
+  connection.Send(LastReport(2));
+  EXPECT_TRUE(connection.ReadAcksUpTo(2));
+  EXPECT_EQ(Get(id_).state(), v1::Job::SUCCEEDED);
+}
+
+TEST_F(NetworkWorkerServiceTest, StrangersAreRefusedBeforeTheySayAnything) {
+  v1::Hello wrong_secret = hello_;
+  wrong_secret.set_secret(std::string(32, 'x'));
+  v1::Hello short_secret = hello_;
+  short_secret.set_secret("x");
+  v1::Hello no_such_attempt = hello_;
+  no_such_attempt.set_attempt(2);
+  v1::Hello no_such_job = hello_;
+  no_such_job.set_job("jobs/aaaaaaaaaaaaaaaaaaaaaaaaaa");
+  v1::Hello no_job = hello_;
+  no_job.set_job("../passwd");
+  for (const v1::Hello& hello :
+       {wrong_secret, short_secret, no_such_attempt, no_such_job, no_job, v1::Hello()}) {
+    Connection connection(*network_, hello);
+    EXPECT_EQ(connection.Ended().error_code(), grpc::StatusCode::UNAUTHENTICATED)
+        << hello.ShortDebugString();
+  }
+  // Not even with a good hello where it is too late.
+  Connection connection(*network_);
+  connection.Send(hello_);
+  EXPECT_EQ(connection.Ended().error_code(), grpc::StatusCode::UNAUTHENTICATED);
+  EXPECT_EQ(Get(id_).state(), v1::Job::STARTING);
+}
+
+TEST_F(NetworkWorkerServiceTest, StrangersAreNoneOfTheSchedulersBusiness) {
+  controller_->Stop();
+  v1::Hello hello = hello_;
+  hello.set_secret(std::string(32, 'x'));
+  Connection stranger(*network_, hello);
+  EXPECT_EQ(stranger.Ended().error_code(), grpc::StatusCode::UNAUTHENTICATED)
+      << "nobody had to be asked";
+  Connection worker(*network_, hello_);
+  worker.Send(hello_);
+  EXPECT_EQ(worker.Ended().error_code(), grpc::StatusCode::UNAVAILABLE) << "it comes back";
+}
+
+TEST_F(NetworkWorkerServiceTest, AFencedAttemptIsToldSo) {
+  ExitBySignal({id_, 1}, SIGKILL);
+  WaitForState(id_, v1::Job::FAILED);
+  Connection connection(*network_, hello_);
+  connection.Send(hello_);
+  EXPECT_EQ(connection.Ended().error_code(), grpc::StatusCode::FAILED_PRECONDITION);
+}
+
 TEST_F(WorkerServiceTest, AWorkerCannotSpeakForAnotherJob) {
   const std::string other = Submit();
   const v1::Hello other_hello = HelloOf(WaitForLaunch(other, 1));

@@ -15,6 +15,7 @@
 #include "absl/types/span.h"
 #include <grpcpp/client_context.h>
 
+#include "common/worker_hello.h"
 #include "server/store/store.h"
 
 #include "normlab/v1/worker.grpc.pb.h"
@@ -190,6 +191,11 @@ class GatedStore final : public Store {
 class Connection {
  public:
   explicit Connection(v1::Worker::Stub& stub) : stream_(stub.Report(&context_)) {}
+  // With the hello in its headers, as over a network.
+  Connection(v1::Worker::Stub& stub, const v1::Hello& header) {
+    context_.AddMetadata(common::kHelloHeader, header.SerializeAsString());
+    stream_ = stub.Report(&context_);
+  }
   ~Connection() {
     if (stream_ != nullptr) {
       Break();

@@ -213,6 +213,11 @@ ABSL_FLAG(absl::Duration,
           slurm_poll,
           absl::Seconds(2),
           "How often Slurm is asked for the state of all jobs, for example 2s.");
+ABSL_FLAG(bool,
+          abandon_slurm_attempts,
+          false,
+          "With --executor=local on a data folder of which Slurm runs attempts still: give them up "
+          "(the log names them, for scancel), and run their jobs here.");
 ABSL_FLAG(
     bool,
     healthcheck,
@@ -256,7 +261,7 @@ const std::vector<Group>& Groups() {
       {"Running jobs on other machines",
        {"executor", "worker_listen", "worker_address", "worker_ca", "slurm_partition",
         "slurm_account", "slurm_constraint", "slurm_max_attempts", "slurm_bin", "slurm_mpi",
-        "slurm_poll"}},
+        "slurm_poll", "abandon_slurm_attempts"}},
       {"Behaviour", {"stream_write_timeout", "drain_timeout", "log_level"}},
       {"Instead of running", {"healthcheck", "backup"}}};
   return groups;
@@ -391,6 +396,7 @@ absl::StatusOr<CommandLine> ParseFlags(int argc, char** argv) {
   options.slurm_bin = absl::GetFlag(FLAGS_slurm_bin);
   options.slurm_mpi = absl::GetFlag(FLAGS_slurm_mpi);
   options.slurm_poll = absl::GetFlag(FLAGS_slurm_poll);
+  options.abandon_slurm_attempts = absl::GetFlag(FLAGS_abandon_slurm_attempts);
   line.log_level = absl::GetFlag(FLAGS_log_level);
   line.backup = absl::GetFlag(FLAGS_backup);
   if (absl::GetFlag(FLAGS_healthcheck)) {

@@ -42,7 +42,8 @@ constexpr int kKeepaliveTimeMs = 30'000;
 constexpr int kKeepaliveTimeoutMs = 20'000;
 // A worker has one stream a connection.
 constexpr int kMaxWorkerStreamsPerConnection = 4;
-constexpr size_t kWorkerQuotaBytes = size_t{2} << 30;
+// What the messages and buffers of all workers of other machines may take before gRPC stops reading.
+constexpr size_t kWorkerQuotaBytes = size_t{1} << 30;
 // How often a client may ping without being told off.
 constexpr int kMinPingIntervalMs = 5'000;
 
@@ -66,6 +67,17 @@ void SetCommonOptions(grpc::ServerBuilder& builder, GrpcMetrics& metrics) {
   // In front, so that the metrics see the code that the caller sees.
   interceptors.insert(interceptors.begin(), NewErrorInterceptors());
   builder.experimental().SetInterceptorCreators(std::move(interceptors));
+}
+
+void SetWorkerOptions(grpc::ServerBuilder& builder, GrpcMetrics& metrics) {
+  SetCommonOptions(builder, metrics);
+  builder.SetMaxReceiveMessageSize(kMaxWorkerMessageBytes);
+  // Of a worker's connection there is no bandwidth to be found out: gRPC would answer every
+  // report with a ping of its own, which wakes both ends once more. A window of fixed size does.
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, kWorkerWindowBytes);
+  builder.SetOption(std::make_unique<grpc::HealthCheckServiceServerBuilderOption>(nullptr));
+  builder.SetOption(std::make_unique<NoPluginsOption>());
 }
 
 }  // namespace
@@ -133,50 +145,50 @@ void SetServing(grpc::Server& server, bool serving) {
   }
 }
 
-absl::StatusOr<std::unique_ptr<grpc::Server>> StartWorkerListener(
-    const std::string& socket_path,
-    const std::optional<WorkerAddress>& remote,
-    grpc::Service* service,
-    GrpcMetrics& metrics) {
+absl::StatusOr<std::unique_ptr<grpc::Server>> StartWorkerListener(const std::string& socket_path,
+                                                                  grpc::Service* service,
+                                                                  GrpcMetrics& metrics) {
   grpc::ServerBuilder builder;
-  int remote_port = 0;
-  if (remote.has_value()) {
-    if (const std::string why = WhyNotListening(remote->address); !why.empty()) {
-      return absl::UnavailableError(absl::StrCat("cannot listen for workers on ",
-                                                 remote->address.ToString(), ": ", why,
-                                                 "; choose another --worker_listen"));
-    }
-    builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
-    // Whoever reaches the port and has no attempt's secret gets no further than its hello; until then it
-    // shall not cost much either.
-    builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, kHandshakeTimeoutMs);
-    builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, kMaxMetadataBytes);
-    builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxWorkerStreamsPerConnection);
-    builder.SetResourceQuota(grpc::ResourceQuota("workers").Resize(kWorkerQuotaBytes));
-    builder.AddListeningPort(remote->address.ToString(), remote->credentials, &remote_port);
-  }
-  SetCommonOptions(builder, metrics);
-  builder.SetMaxReceiveMessageSize(kMaxWorkerMessageBytes);
-  // Of a socket on this machine there is no bandwidth to be found out: gRPC would answer every
-  // report with a ping of its own, which wakes both ends once more. A window of fixed size does.
-  builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
-  builder.AddChannelArgument(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, kWorkerWindowBytes);
-  builder.SetOption(std::make_unique<grpc::HealthCheckServiceServerBuilderOption>(nullptr));
-  builder.SetOption(std::make_unique<NoPluginsOption>());
+  SetWorkerOptions(builder, metrics);
   builder.AddListeningPort(absl::StrCat("unix:", socket_path), grpc::InsecureServerCredentials());
   builder.RegisterService(service);
   std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
-  if (remote.has_value() && (server == nullptr || remote_port == 0)) {
-    return absl::UnavailableError(absl::StrCat("cannot listen for workers on ",
-                                               remote->address.ToString(),
-                                               "; choose another --worker_listen"));
-  }
   if (server == nullptr) {
     return absl::UnavailableError(absl::StrCat("cannot listen for workers on ", socket_path,
                                                "; remove that file if it is there"));
   }
   // The folder lets nobody else in; this is the second lock.
   chmod(socket_path.c_str(), 0600);
+  return server;
+}
+
+absl::StatusOr<std::unique_ptr<grpc::Server>> StartRemoteWorkerListener(
+    const RemoteWorkerOptions& options, grpc::Service* service, GrpcMetrics& metrics) {
+  const auto cannot_listen = [&options](absl::string_view why) {
+    return absl::UnavailableError(absl::StrCat("cannot listen for workers on ",
+                                               options.address.ToString(), why,
+                                               "; choose another --worker_listen"));
+  };
+  if (const std::string why = WhyNotListening(options.address); !why.empty()) {
+    return cannot_listen(absl::StrCat(": ", why));
+  }
+  grpc::ServerBuilder builder;
+  SetWorkerOptions(builder, metrics);
+  const int patience_ms = static_cast<int>(absl::ToInt64Milliseconds(options.patience));
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, patience_ms);
+  // A worker begins its call as soon as it is connected.
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_IDLE_MS, patience_ms);
+  builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, kMaxMetadataBytes);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxWorkerStreamsPerConnection);
+  builder.SetResourceQuota(grpc::ResourceQuota("workers").Resize(kWorkerQuotaBytes));
+  int port = 0;
+  builder.AddListeningPort(options.address.ToString(), options.credentials, &port);
+  builder.RegisterService(service);
+  std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
+  if (server == nullptr || port == 0) {
+    return cannot_listen("");
+  }
   return server;
 }
 

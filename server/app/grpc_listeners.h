@@ -1,11 +1,11 @@
 #pragma once
 
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include <grpcpp/security/server_credentials.h>
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
@@ -34,18 +34,23 @@ absl::StatusOr<PublicListener> StartPublicListener(
 // What grpc.health.v1 answers for the server as a whole and for each service of a public listener.
 void SetServing(grpc::Server& server, bool serving);
 
-// Where workers on other machines connect.
-struct WorkerAddress {
+// Listens for workers on a Unix socket that only this user can open. Likewise.
+absl::StatusOr<std::unique_ptr<grpc::Server>> StartWorkerListener(const std::string& socket_path,
+                                                                  grpc::Service* service,
+                                                                  GrpcMetrics& metrics);
+
+// Where workers on other machines connect, and strangers may.
+struct RemoteWorkerOptions {
   ListenAddress address;
   std::shared_ptr<grpc::ServerCredentials> credentials;
+  // How long a connection may take to say what it is, and how long it may be without a call.
+  absl::Duration patience = absl::Seconds(10);
 };
 
-// Listens for workers on a Unix socket that only this user can open, and on `remote`, if there is one.
-// Likewise.
-absl::StatusOr<std::unique_ptr<grpc::Server>> StartWorkerListener(
-    const std::string& socket_path,
-    const std::optional<WorkerAddress>& remote,
-    grpc::Service* service,
-    GrpcMetrics& metrics);
+// Listens for them, with memory of its own: whatever strangers send, this machine's workers and the
+// clients do not feel it. `service` must refuse a stranger's call before it reads a message of it
+// (WorkerService::Reach::kNetwork): until then a call has at most its window. Likewise.
+absl::StatusOr<std::unique_ptr<grpc::Server>> StartRemoteWorkerListener(
+    const RemoteWorkerOptions& options, grpc::Service* service, GrpcMetrics& metrics);
 
 }  // namespace normlab::server

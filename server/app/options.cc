@@ -254,6 +254,7 @@ absl::Status ResolveWorkerListener(const RawOptions& raw,
 absl::Status ResolveExecutor(const RawOptions& raw, ServerOptions& options) {
   NORMLAB_RETURN_IF_ERROR(CheckPositive("hello_timeout", raw.hello_timeout));
   options.hello_timeout = raw.hello_timeout;
+  options.abandon_slurm_attempts = raw.abandon_slurm_attempts;
   if (raw.executor == "local") {
     const bool says_slurm = raw.slurm != SlurmWishes() || !raw.slurm_bin.empty() ||
                             raw.slurm_mpi != RawOptions().slurm_mpi;
@@ -268,6 +269,11 @@ absl::Status ResolveExecutor(const RawOptions& raw, ServerOptions& options) {
   if (raw.executor != "slurm") {
     return absl::InvalidArgumentError(
         absl::StrCat("--executor=", raw.executor, " is unknown; use local or slurm"));
+  }
+  if (raw.abandon_slurm_attempts) {
+    return absl::InvalidArgumentError(
+        "--abandon_slurm_attempts has no meaning with --executor=slurm, which takes them up; leave "
+        "it out");
   }
   RemoteOptions& remote = options.remote.emplace();
   NORMLAB_RETURN_IF_ERROR(ResolveWorkerListener(raw, options.tls, remote));

@@ -58,6 +58,7 @@ struct RawOptions {
   std::string slurm_bin;
   std::string slurm_mpi = "pmix";
   absl::Duration slurm_poll = absl::Seconds(2);
+  bool abandon_slurm_attempts = false;
 };
 
 // Where attempts run when it is not here.
@@ -94,6 +95,7 @@ struct ServerOptions {
   QueueLimits queue_limits;
   absl::Duration hello_timeout = absl::Minutes(2);
   std::optional<RemoteOptions> remote;  // --executor=slurm; none: jobs run here
+  bool abandon_slurm_attempts = false;
 };
 
 // /var/lib/normlab for root, else $XDG_DATA_HOME/normlab or ~/.local/share/normlab.

@@ -1,7 +1,6 @@
 #include "server/app/server.h"
 
 #include <algorithm>
-#include <optional>
 #include <utility>
 #include <vector>
 
@@ -15,6 +14,7 @@
 #include "server/api/format.h"
 #include "server/app/grpc_listeners.h"
 #include "server/app/health_probe.h"
+#include "server/app/slurm_leftovers.h"
 #include "server/app/start_executor.h"
 #include "server/app/version.h"
 #include "server/app/worker_socket.h"
@@ -150,6 +150,9 @@ absl::Status Server::StartParts(ServerParts parts) {
                                                .timeout_from_sending = true}));
   }
   starter_ = std::make_unique<HelperGate>(std::move(parts.starter));
+  if (!options_.remote.has_value()) {
+    NORMLAB_RETURN_IF_ERROR(CheckSlurmLeftovers(*store_, options_.abandon_slurm_attempts));
+  }
   executor_ = std::move(parts.executor);
   if (executor_ == nullptr) {
     NORMLAB_ASSIGN_OR_RETURN(executor_, StartExecutor(options_, work_mark_));
@@ -221,6 +224,10 @@ absl::Status Server::StartAuthorizer() {
 
 absl::Status Server::StartListeners() {
   worker_service_ = std::make_unique<WorkerService>(*store_, *controller_, *hub_, *metrics_);
+  if (options_.remote.has_value()) {
+    remote_worker_service_ = std::make_unique<WorkerService>(
+        *store_, *controller_, *hub_, *metrics_, WorkerService::Reach::kNetwork);
+  }
   jobs_service_ = std::make_unique<JobsService>(*backend_);
   experiments_service_ = std::make_unique<ExperimentsService>(*backend_);
   normalization_service_ = std::make_unique<NormalizationService>(*backend_);
@@ -242,22 +249,23 @@ absl::Status Server::StartListeners() {
   ListenAddress address = options_.listen;
   address.port = listener.port;
   grpc_address_ = address.ToString();
-  std::optional<WorkerAddress> remote;
+  NORMLAB_ASSIGN_OR_RETURN(
+      worker_listener_, StartWorkerListener(socket_path_, worker_service_.get(), metrics_->grpc()));
   if (options_.remote.has_value()) {
-    remote.emplace(
-        WorkerAddress{options_.remote->worker_listen, grpc::InsecureServerCredentials()});
+    RemoteWorkerOptions remote = {options_.remote->worker_listen,
+                                  grpc::InsecureServerCredentials()};
     if (options_.tls.enabled()) {
       TlsFiles files = options_.tls;
       files.client_ca.clear();
       NORMLAB_ASSIGN_OR_RETURN(worker_tls_, TlsKeeper::Start(std::move(files)));
-      remote->credentials = worker_tls_->MakeCredentials();
+      remote.credentials = worker_tls_->MakeCredentials();
     }
     spdlog::info("workers connect to {}{}", options_.remote->worker_address,
                  options_.tls.enabled() ? ", over TLS" : "");
+    NORMLAB_ASSIGN_OR_RETURN(
+        remote_worker_listener_,
+        StartRemoteWorkerListener(remote, remote_worker_service_.get(), metrics_->grpc()));
   }
-  NORMLAB_ASSIGN_OR_RETURN(
-      worker_listener_,
-      StartWorkerListener(socket_path_, remote, worker_service_.get(), metrics_->grpc()));
   return absl::OkStatus();
 }
 
@@ -307,25 +315,28 @@ ServiceSample Server::Sample() {
   const absl::Duration waits = common::Clock::Real().Monotonic() - load.oldest_wait_since;
   const auto cores = static_cast<int64_t>(options_.cores.size());
   const ReadinessSampler::Sample readiness = readiness_->Latest();
-  ServiceSample sample = {
-      .jobs = store_->CountByState(),
-      .queue_depth = load.queued,
-      .oldest_wait_seconds = std::max(absl::ToDoubleSeconds(waits), 0.0),
-      .stream_subscribers = hub_->subscriber_count(),
-      .stream_lag_records = hub_->MaxLag(),
-      .workers = workers.processes,
-      .worker_cpu_seconds = workers.cpu_seconds,
-      .worker_resident_bytes = workers.resident_bytes,
-      .report_age_seconds = absl::ToDoubleSeconds(worker_service_->OldestReportAge()),
-      .cores_capacity = cores,
-      .cores_reserved = cores - load.free_cores,
-      .memory_bytes_capacity = options_.memory_bytes,
-      .memory_bytes_reserved = options_.memory_bytes - load.free_memory_bytes,
-      .store_healthy = store_->Health().ok(),
-      .executor_healthy = executor_->Health().ok(),
-      .ready = readiness.ready,
-      .disk = SampleDisk(options_.data_dir),
-      .work_disk = readiness.work_disk};
+  absl::Duration report_age = worker_service_->OldestReportAge();
+  if (remote_worker_service_ != nullptr) {
+    report_age = std::max(report_age, remote_worker_service_->OldestReportAge());
+  }
+  ServiceSample sample = {.jobs = store_->CountByState(),
+                          .queue_depth = load.queued,
+                          .oldest_wait_seconds = std::max(absl::ToDoubleSeconds(waits), 0.0),
+                          .stream_subscribers = hub_->subscriber_count(),
+                          .stream_lag_records = hub_->MaxLag(),
+                          .workers = workers.processes,
+                          .worker_cpu_seconds = workers.cpu_seconds,
+                          .worker_resident_bytes = workers.resident_bytes,
+                          .report_age_seconds = absl::ToDoubleSeconds(report_age),
+                          .cores_capacity = cores,
+                          .cores_reserved = cores - load.free_cores,
+                          .memory_bytes_capacity = options_.memory_bytes,
+                          .memory_bytes_reserved = options_.memory_bytes - load.free_memory_bytes,
+                          .store_healthy = store_->Health().ok(),
+                          .executor_healthy = executor_->Health().ok(),
+                          .ready = readiness.ready,
+                          .disk = SampleDisk(options_.data_dir),
+                          .work_disk = readiness.work_disk};
   if (tls_ != nullptr) {
     sample.certificate = {{absl::ToUnixSeconds(tls_->certificate_end()), tls_->healthy()}};
   }
@@ -397,8 +408,10 @@ void Server::Shutdown() {
   if (public_listener_ != nullptr) {
     public_listener_->Shutdown(After(hurry_.load() ? absl::ZeroDuration() : kCloseGrace));
   }
-  if (worker_listener_ != nullptr) {
-    worker_listener_->Shutdown(After(hurry_.load() ? absl::ZeroDuration() : kCloseGrace));
+  for (grpc::Server* listener : {worker_listener_.get(), remote_worker_listener_.get()}) {
+    if (listener != nullptr) {
+      listener->Shutdown(After(hurry_.load() ? absl::ZeroDuration() : kCloseGrace));
+    }
   }
   // What sampling and readiness look at goes now, in the order opposite to its making.
   if (metrics_ != nullptr) {
@@ -406,6 +419,7 @@ void Server::Shutdown() {
   }
   public_listener_.reset();
   worker_listener_.reset();
+  remote_worker_listener_.reset();
   streams_.reset();
   stream_pool_.reset();
   pool_.reset();

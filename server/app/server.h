@@ -122,12 +122,14 @@ class Server {
   std::unique_ptr<TlsKeeper>
       worker_tls_;  // of workers on other machines, which show no certificates
   std::unique_ptr<WorkerService> worker_service_;
+  std::unique_ptr<WorkerService> remote_worker_service_;  // of workers on other machines
   std::unique_ptr<JobsService> jobs_service_;
   std::unique_ptr<ExperimentsService> experiments_service_;
   std::unique_ptr<NormalizationService> normalization_service_;
   std::unique_ptr<ServerService> server_service_;
   std::unique_ptr<UnknownMethodsService> unknown_methods_;
   std::unique_ptr<grpc::Server> worker_listener_;
+  std::unique_ptr<grpc::Server> remote_worker_listener_;
   std::unique_ptr<grpc::Server> public_listener_;
 };
 

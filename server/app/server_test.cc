@@ -20,6 +20,8 @@
 
 #include "common/atomic_file.h"
 #include "server/app/testing/server_test_fixture.h"
+#include "server/domain/transitions.h"
+#include "server/store/store.h"
 
 namespace normlab::server {
 namespace {
@@ -217,6 +219,48 @@ TEST_F(ServerTest, HurryUpSkipsTheWaiting) {
   server_->HurryUp();
   shutdown.join();
   creator.join();
+}
+
+TEST_F(ServerTest, AttemptsThatSlurmStillHasAreNotForgotten) {
+  StartServer();
+  const std::string first = MustCreate();
+  const std::string second = MustCreate();
+  ASSERT_TRUE(executor_->WaitForLaunches(2));
+  server_.reset();
+  {
+    auto store = Store::Open({.data_dir = options_.data_dir, .work_dir = options_.work_dir});
+    ASSERT_TRUE(store.ok()) << store.status();
+    for (const auto& [name, identity] : std::vector<std::pair<std::string, std::string>>{
+             {first, "slurm/4711/3/normlab-x"}, {second, "slurm/4712/-/normlab-y"}}) {
+      absl::Notification written;
+      (*store)->UpdateJob(
+          name.substr(5),
+          [](v1::Job& job, std::vector<v1::Segment>& records) {
+            return job.state() == v1::Job::QUEUED
+                       ? BeginAttempt(job, {0}, 1 << 20, 0, absl::Now(), records)
+                       : absl::OkStatus();
+          },
+          AttemptSecrets{.process_identity = identity},
+          [&](const absl::StatusOr<v1::Job>& job) {
+            EXPECT_TRUE(job.ok()) << job.status();
+            written.Notify();
+          });
+      written.WaitForNotification();
+    }
+    (*store)->Close();
+  }
+  const auto refused =
+      Server::Start(options_, {KnowsFashionMnist(), std::make_unique<FakeExecutor>()});
+  ASSERT_TRUE(absl::IsFailedPrecondition(refused.status())) << refused.status();
+  const std::string why(refused.status().message());
+  EXPECT_THAT(why, HasSubstr("2 unfinished attempts"));
+  EXPECT_THAT(why, HasSubstr("4711_3"));
+  EXPECT_THAT(why, HasSubstr("4712"));
+  EXPECT_THAT(why, HasSubstr("--executor=slurm"));
+  EXPECT_THAT(why, HasSubstr("--abandon_slurm_attempts"));
+  options_.abandon_slurm_attempts = true;
+  StartServer();
+  ASSERT_TRUE(executor_->WaitForLaunches(2)) << "their jobs are run again, here";
 }
 
 TEST_F(ServerTest, ASecondServerOnTheSameDataIsRefused) {

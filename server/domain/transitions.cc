@@ -179,7 +179,8 @@ absl::Status BeginAttempt(v1::Job& job,
                           int64_t memory_bytes,
                           int64_t start_step,
                           absl::Time now,
-                          std::vector<v1::Segment>& records) {
+                          std::vector<v1::Segment>& records,
+                          absl::string_view placement) {
   if (job.state() != v1::Job::QUEUED) {
     return IllegalTransition(job, "begin an attempt of", "QUEUED");
   }
@@ -192,7 +193,10 @@ absl::Status BeginAttempt(v1::Job& job,
   attempt.set_memory_bytes(memory_bytes);
   attempt.set_start_step(start_step);
   std::string message = absl::StrCat("attempt ", number);
-  if (!cores.empty()) {
+  attempt.set_placement(std::string(placement));
+  if (!placement.empty()) {
+    absl::StrAppend(&message, " in ", placement);
+  } else if (!cores.empty()) {
     absl::StrAppend(&message, " on core", cores.size() == 1 ? " " : "s ",
                     absl::StrJoin(cores, ","));
   }

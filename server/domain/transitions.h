@@ -27,13 +27,15 @@ inline constexpr int kMaxLossesInARow = 10;
 void InitializeQueued(v1::Job& job, absl::Time now, std::vector<v1::Segment>& records);
 
 // QUEUED -> STARTING; adds the next attempt. `start_step` is that of the checkpoint it resumes
-// from, 0: the beginning.
+// from, 0: the beginning. `placement`: who finds a place for it, as "Slurm", in which case the cores only
+// count; empty: they are this machine's.
 absl::Status BeginAttempt(v1::Job& job,
                           absl::Span<const int> cores,
                           int64_t memory_bytes,
                           int64_t start_step,
                           absl::Time now,
-                          std::vector<v1::Segment>& records);
+                          std::vector<v1::Segment>& records,
+                          absl::string_view placement = "");
 
 // STARTING -> RUNNING, at the worker's hello. Already RUNNING under the same attempt (it
 // reconnected): OK, no change. FAILED_PRECONDITION (ATTEMPT_SUPERSEDED): the fence.

@@ -16,6 +16,7 @@
 #include "absl/time/time.h"
 
 #include "common/clock.h"
+#include "common/log_pace.h"
 #include "common/steady_wait.h"
 #include "server/executor/slurm_client.h"
 #include "server/executor/slurm_executor.h"
@@ -106,6 +107,8 @@ class SlurmExecutor final : public Executor {
   const SlurmClient client_;
   const SlurmClient::Config config_;
   const std::string prefix_;  // of the names of all jobs of this server
+
+  common::LogPace scancel_troubles_{absl::Minutes(5)};
 
   absl::Mutex mu_;
   common::SteadyWait changed_;

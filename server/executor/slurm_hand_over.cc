@@ -260,8 +260,11 @@ void SlurmExecutor::SendSignals(const std::map<Key, AttemptSignal>& signals) {
     for (size_t from = 0; from < all.size(); from += kMostIds) {
       const absl::Span<const std::string> some = absl::MakeConstSpan(all).subspan(from, kMostIds);
       if (const absl::Status sent = client_.Signal(command.second, some); !sent.ok()) {
-        // The controller asks again for what does not go.
-        spdlog::warn("scancel of {}: {}", absl::StrJoin(some, " "), std::string(sent.message()));
+        // The controller asks again for what does not go, for as long as it takes.
+        if (const auto failed = scancel_troubles_.Count(Monotonic()); failed.has_value()) {
+          spdlog::warn("scancel of {}: {} (failed {} time(s) since this was last told)",
+                       absl::StrJoin(some, " "), std::string(sent.message()), *failed);
+        }
       }
     }
   }

@@ -275,6 +275,23 @@ TEST(SlurmStatesTest, FailedHasACodeASignalOrNeverStarted) {
   EXPECT_THAT(ExitOf(record, false)->description, HasSubstr("BadConstraints"));
 }
 
+TEST(SlurmStatesTest, SaysWhatToDoAboutWhatNeverStarts) {
+  const auto reason = [](const std::string& word) {
+    return ViewOf(InState("PENDING", word), absl::FromUnixSeconds(1000)).reason;
+  };
+  EXPECT_EQ(reason("PartitionTimeLimit"),
+            "PartitionTimeLimit (Slurm will not start it as it is: cancel it, and submit it with "
+            "another slurm.partition, a smaller slurm.time_limit or fewer threads)");
+  EXPECT_THAT(reason("BadConstraints"), HasSubstr("another slurm.constraint"));
+  EXPECT_THAT(reason("AccountNotAllowed"), HasSubstr("another slurm.account"));
+  EXPECT_THAT(reason("QOSMaxWallDurationPerJobLimit"), HasSubstr("a smaller slurm.time_limit"));
+  EXPECT_THAT(reason("JobHeldUser"), HasSubstr("scontrol release"));
+  for (const std::string word : {"Priority", "Resources", "Licenses", "QOSGrpCpuLimit",
+                                 "QOSMaxJobsPerUserLimit", "BeginTime"}) {
+    EXPECT_EQ(reason(word), word) << "waiting helps";
+  }
+}
+
 TEST(SlurmStatesTest, SaysForWhatItWaitsAndWhereItRuns) {
   const absl::Time now = absl::FromUnixSeconds(1000);
   const AttemptView waiting = ViewOf(InState("PENDING", "Resources"), now);

@@ -11,6 +11,7 @@
 #include "absl/strings/strip.h"
 
 #include "common/worker_exit.h"
+#include "server/executor/slurm_reasons.h"
 
 namespace normlab::server {
 namespace {
@@ -120,7 +121,8 @@ AttemptView ViewOf(const SlurmRecord& record, absl::Time now) {
     view.place = Where(record);
   } else {
     view.state = AttemptView::State::kWaiting;
-    view.reason = record.reason.empty() || record.reason == "None" ? record.state : record.reason;
+    view.reason = record.reason.empty() || record.reason == "None" ? record.state
+                                                                   : ReasonForPeople(record.reason);
   }
   return view;
 }

@@ -13,6 +13,7 @@
 #include "server/domain/transitions.h"
 #include "server/scheduler/controller_impl.h"
 #include "server/scheduler/failures.h"
+#include "server/scheduler/worker_output.h"
 
 #include "spdlog/spdlog.h"
 
@@ -154,8 +155,11 @@ void ControllerImpl::OnPhaseDeadline(LiveAttempt& attempt) {
       Lose(attempt, *attempt.failure);  // the store could not write it before
       return;
     case Phase::kEnded:
-      spdlog::warn("{} attempt {} is over, but its process stays; killing it", attempt.job.name(),
-                   attempt.key.number);
+      // Again and again for as long as it takes, which the log need not tell every time.
+      if (++attempt.kills; (attempt.kills & (attempt.kills - 1)) == 0) {
+        spdlog::warn("{} attempt {} is over, but its process stays; killing it (time {})",
+                     attempt.job.name(), attempt.key.number, attempt.kills);
+      }
       attempt.phase_deadline = Monotonic() + options_.exit_grace;
       // Last: what it drops may be the attempt's end.
       executor_.Signal(AttemptKey(attempt.key), AttemptSignal::kKill).IgnoreError();
@@ -268,12 +272,26 @@ void ControllerImpl::Lose(LiveAttempt& attempt, v1::Failure failure) {
   }
   Update(
       attempt.key.job_id,
-      [number = attempt.key.number, failure = std::move(failure), now = WallClock()](
-          v1::Job& stored, std::vector<v1::Segment>& records) {
+      [number = attempt.key.number, failure = std::move(failure), now = WallClock(),
+       output = OutputOf(attempt)](v1::Job& stored, std::vector<v1::Segment>& records) {
+        records.insert(records.end(), output.begin(), output.end());
         return LoseAttempt(stored, number, failure, now, records);
       },
       std::nullopt,
       [this, key = attempt.key](JobResult result) { OnLost(key, std::move(result)); });
+}
+
+std::vector<v1::Segment> ControllerImpl::OutputOf(const LiveAttempt& attempt) const {
+  // Of one process here there is nobody else's output.
+  const bool others_speak =
+      capabilities_.places || engine::RanksOf(attempt.job.resolved_spec()) > 1;
+  return others_speak ? OutputRecords(LogPath(attempt.key), attempt.key.number, WallClock())
+                      : std::vector<v1::Segment>();
+}
+
+std::vector<v1::Segment> ControllerImpl::UntoldOutput(const AttemptKey& key) {
+  return capabilities_.places ? OutputRecords(LogPath(key), key.number, WallClock())
+                              : std::vector<v1::Segment>();
 }
 
 void ControllerImpl::OnLost(const AttemptKey& key, JobResult result) {

@@ -135,11 +135,12 @@ void ControllerImpl::Begin(const StartAction& start) {
   // process, never a process without an attempt.
   Update(
       start.id,
-      [start, number = attempt.key.number, start_step = from->step, lost_checkpoint = from->warning,
+      [start, placement = capabilities_.places ? capabilities_.name : std::string(),
+       number = attempt.key.number, start_step = from->step, lost_checkpoint = from->warning,
        waited = waiting.queued.waited + Monotonic() - waiting.queued.queued_since,
        now = WallClock()](v1::Job& stored, std::vector<v1::Segment>& records) {
-        if (absl::Status begun =
-                BeginAttempt(stored, start.cores, start.memory_bytes, start_step, now, records);
+        if (absl::Status begun = BeginAttempt(stored, start.cores, start.memory_bytes, start_step,
+                                              now, records, placement);
             !begun.ok()) {
           return begun;
         }
@@ -239,8 +240,10 @@ void ControllerImpl::OnBegun(const AttemptKey& key, const WaitingJob& waiting, J
     return;
   }
   attempt->job = *std::move(result);
-  spdlog::info("{} STARTING: attempt {} on cores {}", attempt->job.name(), key.number,
-               absl::StrJoin(attempt->reservation.cores, ","));
+  spdlog::info("{} STARTING: attempt {} {}", attempt->job.name(), key.number,
+               capabilities_.places
+                   ? absl::StrCat("in ", capabilities_.name)
+                   : absl::StrCat("on cores ", absl::StrJoin(attempt->reservation.cores, ",")));
   observer_.OnTransition(v1::Job::STARTING, v1::FailureReason::FAILURE_REASON_UNSPECIFIED);
   observer_.OnQueueWait(absl::ToDoubleSeconds(Monotonic() - waiting.queued.queued_since));
   if (attempt->cancel_requested || attempt->job.has_cancel_request_time()) {

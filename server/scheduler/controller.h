@@ -108,6 +108,14 @@ class Controller {
     (void)why;
   }
 
+  // For the report with the attempt's outcome: log records of what else its worker.log has, where it runs
+  // elsewhere (an attempt without an outcome has them stored with its loss). Reads the disk; not on the
+  // controller's thread.
+  virtual std::vector<v1::Segment> UntoldOutput(const AttemptKey& attempt) {
+    (void)attempt;
+    return {};
+  }
+
   // Has the thread call `done` when it comes to it: the sign that it lives. After Stop, dropped.
   virtual void Ping(absl::AnyInvocable<void() &&> done) { std::move(done)(); }
 

@@ -46,6 +46,7 @@ class ControllerImpl final : public Controller {
   void Disconnected(const AttemptKey& attempt, const WorkerSession* session) override;
   void AttemptFinished(const v1::Job& job) override;
   void ReportRefused(const AttemptKey& attempt, const absl::Status& why) override;
+  std::vector<v1::Segment> UntoldOutput(const AttemptKey& attempt) override;
   void Ping(absl::AnyInvocable<void() &&> done) override { mailbox_->Post(std::move(done)); }
   void Drain() override;
   bool WaitUntilIdle(absl::Duration timeout) override;
@@ -178,6 +179,8 @@ class ControllerImpl final : public Controller {
   void FinishExit(LiveAttempt& attempt);
   void Lose(LiveAttempt& attempt, v1::Failure failure);
   void OnLost(const AttemptKey& key, JobResult result);
+  // What is in its log beside the worker's own lines; empty where nobody else writes.
+  std::vector<v1::Segment> OutputOf(const LiveAttempt& attempt) const;
   // The store has the attempt as ended. Removes it unless its process lives.
   void Ended(LiveAttempt& attempt, const v1::Job& job);
   void Remove(const AttemptKey& key);

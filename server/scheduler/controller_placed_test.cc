@@ -21,6 +21,7 @@
 namespace normlab::server {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 class ControllerPlacedTest : public ControllerTest {
@@ -52,6 +53,18 @@ class ControllerPlacedTest : public ControllerTest {
     StartController();
   }
   std::string Reason(const std::string& id) { return controller_->QueueReasons({id})[id]; }
+  // What the job's log has of the worker's output.
+  std::vector<std::string> OutputOf(const std::string& id) {
+    std::vector<std::string> texts;
+    const auto logs = store_->ReadLogs(id, 0, 1 << 20);
+    EXPECT_TRUE(logs.ok()) << logs.status();
+    for (const LogEntry& entry : logs->entries) {
+      if (absl::StartsWith(entry.line.text(), "output: ")) {
+        texts.push_back(entry.line.text());
+      }
+    }
+    return texts;
+  }
   // It runs, and its worker says nothing for as long as it may.
   void StayMute(const std::string& id) {
     WaitForLaunch(id, 1);
@@ -180,6 +193,48 @@ TEST_F(ControllerPlacedTest, WhatSrunSaysOfMemoryIsBelieved) {
     EXPECT_EQ(WaitForState(id, v1::Job::FAILED).failure().reason(),
               memory ? v1::FailureReason::OUT_OF_MEMORY : v1::FailureReason::WORKER_START_FAILED);
   }
+}
+
+TEST_F(ControllerPlacedTest, WhatOthersWroteIsInTheLogOnce) {
+  const std::string id = Submit({.max_retries = 1});
+  for (int number = 1; number <= 2; ++number) {
+    const SubmitRequest launch = WaitForLaunch(id, number);
+    std::filesystem::create_directories(std::filesystem::path(launch.log_path).parent_path());
+    std::ofstream(launch.log_path)
+        << "2026-11-23T05:39:30.921 info begins\n"
+        << "error while loading shared libraries: libx.so in attempt " << number << "\n";
+    ASSERT_TRUE(executor_->ExitWithCode({id, number}, 9));
+    if (number == 1) {
+      WaitUntil("it is tried again", [&] {
+        Advance(absl::Seconds(1));
+        return executor_->launches().size() == 2;
+      });
+    }
+  }
+  WaitForState(id, v1::Job::FAILED);
+  EXPECT_THAT(OutputOf(id),
+              ElementsAre("output: error while loading shared libraries: libx.so in attempt 1",
+                          "output: error while loading shared libraries: libx.so in attempt 2"));
+}
+
+TEST_F(ControllerPlacedTest, AnAttemptThatEndsWellTellsWhatOthersWroteWithItsOutcome) {
+  const std::string id = Submit();
+  const SubmitRequest launch = WaitForLaunch(id, 1);
+  std::filesystem::create_directories(std::filesystem::path(launch.log_path).parent_path());
+  std::ofstream(launch.log_path) << "module load done\n2026-11-23T05:39:30.921 info begins\n";
+  const std::vector<v1::Segment> records = controller_->UntoldOutput({id, 1});
+  ASSERT_EQ(records.size(), 1u);
+  EXPECT_EQ(records[0].log().text(), "output: module load done");
+}
+
+TEST_F(ControllerPlacedTest, WhatWaitsHasNoCores) {
+  executor_->SetWaiting("Priority");
+  const std::string id = Submit();
+  WaitForLaunch(id, 1);
+  EXPECT_EQ(Get(id).attempts(0).placement(), "Slurm") << "clients show it instead";
+  Look();
+  Sync();
+  EXPECT_EQ(Get(id).attempts(0).placement(), "Slurm") << "it does not run anywhere yet";
 }
 
 TEST_F(ControllerPlacedTest, TheTimeLimitCountsFromTheStart) {

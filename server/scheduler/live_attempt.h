@@ -69,6 +69,7 @@ struct LiveAttempt {
 
   std::optional<v1::Failure> failure;  // why the controller ended it; else its exit tells
   std::optional<ProcessExit> exit;
+  int kills = 0;  // of a process that stays after its attempt's end
 };
 
 }  // namespace normlab::server

@@ -122,7 +122,8 @@ void ControllerImpl::RecoverAttempt(const FoundAttempt& found, const AttemptView
                        known == usage_loaded_.end() ? -absl::InfiniteDuration() : known->second));
   attempt.job = job;
   attempt.recovering = true;
-  attempt.place_known = !current->placement().empty() || !capabilities_.may_wait;
+  attempt.place_known = !capabilities_.may_wait || (!current->placement().empty() &&
+                                                    current->placement() != capabilities_.name);
   attempt.is_running = job.state() == v1::Job::RUNNING;
   attempt.cancel_requested = job.has_cancel_request_time();
   attempt.pause_requested = job.has_pause_request_time();

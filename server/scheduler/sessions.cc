@@ -3,28 +3,20 @@
 
 #include "absl/strings/str_cat.h"
 
-#include "common/sha256.h"
 #include "server/domain/errors.h"
 #include "server/domain/names.h"
 #include "server/domain/transitions.h"
+#include "server/scheduler/attempt_secret.h"
 #include "server/scheduler/controller_impl.h"
 #include "server/scheduler/failures.h"
 
 #include "spdlog/spdlog.h"
-#include <openssl/crypto.h>
 
 namespace normlab::server {
 namespace {
 
 constexpr int kProtocolVersion = 1;
 constexpr absl::Duration kRetryAfter = absl::Seconds(1);
-
-bool SecretMatches(const std::string& secret, const std::string& expected_sha256) {
-  const std::string actual = common::Sha256Bytes(secret);
-  // Constant time, so that an answer's delay tells nothing of the hash.
-  return actual.size() == expected_sha256.size() &&
-         CRYPTO_memcmp(actual.data(), expected_sha256.data(), actual.size()) == 0;
-}
 
 }  // namespace
 
